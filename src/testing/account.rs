@@ -12,8 +12,8 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// `None` if we are not root; then the server runs as the current user. As root: the user who called sudo, otherwise
-    /// `postgres`, otherwise `nobody`. No account is ever created.
+    /// `None` if we are not root; then the server runs as the current user. As root: the user who called sudo,
+    /// otherwise `postgres`, otherwise `nobody`. No account is ever created.
     pub(super) fn for_server() -> Result<Option<Self>, LocalServerError> {
         if !is_root() {
             return Ok(None);

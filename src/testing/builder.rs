@@ -15,14 +15,15 @@ use crate::{
 use std::fmt::Write as _;
 
 impl TestServer {
-    /// Returns a builder for a database with own migrations, tenants and a login of a service.
+    /// Returns a builder for a database with its own migrations, tenants and the login of a service.
     pub fn builder(&self) -> TestDatabaseBuilder<'_> {
         let isolation = self.config().isolation();
         TestDatabaseBuilder { server: self, migrations: None, tenants: Vec::new(), service: None, isolation }
     }
 
-    /// Creates a database with the bundled migrations: [`builder`](Self::builder) without options. On a private server it is
-    /// cloned from a template, in milliseconds. On another server no template is created, because it would remain there.
+    /// Creates a database with the bundled migrations: [`builder`](Self::builder) without options. On a private server
+    /// it is cloned from a template, in milliseconds. On another server no template is created, because it would remain
+    /// there.
     ///
     /// # Errors
     ///
@@ -73,8 +74,8 @@ impl<'s> TestDatabaseBuilder<'s> {
         self
     }
 
-    /// Creates a login for a service, with these rights on the shared tables; [`TestDatabase::service`] uses it. Its name is
-    /// `app_` and the database's tag.
+    /// Creates a login for a service, with these rights on the shared tables; [`TestDatabase::service`] uses it. Its
+    /// name is `app_` and the database's tag.
     pub fn service_login(mut self, tables: SharedTables) -> Self {
         self.service = Some(tables);
         self
@@ -86,23 +87,24 @@ impl<'s> TestDatabaseBuilder<'s> {
         self
     }
 
-    /// Creates the database. On a private server a set of migrations is applied once per process, and each database is a copy
-    /// of the result, in milliseconds; tenants and the login are created in the copy. On another server nothing is kept, and
-    /// each database is set up from nothing.
+    /// Creates the database. On a private server a set of migrations is applied once per process, and each database is
+    /// a copy of the result, in milliseconds; tenants and the login are created in the copy. On another server no
+    /// template is stored, and each database is set up from the start.
     ///
     /// # Locks
     ///
-    /// The databases of other tests are not locked. The first builder of a set makes its template, and others of the set wait
-    /// for it.
+    /// The databases of other tests are not locked. The first builder of a set makes its template, and others of the
+    /// set wait for it.
     ///
     /// # Errors
     ///
-    /// The errors of [`TestServer::database`], [`setup`](crate::setup::setup), [`create`](crate::lifecycle::create()) and
-    /// [`admit`](crate::login::admit).
+    /// The errors of [`TestServer::database`], [`setup`](crate::setup::setup), [`create`](crate::lifecycle::create())
+    /// and [`admit`](crate::login::admit).
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the new database may remain until the private server ends; on another server it may stay.
+    /// If the future is dropped, the new database may remain until the private server ends; on another server it may
+    /// stay.
     pub async fn create(self) -> Result<TestDatabase> {
         let bundled;
         let migrations = match self.migrations {
@@ -127,7 +129,7 @@ impl<'s> TestDatabaseBuilder<'s> {
         Ok(database)
     }
 
-    /// What is equal for databases that can be copies of one template.
+    /// Returns what is equal for all databases that can be copies of one template.
     fn key(&self, migrations: &Migrations) -> Template {
         let mut key = format!("{}\n", self.isolation.as_str());
         for set in [Set::Public, Set::Tenant] {

@@ -24,8 +24,8 @@ use tokio_postgres::types::Type;
 /// The variable that names another server for the tests. `DATABASE_URL` is never used, because tests drop databases.
 pub const TEST_DATABASE_URL: &str = "CGK_TEST_DATABASE_URL";
 
-/// The server that all tests of a process share: the one in `CGK_TEST_DATABASE_URL`, otherwise a private one that ends with
-/// the process.
+/// The server that all tests of a process share: the one in `CGK_TEST_DATABASE_URL`, otherwise a private one that ends
+/// with the process.
 pub struct TestServer {
     config: Config,
     own: Option<LocalServer>,
@@ -33,7 +33,7 @@ pub struct TestServer {
     templates: Mutex<HashMap<Template, Arc<OnceCell<String>>>>,
 }
 
-/// What a template contains.
+/// The contents of a template.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Template(pub(super) String);
 
@@ -48,8 +48,8 @@ impl TestServer {
     ///
     /// # Panics
     ///
-    /// If there is no server and none can be started; the message says what to install. A test without a server must fail,
-    /// not be skipped.
+    /// If there is no server and none can be started; the message says what to install. A test without a server must
+    /// fail, not be skipped.
     pub fn shared() -> &'static Self {
         static SERVER: OnceLock<TestServer> = OnceLock::new();
         SERVER.get_or_init(|| Self::begin().unwrap_or_else(|problem| panic!("{problem}")))
@@ -82,8 +82,8 @@ impl TestServer {
         self.own.as_ref()
     }
 
-    /// Creates an empty database. As in PostgreSQL 15 and later, PUBLIC may not create objects in its schema `public` on
-    /// version 14 either.
+    /// Creates an empty database. As in PostgreSQL 15 and later, PUBLIC may not create objects in its schema `public`
+    /// on version 14 either.
     ///
     /// # Errors
     ///
@@ -118,8 +118,8 @@ impl TestServer {
     }
 }
 
-/// A database for one test. It is dropped with this value, including its roles; on a private server this happens shortly
-/// afterwards. A failing test keeps the database and prints its name.
+/// A database for one test. It is dropped with this value, including its roles; on a private server this happens
+/// shortly afterwards. A failing test keeps the database and prints its name.
 pub struct TestDatabase {
     server: Config,
     config: Config,
@@ -132,7 +132,7 @@ pub struct TestDatabase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Keep {
     Always,
-    /// Like `OnFailure`, but the test does not wait until it is dropped.
+    /// Like `OnFailure`, but the test does not wait until the database is dropped.
     UntilDropped,
     OnFailure,
 }
@@ -254,8 +254,8 @@ struct Doomed {
     done: mpsc::Sender<()>,
 }
 
-/// The thread that drops databases, one after the other. It has its own runtime: the test's runtime may be ending, and a
-/// `block_on` inside it would panic.
+/// Returns the sender to the thread that drops databases, one after the other. The thread has its own runtime: the
+/// test's runtime may be ending, and a `block_on` inside it would panic.
 fn dropper() -> &'static mpsc::Sender<Doomed> {
     static DROPPER: OnceLock<mpsc::Sender<Doomed>> = OnceLock::new();
     DROPPER.get_or_init(|| {
@@ -305,8 +305,8 @@ async fn create_on(operator: &Operator, name: &Ident, template: Option<&str>) ->
     }
 }
 
-/// Drops a database, even if clients are connected, and the roles of tenants and logins of services (`app_…`) with its tag.
-/// It is not an error if they do not exist.
+/// Drops a database, even if clients are connected, and the roles of tenants and logins of services (`app_…`) with its
+/// tag. It is not an error if they do not exist.
 ///
 /// # Errors
 ///

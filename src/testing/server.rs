@@ -24,20 +24,20 @@ const START_MAX: Duration = Duration::from_secs(60);
 
 /// A private PostgreSQL server that runs as long as this value lives.
 ///
-/// All its files are in one directory with mode 0700: the data (30 MB and about 8 MB per database), the log and the socket.
-/// The directory is in `/dev/shm` if that has 1 GB free (cloning a database is 2 to 20 times faster there), otherwise in the
-/// temporary directory. The server listens on that socket only and trusts every client that can reach it: the user who runs
-/// it, and root. PostgreSQL refuses to run as root, so for root it runs as the caller of `sudo`, as `postgres` or as
-/// `nobody`.
+/// All its files are in one directory with mode 0700: the data (30 MB and about 8 MB per database), the log and the
+/// socket. The directory is in `/dev/shm` if that has 1 GB free (cloning a database is 2 to 20 times faster there),
+/// otherwise in the temporary directory. The server listens on that socket only and trusts every client that can reach
+/// it: the user who runs it, and root. PostgreSQL refuses to run as root, so for root it runs as the caller of `sudo`,
+/// as `postgres` or as `nobody`.
 ///
 /// It runs without fsync and is stopped without a checkpoint. Do not store data in it that you need later.
 ///
 /// # When it stops
 ///
-/// Dropping the value stops the server, even if clients are connected, and removes the directory before it returns, in 10 to
-/// 20 ms. If the value is never dropped (in a `static`, or in a process that exits, panics or is killed, also by Ctrl-C or
-/// SIGKILL), the same happens shortly after the process ends: a small `sh` process, in its own process group, watches a pipe
-/// that only this process holds open. The server remains only if that process is killed too.
+/// Dropping the value stops the server, even if clients are connected, and removes the directory before it returns, in
+/// 10 to 20 ms. If the value is never dropped (in a `static`, or in a process that exits, panics or is killed, also by
+/// Ctrl-C or SIGKILL), the same happens shortly after the process ends: a small `sh` process, in its own process group,
+/// watches a pipe that only this process holds open. The server remains only if that process is killed too.
 #[derive(Debug)]
 pub struct LocalServer {
     dir: PathBuf,
@@ -72,7 +72,8 @@ impl Default for LocalServerOptions {
 }
 
 impl LocalServerOptions {
-    /// The defaults: 100 connections, 256 locks per transaction, and settings that prefer speed over durability.
+    /// Creates the defaults: 100 connections, 256 locks per transaction, and settings that prefer speed over
+    /// durability.
     pub fn new() -> Self {
         Self::default()
     }
@@ -144,12 +145,13 @@ impl LocalServer {
 
     /// Starts a server from the best installation on this machine, or fetches one first.
     ///
-    /// [`find`](super::find) defines which one is best, and [`fetch`](fn@super::fetch) what is downloaded and where it is
-    /// stored. `progress` receives a line before each download, and nothing if no download is needed.
+    /// [`find`](super::find) defines which one is best, and [`fetch`](fn@super::fetch) what is downloaded and where it
+    /// is stored. `progress` receives a line before each download, and nothing if no download is needed.
     ///
     /// # Errors
     ///
-    /// - [`LocalServerError::Unavailable`] if there is no server and none can be fetched; the message says what to install.
+    /// - [`LocalServerError::Unavailable`] if there is no server and none can be fetched; the message says what to
+    ///   install.
     /// - [`LocalServerError::UnusableInstallation`] if `CGK_PG_BIN` is set and contains no usable server.
     /// - The errors of [`start`](Self::start).
     pub fn start_default(progress: &dyn Fn(&str)) -> Result<Self, LocalServerError> {
@@ -190,7 +192,7 @@ impl LocalServer {
         Ok(Self { dir, installation: installation.clone(), supervisor })
     }
 
-    /// The server is ready when line 8 of its pid file says so; `pg_ctl -w` waits for the same line.
+    /// Waits until line 8 of the pid file says that the server is ready. `pg_ctl -w` waits for the same line.
     fn wait_until_ready(&mut self, max: Duration) -> Result<(), LocalServerError> {
         let began = Instant::now();
         let (pid_file, exit) = (self.dir.join("data/postmaster.pid"), self.dir.join("exit"));
@@ -219,7 +221,7 @@ impl LocalServer {
         LocalServerError::Start { program, version: self.installation.version.clone(), log: error_lines(&log) }
     }
 
-    /// The server ended before there was a directory for a log.
+    /// Returns the error of a server that ended before there was a directory for a log.
     fn supervisor_error(&mut self) -> LocalServerError {
         let mut said = String::new();
         if let Some(stderr) = &mut self.supervisor.stderr {
@@ -237,7 +239,7 @@ impl Drop for LocalServer {
     }
 }
 
-/// Short, because the path of a socket is limited to about 100 bytes.
+/// Returns a short name, because the path of a socket is limited to about 100 bytes.
 fn unique_name() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let nanos = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |time| time.subsec_nanos());
@@ -266,7 +268,7 @@ fn read(file: &Path) -> String {
     fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
-/// The lines that contain the error, or all of them.
+/// Returns the lines that contain the error, or all of them.
 fn error_lines(log: &str) -> String {
     let telling = |line: &&str| ["FATAL:", "PANIC:", "error:"].iter().any(|mark| line.contains(mark));
     let lines: Vec<_> = log.lines().filter(telling).collect();

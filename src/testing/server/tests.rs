@@ -19,7 +19,7 @@ fn wait_until(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
-/// How many processes name this directory: the supervisor, initdb and the postmaster do.
+/// Returns how many processes have this directory in their command line: the supervisor, initdb and the postmaster.
 fn processes(dir: &Path) -> usize {
     let dir = dir.to_str().unwrap();
     let numbers = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -51,7 +51,7 @@ async fn a_server_answers_and_leaves_nothing() {
     #[cfg(target_os = "linux")]
     assert!(processes(&dir) >= 2);
 
-    // Somebody still being connected must not hold it up.
+    // A client that is still connected must not delay the stop.
     let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
     let connection = tokio::spawn(connection);
     drop(server);
@@ -115,7 +115,7 @@ fn a_server_that_never_becomes_ready_is_given_up() {
     let mut server = LocalServer::spawn(&installation(), &base.0, &[]).unwrap();
     let error = server.wait_until_ready(Duration::ZERO).unwrap_err();
     assert!(matches!(error, LocalServerError::Timeout { .. }), "{error:?}");
-    // Dropped as early as this, it is still in initdb, or has not even begun.
+    // It is dropped so early that it is still in initdb, or has not even started it.
     drop(server);
     assert!(base.is_empty());
     assert_eq!(processes(&base.0), 0);
@@ -128,9 +128,10 @@ fn it_dies_with_its_process() {
         let mut child = holder(&base.0).spawn().unwrap();
         let dir = server_of(&mut child);
         assert!(dir.exists());
-        // To the whole group, as a terminal does on Ctrl-C.
+        // The signal goes to the whole process group, as a terminal does on Ctrl-C.
         kill(signal, &format!("-{}", child.id()));
-        // Its standard input stays open until it is gone: at its end the process would end well by itself.
+        // Its standard input stays open until the process has ended. Otherwise the end of the input would end the
+        // process normally.
         let input = child.stdin.take();
         assert!(!child.wait().unwrap().success());
         drop(input);
@@ -158,7 +159,7 @@ fn a_process_that_exits_without_dropping_leaves_nothing() {
     wait_until("server and directory gone", || gone(&dir));
 }
 
-/// The same as an ordinary user, where this runs as root.
+/// Runs the same as an ordinary user, if this test runs as root.
 #[test]
 fn it_works_for_an_ordinary_user() {
     let Some(account) = Account::for_server().unwrap() else { return };
@@ -176,8 +177,8 @@ fn it_works_for_an_ordinary_user() {
     wait_until("server and directory gone", || gone(&dir));
 }
 
-/// Not a test: what the tests above run in another process. It keeps its server until its standard input ends, and
-/// leaves it to the end of the process.
+/// Not a test: the tests above run this function in another process. It keeps its server until its standard input ends,
+/// and does not drop it.
 #[test]
 fn hold_a_server() {
     if std::env::var_os("CGK_TEST_HOLD").is_none() {
@@ -194,8 +195,8 @@ fn hold_a_server() {
     std::mem::forget(server);
 }
 
-/// SIGINT ends this process, even if whoever started the tests ignores it: that is inherited, as with `nohup` or `&` in a
-/// script.
+/// Makes SIGINT end this process, even if the program that started the tests ignores it. The setting is inherited, for
+/// example from `nohup` or `&` in a script.
 fn die_of_interrupts() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let guard = runtime.enter();
@@ -219,7 +220,7 @@ fn hold_with(program: &Path, base: &Path) -> Command {
     command
 }
 
-/// Leaves the pipe open, as the child has more to print.
+/// Does not close the pipe, because the child prints more later.
 fn server_of(child: &mut Child) -> PathBuf {
     let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
     let line = lines.map_while(Result::ok).find(|line| line.contains("server=")).unwrap();
