@@ -30,12 +30,12 @@ impl HostName {
         &self.0
     }
 
-    /// The single label before a base domain; `None` if the host is not directly below it.
+    /// Returns the single label before a base domain; `None` if the host is not directly below it.
     pub(crate) fn label_before(&self, base: &HostName) -> Option<&str> {
         self.0.strip_suffix(base.as_str())?.strip_suffix('.').filter(|label| !label.contains('.'))
     }
 
-    /// Whether this is the base domain or anything below it.
+    /// Returns whether this is the base domain or anything below it.
     pub(crate) fn is_within(&self, base: &HostName) -> bool {
         self.0.strip_suffix(base.as_str()).is_some_and(|before| before.is_empty() || before.ends_with('.'))
     }

@@ -1,7 +1,7 @@
 //! Checks whether a record belongs to the organization that makes the request.
 //!
-//! A tenant's own tables need no such check: they contain only the tenant's data. Use it for records of shared tables and of
-//! other systems that are found by an id from the request.
+//! A tenant's own tables need no such check: they contain only the tenant's data. Use it for records of shared tables
+//! and of other systems that are found by an id from the request.
 //!
 //! ```
 //! use cgk::{OrganizationId, TenantContext, ownership::{Owned, ResourceNotFound, TenantAccessDenied}};
@@ -36,8 +36,8 @@ pub trait Owned {
     fn organization_id(&self) -> OrganizationId;
 }
 
-/// The record belongs to another organization. The text may be sent to the client: it shows that the record exists, and no
-/// more.
+/// The record belongs to another organization. The text may be sent to the client: it shows that the record exists, and
+/// no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("access to this {resource} is denied")]
 #[non_exhaustive]
@@ -53,7 +53,8 @@ impl TenantAccessDenied {
     }
 }
 
-/// This organization has no such record: it does not exist, or another organization owns it. The error does not show which.
+/// This organization has no such record: it does not exist, or another organization owns it. The error does not show
+/// which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no such {resource}")]
 #[non_exhaustive]
@@ -74,8 +75,8 @@ impl TenantContext {
     ///
     /// # Errors
     ///
-    /// [`TenantAccessDenied`], 403, which tells the client that the record exists. If the client must not learn this, use
-    /// [`own`](Self::own). The log gets a line with both organizations.
+    /// [`TenantAccessDenied`], 403, which tells the client that the record exists. If the client must not learn this,
+    /// use [`own`](Self::own). The log gets a line with both organizations.
     pub fn check_access<R: Owned>(&self, record: &R) -> Result<(), TenantAccessDenied> {
         let owner = record.organization_id();
         if owner == self.organization_id {

@@ -1,5 +1,5 @@
-//! The metrics of the library, through the facade of the crate `metrics` (feature `metrics`): all names are in this file.
-//! Without the feature nothing is counted or computed.
+//! The metrics of the library, through the facade of the crate `metrics` (feature `metrics`): all names are in this
+//! file. Without the feature nothing is counted or computed.
 //!
 //! | name | kind | labels | what is counted |
 //! |---|---|---|---|
@@ -92,7 +92,8 @@ pub(crate) fn pool_waited(waited: Duration, how: Waited) {
     let _ = (waited, outcome);
 }
 
-/// Records how many connections a pool has, how many are not in use, and how many calls wait. Two pools of one name overwrite each other.
+/// Records how many connections a pool has, how many are not in use, and how many calls wait. Two pools of one name
+/// overwrite each other.
 pub(crate) fn pool_load(pool: &std::sync::Arc<str>, load: impl FnOnce() -> (usize, usize, usize)) {
     #[cfg(feature = "metrics")]
     {
