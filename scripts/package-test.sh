@@ -130,7 +130,7 @@ fi
 [ "$(sha256sum <deb/usr/bin/cgk)" = "$sum" ] || fail "the Debian package holds another binary"
 try "deb" "$scratch/deb/usr/bin/cgk"
 
-# What the container is: a root with these files alone. With a Docker daemon it is built, too.
+# What the container is: a root with these files alone.
 mkdir -p root/usr/local/bin root/etc/ssl/certs root/work
 cp "$out/container/cgk" root/usr/local/bin/
 cp "$out/container/ca-certificates.crt" root/etc/ssl/certs/
@@ -138,13 +138,33 @@ if [ "$(id -u)" = 0 ]; then
     # With the user and the folder of the container file.
     try "container's root" chroot --userspec=65534:65534 "$scratch/root" /usr/local/bin/cgk
 fi
+# Built as users build it, and by buildah, which needs no daemon.
+built=''
 if docker info >/dev/null 2>&1; then
-    docker build --quiet --tag cgk-package-test -f "$out/container/Containerfile" "$out/container" >/dev/null
+    docker build --quiet --tag cgk-package-test "$out/container" >/dev/null
     [ "$(docker run --rm cgk-package-test --version)" = "$version" ] || fail "container: another version"
-    echo "ok container"
-else
-    echo "-- no Docker daemon: the container file was not built"
+    echo "ok container (docker)"
+    built=1
 fi
+if ! command -v buildah >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    apt-get install -y -qq buildah >/dev/null 2>&1 || true
+fi
+if command -v buildah >/dev/null && [ "$(id -u)" = 0 ]; then
+    images() { buildah --root "$scratch/images" --runroot "$scratch/images-run" --storage-driver vfs "$@"; }
+    images build --isolation chroot --quiet --tag cgk-package-test "$out/container" >/dev/null
+    image=$(images from cgk-package-test)
+    [ "$(images inspect --format '{{.OCIv1.Config.User}} {{.OCIv1.Config.Entrypoint}}' "$image")" = "65534:65534 [/usr/local/bin/cgk]" ] ||
+        fail "container: another user or another command"
+    contents=$(cd "$(images mount "$image")" && find . -type f | sort | tr '\n' ' ')
+    [ "$contents" = "./etc/ssl/certs/ca-certificates.crt ./usr/local/bin/cgk " ] || fail "container: it has $contents"
+    [ "$(images run --isolation chroot "$image" -- /usr/local/bin/cgk --version)" = "$version" ] || fail "container: another version"
+    code=0; images run --isolation chroot "$image" -- /usr/local/bin/cgk no-such-command >/dev/null 2>&1 || code=$?
+    [ $code = 2 ] || fail "container: misuse exits $code and not 2"
+    images rm --all >/dev/null
+    echo "ok container (buildah)"
+    built=1
+fi
+[ -n "$built" ] || echo "-- neither a Docker daemon nor buildah as root: the container file was not built"
 
 # The crate, as a registry would have it: its own files are enough to build the command.
 mkdir crate && tar -xzf "$out"/cgk-*.crate -C crate --strip-components 1

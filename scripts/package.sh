@@ -71,7 +71,7 @@ debian() {
 container() {
     step "container"
     mkdir -p "$out/container"
-    cp packaging/container/Containerfile "$bin" "$out/container/"
+    cp packaging/container/Dockerfile "$bin" "$out/container/"
     cp /etc/ssl/certs/ca-certificates.crt "$out/container/"
 }
 
