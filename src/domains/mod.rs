@@ -65,8 +65,8 @@ pub struct Domain {
 
 /// The operations on custom domains. Cheap to clone.
 ///
-/// Every operation is one transaction of [`Db::platform`]. The login needs rights on the shared tables, `cgk
-/// setup:database --app-role NAME --app-tables all`.
+/// Every operation is one transaction of [`Db::platform`]. The login needs rights on the shared tables,
+/// `cgk setup:database --app-role NAME --app-tables all`.
 #[derive(Clone, Debug)]
 pub struct Domains {
     db: Db<DomainError>,

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 /// The maximum number in a condition. A double represents every whole number up to it exactly.
 const NUMBER_MAX: f64 = 1e15;
 
-/// A condition of a rule on one attribute. In JSON: `{"attribute": "plan", "operator": "in", "values": ["pro",
-/// "team"]}`.
+/// A condition of a rule on one attribute. In JSON:
+/// `{"attribute": "plan", "operator": "in", "values": ["pro", "team"]}`.
 ///
 /// If the subject does not have the attribute, no condition holds, not even `not_in`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

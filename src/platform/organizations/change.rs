@@ -55,8 +55,8 @@ const UPDATE: &str = "update public.organizations
 const SUSPEND: &str = "update public.organizations set status = 'suspended' where id = $1 and status <> 'suspended'";
 
 impl Organizations {
-    /// Creates an organization with a confirmed owner, and requests its tenant. The status is `onboarding` until `cgk
-    /// provision` has created the tenant, then `active`.
+    /// Creates an organization with a confirmed owner, and requests its tenant. The status is `onboarding` until
+    /// `cgk provision` has created the tenant, then `active`.
     ///
     /// If the answer is lost, do not repeat this call: it is not idempotent. [`SignUps`](crate::platform::SignUps) has
     /// an idempotency key.
