@@ -3,10 +3,10 @@
 use crate::{migrate::files::bundled, migration::Set};
 use serde::Deserialize;
 
-/// Names and texts of files.
+/// The names and texts of files.
 pub(super) type Files = &'static [(&'static str, &'static str)];
 
-/// A template's files. The test below compares the lists with the folders.
+/// The files of a template. The test below compares the lists with the folders.
 struct Content {
     about: &'static str,
     readme: &'static str,
@@ -43,7 +43,7 @@ macro_rules! content {
     };
 }
 
-/// In the order in which they are listed.
+/// The templates, in the order in which they are listed.
 const TEMPLATES: &[Content] = &[
     content!("empty" {
         public: &[],
@@ -83,7 +83,7 @@ const TEMPLATES: &[Content] = &[
     }),
 ];
 
-/// What every project has: the shared tables that cgk itself works with. It is recorded like a template.
+/// The part that every project has: the shared tables that cgk itself uses. It is recorded like a template.
 const PLATFORM: &str = "platform";
 
 /// `template.toml`.
@@ -93,7 +93,7 @@ struct About {
     name: String,
     version: u32,
     description: String,
-    /// The feature of this crate that the template's Rust example uses.
+    /// The feature of this crate that the template's Rust example needs.
     feature: Option<String>,
 }
 
@@ -115,26 +115,26 @@ pub struct Template {
 #[derive(Clone, Debug)]
 pub(super) struct TemplateFile {
     pub(super) set: Set,
-    /// The number that it is bundled with.
+    /// The number of the bundled file.
     pub(super) number: i64,
-    /// Whether it is of cgk's bundled set, so that its `accepted.txt` may say something about it.
+    /// Whether it is part of cgk's bundled set. Then its `accepted.txt` may have lines about it.
     pub(super) is_bundled: bool,
-    /// What follows the number in its name.
+    /// The part of the file name after the number.
     pub(super) name: &'static str,
     pub(super) sql: &'static str,
 }
 
-/// The templates that a project can have, in the order in which they are listed.
+/// Returns the templates that a project can have, in the order in which they are listed.
 pub fn all() -> Vec<Template> {
     TEMPLATES.iter().map(Template::of).collect()
 }
 
-/// The template of a name.
+/// Returns the template with this name.
 pub fn find(name: &str) -> Option<Template> {
     all().into_iter().find(|template| template.name == name)
 }
 
-/// The shared tables that every project has.
+/// Returns the shared tables that every project has.
 pub(super) fn platform() -> Template {
     let files = migrations(Set::Public, bundled::PUBLIC);
     let version = files.last().map_or(0, |file| u32::try_from(file.number).unwrap_or(u32::MAX));
@@ -153,12 +153,12 @@ pub(super) fn platform() -> Template {
     }
 }
 
-/// Whether it is the shared tables, and no template that can be named.
+/// Returns whether it is the shared tables, which cannot be named as a template.
 pub(super) fn is_platform(template: &Template) -> bool {
     template.name == PLATFORM
 }
 
-/// The lines of the bundled `accepted.txt` that are about one bundled file: `public/001_x.sql`.
+/// Returns the lines of the bundled `accepted.txt` about one bundled file, such as `public/001_x.sql`.
 pub(super) fn accepted_of(file: &str) -> impl Iterator<Item = &'static str> {
     let lines = bundled::ACCEPTED.lines();
     lines.filter_map(move |line| line.trim().strip_prefix(file)?.strip_prefix(char::is_whitespace).map(str::trim))
@@ -182,22 +182,22 @@ impl Template {
         }
     }
 
-    /// Its name, as `--template` takes it.
+    /// Returns the name, as `--template` accepts it.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its version. A version adds files to those of the one before, and changes none.
+    /// Returns the version. A new version adds files to the previous one, and changes none.
     pub fn version(&self) -> u32 {
         self.version
     }
 
-    /// What it is, in a line.
+    /// Returns a description in one line.
     pub fn description(&self) -> &str {
         &self.description
     }
 
-    /// How many migrations it has in a set.
+    /// Returns the number of migrations in a set.
     pub fn migrations(&self, set: Set) -> usize {
         self.files.iter().filter(|file| file.set == set).count()
     }
@@ -247,7 +247,7 @@ mod tests {
         Path::new(env!("CARGO_MANIFEST_DIR"))
     }
 
-    /// Names and texts of a folder's files; none where there is no folder.
+    /// Returns the names and texts of a folder's files, or nothing if the folder does not exist.
     fn folder(path: &Path) -> Vec<(String, String)> {
         let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
         let mut found: Vec<_> = entries
@@ -262,7 +262,7 @@ mod tests {
         files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
     }
 
-    /// A file that was added to a folder and not to the list above would be missing from the program.
+    /// If a file is added to a folder but not to the list above, it would be missing from the program.
     #[test]
     fn the_templates_are_the_folders() {
         let mut folders: Vec<String> = fs::read_dir(root().join("templates"))
@@ -300,7 +300,7 @@ mod tests {
         assert!(platform().migrations(Set::Public) > 10);
     }
 
-    /// Two templates can be combined: no migration of one has the name or the text of another's.
+    /// Any two templates can be combined: their migrations have different names and texts.
     #[test]
     fn no_two_templates_share_a_migration() {
         let mut seen = std::collections::BTreeSet::new();

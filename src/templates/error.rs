@@ -1,37 +1,37 @@
-//! Why templates were not written.
+//! The errors of writing templates.
 
 use crate::error::Error;
 use std::{io, path::PathBuf};
 
-/// Why templates were not written. But for [`Write`](Self::Write), nothing was changed.
+/// The reason why templates were not written. Except for [`Write`](Self::Write), nothing was changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TemplateError {
     /// No template has this name.
     #[error("there is no template {name:?}")]
     Unknown {
-        /// What was given.
+        /// The given name.
         name: String,
     },
-    /// A template that the project does not have cannot be upgraded.
+    /// The project does not have this template, so it cannot be upgraded.
     #[error("this project does not have the template {name:?}")]
     NotInProject {
-        /// The template.
+        /// The name of the template.
         name: String,
     },
-    /// The folder has no migrations yet, so that there is nothing to upgrade.
+    /// The folder has no migrations yet, so there is nothing to upgrade.
     #[error("there is no project to upgrade in {folder:?}: it has no migrations")]
     NoProject {
         /// The folder of the migrations.
         folder: PathBuf,
     },
-    /// The shared set is another one than cgk's.
+    /// The project's shared set is not based on cgk's shared set.
     #[error("the shared set in {folder:?} is not based on cgk's own tables")]
     ForeignPublicSet {
         /// The folder of the set.
         folder: PathBuf,
     },
-    /// A file of the project has the name of one that the template would bring, and another text.
+    /// A file of the project has the same name as a file of the template, but another text.
     #[error("{file:?} has the name of a migration of the template {template:?}, and another text")]
     NameTaken {
         /// The project's file.
@@ -39,7 +39,7 @@ pub enum TemplateError {
         /// The template.
         template: String,
     },
-    /// A file of the project makes a table, view, sequence or index that the template would make too.
+    /// A file of the project creates a table, view, sequence or index that the template also creates.
     #[error("{file:?} makes {relation:?}, and so does the template {template:?}")]
     RelationTaken {
         /// The project's file.
@@ -49,24 +49,24 @@ pub enum TemplateError {
         /// The template.
         template: String,
     },
-    /// Versions have come to their end.
+    /// The highest possible version is already used.
     #[error("version {version} is the highest possible version")]
     NoVersionLeft {
         /// The newest version of the set.
         version: i64,
     },
-    /// The record of what the project was given cannot be read.
+    /// The record of the installed templates cannot be read.
     #[error("could not read {path:?}: {problem}")]
     Record {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with it.
         problem: String,
     },
-    /// Something stands where a folder or a file would be written.
+    /// Something else exists at the path of a folder or a file to write.
     #[error("{path:?} stands in the way: {problem}")]
     Blocked {
-        /// What stands there.
+        /// The path.
         path: PathBuf,
         /// What is wrong with it.
         problem: &'static str,
@@ -76,20 +76,20 @@ pub enum TemplateError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// A file could not be written. The files that were written before it were removed again, but for those named here.
+    /// A file could not be written. The files written before it were removed again, except those in `left`.
     #[error("could not write {path:?}")]
     Write {
         /// The file.
         path: PathBuf,
-        /// Files that could not be removed again.
+        /// Files that could not be removed.
         left: Vec<PathBuf>,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The migrations of the folder cannot be used, or could not with those of the template beside them.
+    /// The migrations of the folder are invalid, or would be invalid together with those of the template.
     #[error(transparent)]
     Migrations(#[from] Error),
 }

@@ -1,4 +1,5 @@
-//! What a project has besides migrations: settings, an example of the environment, a workflow, seeds, examples and tests.
+//! The files of a project other than migrations: settings, an example of the environment, a workflow, seeds,
+//! examples and tests.
 
 use super::{
     catalog::{Files, Template},
@@ -13,10 +14,11 @@ const WORKFLOW: &str = include_str!("project/workflow.yml");
 const README: &str = include_str!("project/README.md");
 const GITIGNORE: &str = include_str!("project/gitignore");
 
-/// Where cgk is installed from, where this build does not know it.
+/// The default repository to install cgk from, if this build does not know it.
 const REPOSITORY: &str = "https://github.com/OWNER/cgk";
 
-/// Plans what is not there yet. Seeds, examples and tests come with a template that is new to the project, or that is named.
+/// Plans the files that do not exist yet. Seeds, examples and tests are added for a template that is new to the
+/// project, or that is named.
 pub(super) fn plan(
     root: &Path,
     migrations: &Path,
@@ -56,7 +58,8 @@ pub(super) fn plan(
     Ok(())
 }
 
-/// SQL goes into a folder `cgk`, Rust where Cargo finds it. Rust is left out where Cargo could not build it.
+/// Adds SQL files to a folder `cgk`, and Rust files where Cargo finds them. Skips Rust files that Cargo could not
+/// build.
 fn add_files(plan: &mut InitPlan, folder: &Path, files: Files, has_rust: bool) {
     for (name, text) in files {
         match Path::new(name).extension().is_some_and(|kind| kind == "rs") {
@@ -67,14 +70,14 @@ fn add_files(plan: &mut InitPlan, folder: &Path, files: Files, has_rust: bool) {
     }
 }
 
-/// Whether a line of `.gitignore` is about `.env`.
+/// Returns whether a line of `.gitignore` matches `.env`.
 fn ignores_env(line: &str) -> bool {
     let line = line.trim();
     let name = line.strip_prefix("**/").or(line.strip_prefix('/')).unwrap_or(line);
     [".env", ".env*", "*.env"].contains(&name)
 }
 
-/// The `Cargo.toml` of a folder; empty where there is none.
+/// The `Cargo.toml` of a folder. Empty if there is none.
 struct Manifest(toml::Table);
 
 impl Manifest {
@@ -86,7 +89,7 @@ impl Manifest {
         ["dependencies", "dev-dependencies"].iter().find_map(|table| self.0.get(*table)?.get(name))
     }
 
-    /// Whether the package can build an example: it depends on tokio, and on cgk with that feature.
+    /// Returns whether the package can build an example: it depends on tokio, and on cgk with this feature.
     fn builds(&self, feature: Option<&str>) -> bool {
         let (Some(cgk), Some(_)) = (self.dependency("cgk"), self.dependency("tokio")) else { return false };
         let has_default = cgk.get("default-features").and_then(toml::Value::as_bool).unwrap_or(true);
@@ -97,7 +100,7 @@ impl Manifest {
     }
 }
 
-/// A path as it stands between the quotation marks of a TOML string.
+/// Returns a path, escaped for a TOML string.
 fn toml_text(path: &Path) -> String {
     path.display().to_string().replace('\\', "\\\\").replace('"', "\\\"")
 }

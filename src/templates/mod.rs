@@ -1,16 +1,17 @@
-//! Templates: sets of migrations to begin a project with, or to add to one, as `cgk init` does.
+//! Templates: sets of migrations for a new or an existing project. `cgk init` uses them.
 //!
-//! A template is a folder `templates/<name>` of this crate: migrations of the two sets, a description, an example and a test.
-//! [`plan`] reads a project's folder and says which files would be written; [`InitPlan::write`] writes them. No database is
-//! needed, and no file of the user's is changed.
+//! A template is a folder `templates/<name>` of this crate: migrations of the two sets, a description, an example and a
+//! test. [`plan`] reads a project's folder and returns the files to write. [`InitPlan::write`] writes them. No database
+//! is needed, and no file of the user is changed.
 //!
-//! - A file of a template gets the number after the newest of its set, or the one that it is bundled with where that is higher.
-//!   So templates can be combined, and one that is added later, or a file that a newer version of cgk brings, comes after
-//!   everything that may have been applied. In a new project the shared tables have the numbers of the bundled set.
-//! - Every project has copies of the shared tables that cgk itself works with, in `migrations/public`: from then on that set
-//!   is the project's own.
-//! - What was given to a project is recorded in `migrations/templates.toml`, by name. So an upgrade adds what is new, and
-//!   neither brings back a file that was removed nor repeats one that was edited before it was applied.
+//! - A file of a template gets the next number after the newest file of its set, or its bundled number if that is
+//!   higher. So templates can be combined. A template that is added later, or a file from a newer version of cgk, comes
+//!   after everything that may have been applied. In a new project the shared tables have the numbers of the bundled
+//!   set.
+//! - Every project has copies of the shared tables that cgk itself uses, in `migrations/public`. From then on that set
+//!   belongs to the project.
+//! - `migrations/templates.toml` records by name which files a project has received. So an upgrade adds only new files.
+//!   It does not add again a file that was removed, or that was edited before it was applied.
 
 mod catalog;
 mod error;

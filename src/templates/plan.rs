@@ -1,4 +1,4 @@
-//! What would be written into a project's folder: a value that is made by reading, and carried out or shown.
+//! Plans the files to write into a project's folder. Making the plan only reads. The plan is then written or shown.
 
 use super::{
     catalog::{self, Template, TemplateFile},
@@ -21,29 +21,29 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Whether templates are added to a project, or those that it has get what a newer version of cgk brings.
+/// Whether templates are added to a project, or its templates are upgraded to a newer version of cgk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InitMode {
-    /// Adds the templates that are named. Without a name: `empty` to a folder that has none.
+    /// Adds the named templates. Without a name, adds `empty` to a folder that has no template.
     #[default]
     Add,
-    /// Adds the new files of the templates that are named. Without a name: of all that the project has.
+    /// Adds the new files of the named templates. Without a name: of all templates that the project has.
     Upgrade,
 }
 
-/// What is asked of [`plan`].
+/// The options of [`plan`].
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct InitOptions {
-    /// Names of templates, in the order in which their files are numbered.
+    /// The names of the templates, in the order in which their files are numbered.
     pub templates: Vec<String>,
-    /// Whether they are added or upgraded.
+    /// Whether the templates are added or upgraded.
     pub mode: InitMode,
 }
 
-/// Reads a project's folder, which need not exist, and says what would be written into it. `migrations` is the folder of the
-/// two sets. Writes nothing.
+/// Reads a project's folder, which may be missing, and returns the files to write into it. `migrations` is the folder
+/// of the two sets. Writes nothing.
 ///
 /// ```
 /// use cgk::templates::{self, InitOptions};
@@ -62,8 +62,8 @@ pub struct InitOptions {
 ///
 /// # Errors
 ///
-/// Every [`TemplateError`] but [`TemplateError::Write`]: a name that is no template's, a file that stands in the way, and
-/// migrations that could not be used beside those of the template.
+/// Every [`TemplateError`] except [`TemplateError::Write`]: a name that is not a template, a file that blocks a path,
+/// and migrations that are invalid together with those of the template.
 pub fn plan(root: &Path, migrations: &Path, options: &InitOptions) -> Result<InitPlan, TemplateError> {
     let named = options
         .templates
@@ -88,12 +88,12 @@ pub fn plan(root: &Path, migrations: &Path, options: &InitOptions) -> Result<Ini
     Ok(plan)
 }
 
-/// The migrations that a folder holds.
+/// The migrations of a folder.
 struct Project {
     folder: PathBuf,
     migrations: Migrations,
     record: Record,
-    /// The text of the record, if there is one.
+    /// The text of the record, if it exists.
     record_text: Option<String>,
     accepted_text: Option<String>,
 }
@@ -121,7 +121,7 @@ impl Project {
         [Set::Public, Set::Tenant].into_iter().all(|set| self.migrations.set(set).files().is_empty())
     }
 
-    /// Whether it has the template: by its record, or by a file of that text.
+    /// Returns whether the project has the template: it is recorded, or a file has the text of one of its files.
     fn has(&self, template: &Template) -> bool {
         let text = |file: &TemplateFile| {
             let checksum = Checksum::of(file.sql);
@@ -130,7 +130,7 @@ impl Project {
         self.record.has(template.name()) || template.files().iter().any(text)
     }
 
-    /// The templates whose files are looked at.
+    /// Returns the templates whose files are planned.
     fn wanted(&self, named: Vec<Template>, mode: InitMode) -> Result<Vec<Template>, TemplateError> {
         let own = || catalog::all().into_iter().filter(|template| self.has(template)).collect::<Vec<_>>();
         match mode {
@@ -141,7 +141,7 @@ impl Project {
                 None => Ok(named),
             },
             InitMode::Add if named.is_empty() && self.is_new() => Ok(catalog::find("empty").into_iter().collect()),
-            // What an interrupted run has begun is completed.
+            // Completes what an interrupted run has started.
             InitMode::Add if named.is_empty() => Ok(own()),
             InitMode::Add => Ok(named),
         }
@@ -156,7 +156,7 @@ fn read_if_there(path: &Path) -> Result<Option<String>, TemplateError> {
     }
 }
 
-/// A plan that is being made.
+/// A plan under construction.
 struct Planning<'a> {
     project: &'a Project,
     record: Record,
@@ -188,12 +188,13 @@ impl<'a> Planning<'a> {
         }
     }
 
-    /// Plans the files of a template that the project was not given.
+    /// Plans the files of a template that the project has not received yet.
     fn add(&mut self, template: &Template, mode: InitMode) -> Result<(), TemplateError> {
         let name = template.name();
         let had = self.project.has(template);
         let recorded = self.project.record.version(name);
-        // A template that was given completely is extended by an upgrade only; the shared tables are what templates rest on.
+        // Only an upgrade adds files to a completely installed template. The shared tables are always completed,
+        // because templates depend on them.
         let is_complete = recorded.is_some() && mode == InitMode::Add && !catalog::is_platform(template);
         let before = self.migrations.len();
         for file in template.files() {
@@ -201,7 +202,7 @@ impl<'a> Planning<'a> {
                 continue;
             }
             match self.standing(file, had, name)? {
-                // Perhaps the run that wrote it was killed before it wrote what is accepted about it.
+                // The run that wrote the file may have been killed before it wrote the accepted warnings of the file.
                 Standing::SameText(id) => self.accept(file, &id),
                 Standing::There => {}
                 Standing::New => self.number(file, name)?,
@@ -216,7 +217,8 @@ impl<'a> Planning<'a> {
         Ok(())
     }
 
-    /// Whether a template's file is there, under any number: by its text, or, of a template that the project has, by its name.
+    /// Returns whether a template's file exists under any number: by its text, or by its name if the project has the
+    /// template.
     fn standing(&self, file: &TemplateFile, had: bool, template: &str) -> Result<Standing, TemplateError> {
         let checksum = Checksum::of(file.sql);
         let own = self.project.migrations.set(file.set).files();
@@ -230,7 +232,7 @@ impl<'a> Planning<'a> {
         }
     }
 
-    /// Gives a file the number after the newest of its set, or a later one that it is bundled with.
+    /// Assigns the next number after the newest file of the set, or the bundled number if that is higher.
     fn number(&mut self, file: &TemplateFile, template: &str) -> Result<(), TemplateError> {
         let newest = self.newest.entry(file.set).or_default();
         let next = newest.checked_add(1).map(|next| next.max(file.number)).and_then(Version::new);
@@ -243,7 +245,7 @@ impl<'a> Planning<'a> {
         Ok(())
     }
 
-    /// Adds the lines of `accepted.txt` about a file, but for those that are there.
+    /// Adds the lines of `accepted.txt` about a file, except those that are already there.
     fn accept(&mut self, file: &TemplateFile, id: &MigrationId) {
         if !file.is_bundled {
             return;
@@ -257,7 +259,7 @@ impl<'a> Planning<'a> {
         self.accepted.extend(lines.filter(|line| !there.contains(&start(line))));
     }
 
-    /// Refuses what could not be used beside the project's own files.
+    /// Returns an error if the new files are invalid together with the project's own files.
     fn check(&self) -> Result<(), TemplateError> {
         for new in &self.migrations {
             self.refuse_taken_relations(new)?;
@@ -287,7 +289,7 @@ impl<'a> Planning<'a> {
         Ok(())
     }
 
-    /// The text of `accepted.txt` with what is accepted about the new files.
+    /// Returns the text of `accepted.txt`, including the accepted warnings of the new files.
     fn accepted_text(&self) -> Option<String> {
         let before = self.project.accepted_text.as_deref();
         if self.accepted.is_empty() {
@@ -326,7 +328,7 @@ impl<'a> Planning<'a> {
 }
 
 enum Standing {
-    /// A file of its text, under this name.
+    /// A file with the same text, under this name.
     SameText(MigrationId),
     There,
     New,

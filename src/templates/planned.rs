@@ -1,4 +1,4 @@
-//! A plan: the files that would be written, and what is refused before the first one.
+//! A plan: the files to write. All checks are done before the first file is written.
 
 use super::error::TemplateError;
 use std::{
@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What would be written. Nothing has been written yet.
+/// The files to write. Nothing has been written yet.
 #[derive(Clone, Debug)]
 pub struct InitPlan {
     pub(super) files: Vec<PlannedFile>,
@@ -15,69 +15,70 @@ pub struct InitPlan {
     pub(super) gitignore_lacks_env: bool,
 }
 
-/// A file that would be written.
+/// A file to write.
 #[derive(Clone, Debug)]
 pub struct PlannedFile {
     pub(super) path: PathBuf,
     pub(super) text: String,
-    /// The text of a file of cgk's own, or of `accepted.txt`, that gets a new text; none for a new file.
+    /// The previous text, if the file exists and is replaced: one of cgk's own files, or `accepted.txt`. `None` for a
+    /// new file.
     pub(super) replaces: Option<String>,
 }
 
 impl PlannedFile {
-    /// Where it is written.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What is written.
+    /// Returns the text of the file.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Whether the file is there already and is extended: the record `templates.toml`, or `accepted.txt`.
+    /// Returns whether the file exists and is extended: the record `templates.toml`, or `accepted.txt`.
     pub fn is_extended(&self) -> bool {
         self.replaces.is_some()
     }
 }
 
-/// A template of the project, as it will be.
+/// A template of the project after the plan is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedTemplate {
-    /// Its name; `platform` for the shared tables that every project has.
+    /// The name. `platform` for the shared tables that every project has.
     pub name: String,
-    /// The version that the project had; none, if the template is new to it.
+    /// The version that the project had. `None`: the template is new to the project.
     pub from: Option<u32>,
-    /// The version that it will have.
+    /// The version that the project will have.
     pub to: u32,
-    /// How many migrations it brings.
+    /// The number of migrations that are added.
     pub migrations: usize,
 }
 
 impl InitPlan {
-    /// The files that would be written, in that order.
+    /// Returns the files to write, in this order.
     pub fn files(&self) -> &[PlannedFile] {
         &self.files
     }
 
-    /// The templates that were asked for, and the shared tables.
+    /// Returns the requested templates, and the shared tables.
     pub fn templates(&self) -> &[PlannedTemplate] {
         &self.templates
     }
 
-    /// Files of the user's that stand where the plan would have written, and that stay as they are.
+    /// Returns the user's files that exist where the plan would have written. They are not changed.
     pub fn kept(&self) -> &[PathBuf] {
         &self.kept
     }
 
-    /// Whether the folder has a `.gitignore` that does not name `.env`, the file that holds a password.
+    /// Returns whether the folder has a `.gitignore` that does not contain `.env`, the file with a password.
     pub fn gitignore_lacks_env(&self) -> bool {
         self.gitignore_lacks_env
     }
 }
 
 impl InitPlan {
-    /// Adds a file unless it is there; one with another text is kept, and said so.
+    /// Adds a file unless it exists. If a file with another text exists, it is not changed and is listed in `kept`.
     pub(super) fn add_unless_there(&mut self, path: PathBuf, text: &str) {
         match fs::read_to_string(&path) {
             Ok(own) if own == text => {}
@@ -86,8 +87,8 @@ impl InitPlan {
         }
     }
 
-    /// Leaves out what would not change, and puts the record last: a run that is cut off before it has not recorded anything, and
-    /// the next one finds the files by their texts.
+    /// Removes files that would not change, and moves the record to the end. A run that is interrupted before the end
+    /// has recorded nothing, and the next run finds the files by their texts.
     pub(super) fn close(&mut self, record: &Path) {
         self.files.retain(|file| file.replaces.as_deref() != Some(file.text.as_str()));
         self.files.sort_by_key(|file| file.path == record);

@@ -1,4 +1,4 @@
-//! `templates.toml` beside the migrations: which files of which templates a project was given.
+//! The file `templates.toml` beside the migrations: it records which files of which templates a project has received.
 
 use super::{catalog::TemplateFile, error::TemplateError};
 use crate::migration::Set;
@@ -18,14 +18,14 @@ const HEADING: &str = "\
 # version control, and do not edit it.
 ";
 
-/// What a project was given.
+/// What a project has received.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub(super) struct Record {
     templates: BTreeMap<String, Given>,
 }
 
-/// What it was given of one template.
+/// What a project has received of one template.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Given {
@@ -46,7 +46,7 @@ impl Given {
 }
 
 impl Record {
-    /// Reads the record; without the file, nothing is recorded.
+    /// Reads the record. If the file does not exist, nothing is recorded.
     pub(super) fn read(path: &Path) -> Result<Self, TemplateError> {
         let text = match fs::read_to_string(path) {
             Ok(text) => text,
@@ -57,17 +57,17 @@ impl Record {
             .map_err(|error| TemplateError::Record { path: path.to_owned(), problem: error.message().to_owned() })
     }
 
-    /// Whether the project has the template.
+    /// Returns whether the project has the template.
     pub(super) fn has(&self, template: &str) -> bool {
         self.templates.contains_key(template)
     }
 
-    /// The version of a template that the project has.
+    /// Returns the version of a template that the project has.
     pub(super) fn version(&self, template: &str) -> Option<u32> {
         self.templates.get(template).map(|given| given.version)
     }
 
-    /// Whether the project was given a file, be it still there or not.
+    /// Returns whether the project has received a file, even if it was removed since.
     pub(super) fn has_file(&self, template: &str, file: &TemplateFile) -> bool {
         let given = self.templates.get(template);
         given.is_some_and(|given| match file.set {
@@ -76,19 +76,19 @@ impl Record {
         })
     }
 
-    /// Notes a template; a version that is newer stays.
+    /// Records a template. A newer recorded version is not changed.
     pub(super) fn add(&mut self, template: &str, version: u32) {
         let given = self.templates.entry(template.to_owned()).or_default();
         given.version = given.version.max(version);
     }
 
-    /// Notes a file of a template.
+    /// Records a file of a template.
     pub(super) fn add_file(&mut self, template: &str, file: &TemplateFile) {
         let given = self.templates.entry(template.to_owned()).or_default();
         given.of(file.set).insert(file.name.to_owned());
     }
 
-    /// The text of the file.
+    /// Returns the text of the file.
     pub(super) fn text(&self) -> String {
         let mut text = HEADING.to_owned();
         for (name, given) in &self.templates {

@@ -1,4 +1,4 @@
-//! Writing what was planned: each file completely or not at all, and no file over another.
+//! Writes the planned files. Each file is written completely or not at all, and no existing file is overwritten.
 
 use super::{
     error::TemplateError,
@@ -11,14 +11,16 @@ use std::{
 };
 
 impl InitPlan {
-    /// Writes the files. Each appears with its whole text or not at all, and a file that somebody else wrote meanwhile is not
-    /// overwritten. Where one cannot be written, those before it are removed again.
+    /// Writes the files. A new file appears with its complete text or not at all, except on a file system without hard
+    /// links. A file that another process created meanwhile is not overwritten. If one file cannot be written, the
+    /// files written before it are removed again.
     ///
-    /// A process that is killed leaves whole files, and no record of them; the same plan, made and written again, completes them.
+    /// If the process is killed, complete files may exist that are not recorded. Making and writing the same plan again
+    /// completes the work.
     ///
     /// # Errors
     ///
-    /// [`TemplateError::Write`]: what the operating system says, and which files could not be removed again.
+    /// [`TemplateError::Write`]: the error of the operating system, and the files that could not be removed again.
     pub fn write(&self) -> Result<(), TemplateError> {
         let mut written = Written::default();
         for file in &self.files {
@@ -62,7 +64,7 @@ impl<'a> Written<'a> {
         Ok(())
     }
 
-    /// Takes everything back, the last first; returns what could not be.
+    /// Undoes everything, the last file first. Returns the files for which this failed.
     fn undo(self) -> Vec<PathBuf> {
         let mut left = Vec::new();
         for file in self.files.into_iter().rev() {
@@ -78,19 +80,19 @@ impl<'a> Written<'a> {
             }
         }
         for folder in self.folders.iter().rev() {
-            // One in which something else stands by now stays.
+            // A folder that now contains other files is not removed.
             let _ = fs::remove_dir(folder);
         }
         left
     }
 }
 
-/// Writes a new file: under another name first, which then gets a second name that must be free.
+/// Creates a file: writes it under a temporary name, then links it to its final name, which must be free.
 fn create(folder: &Path, path: &Path, text: &str) -> io::Result<()> {
     let draft = Draft::write(folder, text)?;
     match fs::hard_link(&draft.0, path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            // A file system without second names.
+            // The file system has no hard links.
             let mut file = fs::File::create_new(path)?;
             let written = file.write_all(text.as_bytes());
             if written.is_err() {
@@ -102,7 +104,7 @@ fn create(folder: &Path, path: &Path, text: &str) -> io::Result<()> {
     }
 }
 
-/// Replaces a file that still has the text that it had.
+/// Replaces a file if it still has its previous text.
 fn replace(folder: &Path, path: &Path, text: &str, before: &str) -> io::Result<()> {
     if fs::read_to_string(path)? != before {
         return Err(io::Error::other("the file was changed meanwhile"));
@@ -113,7 +115,7 @@ fn replace(folder: &Path, path: &Path, text: &str, before: &str) -> io::Result<(
     Ok(())
 }
 
-/// A file under a name of our own, removed when it is dropped.
+/// A temporary file, removed when it is dropped.
 struct Draft(PathBuf);
 
 impl Draft {
@@ -129,7 +131,7 @@ impl Draft {
 impl Drop for Draft {
     fn drop(&mut self) {
         if !self.0.as_os_str().is_empty() {
-            // What is left has a name that no tool reads.
+            // If this fails, the file remains, under a name that no tool reads.
             let _ = fs::remove_file(&self.0);
         }
     }
