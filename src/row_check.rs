@@ -1,4 +1,4 @@
-//! Checks whether a row that cgk wrote has the written content: a trigger or a rule on the table can drop or change it,
+//! Checks whether a row that cgk wrote has the written content. A trigger or a rule on the table can drop or change it,
 //! and the server's response does not show that.
 //!
 //! The check is a separate statement after the write, in the same transaction. It sees the effects of all rules and

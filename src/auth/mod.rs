@@ -26,9 +26,9 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Every operation is one transaction of [`Db::platform`], unless its documentation says otherwise: it is committed
-//! when the call returns `Ok`, and a dropped call is either fully committed or not at all. The login needs rights on
-//! the shared tables, `cgk setup:database --app-role NAME --app-tables all`. A call from a task inside a tenant fails.
+//! Every operation is one transaction of [`Db::platform`], unless its documentation says otherwise. It is committed
+//! when the call returns `Ok`. A dropped call is either fully committed or not at all. The login needs rights on the
+//! shared tables, `cgk setup:database --app-role NAME --app-tables all`. A call from a task inside a tenant fails.
 //!
 //! This module has no sign-in with external providers and no rate limit for password attempts. Do both before these
 //! calls.

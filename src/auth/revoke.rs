@@ -3,8 +3,8 @@
 use super::{SessionId, UserId};
 use crate::{tenancy::PlatformTx, tenant::OrganizationId};
 
-// The rows of a user are locked one by one in the order of their ids, and a row that another transaction deleted or
-// revoked meanwhile is no longer among them.
+// The rows of a user are locked one by one in the order of their ids. A row that another transaction deleted or revoked
+// meanwhile is skipped.
 const REVOKE_ALL: &str = "update public.sessions s set revoked_at = current_timestamp
       from (select id from public.sessions
              where user_id = $2 and ($1::pg_catalog.uuid is null or organization_id = $1) and revoked_at is null

@@ -81,8 +81,8 @@ pub struct Sessions<'a> {
     pub(super) auth: &'a Auth,
 }
 
-// The rows of user and membership are locked against a change of status, password or role until the session exists, so
-// that the transaction with such a change finds the session and can revoke it.
+// The rows of the user and the membership are locked against a change of status, password or role until the session
+// exists. So a transaction with such a change finds the session and can revoke it.
 const ISSUE: &str = "with who as (
         select u.id, u.email, m.role::pg_catalog.text as role,
                case when m.confirmed_at is null and u.status = 'active' then 'invited' else u.status::pg_catalog.text end as status,
@@ -133,10 +133,10 @@ impl Sessions<'_> {
     /// There are two transactions. The first reads the stored hash. The hashing runs on its own thread without a
     /// connection. The second issues the session if the stored hash is still the one that was compared.
     ///
-    /// Every failed attempt computes at least one hash with the current settings: for an unknown address, for a user
-    /// without a password, and if the stored hash is weaker or of another algorithm. A stored hash with more expensive
-    /// settings, for instance an imported one, takes longer than an unknown address, so the time discloses that the
-    /// address has a user, until that user signs in and the hash is renewed.
+    /// Every failed attempt computes at least one hash with the current settings. This includes an unknown address, a
+    /// user without a password, and a stored hash that is weaker or of another algorithm. A stored hash with more
+    /// expensive settings, for instance an imported one, takes longer than an unknown address. So the time discloses
+    /// that the address has a user, until that user signs in and the hash is renewed.
     ///
     /// # Locks
     ///

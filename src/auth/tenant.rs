@@ -16,9 +16,9 @@ impl From<&Tenant> for TenantIdentity {
 
 impl<E> Db<E> {
     /// Returns the operations on a tenant that a credential, a request, a job or the registry identified. Every call
-    /// enters it by its slug, and fails with [`TenantError::ContextStale`](crate::TenantError::ContextStale) if that
-    /// slug now belongs to another organization, for instance after the tenant was dropped and another one was created
-    /// with the same slug. [`Db::with_tenant`] with the slug alone would enter that other tenant.
+    /// enters it by its slug. It fails with [`TenantError::ContextStale`](crate::TenantError::ContextStale) if the slug
+    /// now belongs to another organization, for instance because the tenant was dropped and another one was created
+    /// with this slug. [`Db::with_tenant`] with the slug alone would enter that other tenant.
     ///
     /// In a [`TenantContext`] of the same organization and slug, the calls have its user. In any other context, and
     /// outside of one, they have no user.

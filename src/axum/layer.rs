@@ -43,10 +43,10 @@ use tracing::{Instrument as _, Span, field};
 ///   is called in one.
 ///
 /// The layer also works in a router that is nested under a path ([`Router::nest`](::axum::Router::nest),
-/// `nest_service`), at any depth: the rules use the path that the client sent, not the part that is left of it. A
-/// middleware that rewrites the path inside a router therefore does not affect the rules; one in front of the outermost
-/// router does. Behind two layers, both must find the same tenant and caller (403 otherwise), and the context of the
-/// inner one is used.
+/// `nest_service`), at any depth. The rules use the path that the client sent, not the remaining part. A middleware
+/// that rewrites the path inside a router therefore does not affect the rules; one in front of the outermost router
+/// does. Behind two layers, both must find the same tenant and caller (403 otherwise), and the context of the inner one
+/// is used.
 ///
 /// A route is behind the layer if it was added to the router before `.layer(…)`. Layers that are added later run before
 /// it: add `tower_http`'s CORS layer later, because a preflight request has no credential, and its timeout layer.

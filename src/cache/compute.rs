@@ -53,8 +53,8 @@ impl TenantCache {
     /// # Inside a transaction
     ///
     /// Inside a transaction of any [`Db`](crate::Db), a value in Redis is returned. If there is none, this call
-    /// computes, waits for no other call, and stores nothing: another call could need the connection that this one
-    /// holds, and the data of the transaction may be older than the last `delete`, or may be rolled back. To store the
+    /// computes, waits for no other call, and stores nothing. Another call could need the connection that this one
+    /// uses. The data of the transaction may be older than the last `delete`, or may be rolled back. To store the
     /// value, call this before the transaction starts.
     ///
     /// # Errors

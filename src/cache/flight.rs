@@ -174,9 +174,9 @@ impl Flight {
         may_compute.then(|| Turn { flight: Arc::clone(self), is_alone })
     }
 
-    /// Returns whether its value is new enough for the call: the computation started after the call, or the token is
-    /// still in Redis (a delete by any process would have removed it). While Redis does not respond, an earlier value
-    /// is better than one computation per call.
+    /// Returns whether its value is new enough for the call. It is if the computation started after the call, or if the
+    /// token is still in Redis: a delete by any process would have removed it. While Redis does not respond, an earlier
+    /// value is better than one computation per call.
     fn may_be_joined(&self, began: u64, seen: Seen) -> bool {
         let progress = self.progress.borrow();
         progress.since > began

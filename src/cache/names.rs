@@ -1,6 +1,6 @@
 //! The names of a tenant's keys in Redis.
 //!
-//! `<namespace>:<database>:{<organization>}:` is the same for all keys of a tenant and differs between tenants: the
+//! `<namespace>:<database>:{<organization>}:` is the same for all keys of a tenant and differs between tenants. The
 //! namespace has no colon, the database is its tag of ten digits, and the organization always has 32 digits. The text
 //! after this prefix cannot change it. The braces, the first in the name, make a cluster put all keys of a tenant into
 //! one slot.

@@ -5,7 +5,7 @@
 //! removed as soon as a domain is verified, removed or moved to another organization.
 //!
 //! Any number of organizations may claim a domain, so a claim cannot block another organization. Only one of them can
-//! have it verified. cgk sends no DNS queries: before you call [`Domains::verify`], check that the owner of the domain
+//! have it verified. cgk sends no DNS queries. Before you call [`Domains::verify`], check that the owner of the domain
 //! has published the [`verification_token`](Domain::verification_token) of this claim, for instance as the TXT record
 //! of `_cgk.<domain>`.
 //!

@@ -2,7 +2,7 @@
 //!
 //! A service needs this on every request. A [`Resolver`] caches a bounded number of answers, and removes an answer as
 //! soon as the database reports that it may have changed, whichever process made the change. Triggers of the migrations
-//! 010 and 012 send a notification when an organization, a domain, a user, a session or a key changes, and the resolver
+//! 010 and 012 send a notification when an organization, a domain, a user, a session or a key changes. The resolver
 //! listens on its own connection.
 //!
 //! If no notifications arrive (the connection was lost, the server is a standby, a pooler is in between, the database

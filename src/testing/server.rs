@@ -35,9 +35,10 @@ const START_MAX: Duration = Duration::from_secs(60);
 /// # When it stops
 ///
 /// Dropping the value stops the server, even if clients are connected, and removes the directory before it returns, in
-/// 10 to 20 ms. If the value is never dropped (in a `static`, or in a process that exits, panics or is killed, also by
-/// Ctrl-C or SIGKILL), the same happens shortly after the process ends: a small `sh` process, in its own process group,
-/// watches a pipe that only this process holds open. The server remains only if that process is killed too.
+/// 10 to 20 ms. If the value is never dropped, the same happens shortly after the process ends. This is so for a
+/// `static`, and for a process that exits, panics or is killed, also by Ctrl-C or SIGKILL. A small `sh` process, in its
+/// own process group, watches a pipe that only this process keeps open. The server remains only if that process is
+/// killed too.
 #[derive(Debug)]
 pub struct LocalServer {
     dir: PathBuf,

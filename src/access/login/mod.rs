@@ -329,8 +329,8 @@ pub async fn complete(operator: &Operator) -> Result<()> {
     Ok(())
 }
 
-/// Returns the tenants with a schema and a ledger that one of the admitted logins cannot enter under the configured
-/// isolation, or that no login can enter because the role is missing.
+/// Returns the tenants with a schema and a ledger that an admitted login cannot enter under the configured isolation.
+/// It includes those that no login can enter because the role is missing.
 pub(crate) async fn locked_out(operator: &Operator) -> Result<Vec<TenantSlug>> {
     let fleet = registry::facts_of_fleet(operator).await?;
     let by_role = operator.config().isolation() == Isolation::Role;

@@ -4,8 +4,8 @@ use crate::ident::Ident;
 use rand::distr::{Alphanumeric, SampleString as _};
 use std::{fmt, str::FromStr};
 
-/// The name of a service login: 1 to 48 of a–z, 0–9 and `_`, starting with a letter, and not with `pg_` or `cgk_`,
-/// which are reserved for the server and for tenants' roles.
+/// The name of a service login: 1 to 48 of a–z, 0–9 and `_`, starting with a letter. It cannot start with `pg_` or
+/// `cgk_`: these are reserved for the server and for tenants' roles.
 ///
 /// ```
 /// use cgk::login::LoginName;

@@ -54,9 +54,9 @@ impl Users<'_> {
     }
 
     /// Returns all users with this address, once for each organization that they are members of, with their role there,
-    /// at most a thousand: for a user who follows a magic link and chooses where to sign in.
+    /// at most 1,000. Use it for a user who follows a magic link and chooses the organization.
     ///
-    /// ASCII letters match in any case, and every other byte must be equal: an address that only looks the same, or
+    /// ASCII letters match in any case, and every other byte must be equal. An address that only looks the same, or
     /// that matches only by the rules of the database's locale, is another address.
     ///
     /// # Locks

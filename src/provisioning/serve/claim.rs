@@ -1,8 +1,8 @@
 //! Takes requests off the queue, one at a time, so that no two servers work on the same one.
 //!
-//! The number of the attempt and the time of the next one are committed before it starts, so the number of attempts is
-//! also limited for a request that kills the server. During the attempt, a transaction on a separate connection locks
-//! the row; if the server dies, the lock ends with the connection.
+//! The number of the attempt and the time of the next one are committed before it starts. So the number of attempts is
+//! limited even if the request kills the server. During the attempt, a transaction on a separate connection locks the
+//! row; if the server dies, the lock ends with the connection.
 
 use super::{ProvisioningId, ServeOptions};
 use crate::{
