@@ -39,7 +39,7 @@
 //!   database has another identity, so it neither reads nor removes values of the original. A server that was copied as
 //!   a whole, from a base backup or a snapshot of its disk, has the same identities and needs another
 //!   [`CacheSettings::namespace`].
-//! - `<organization>` is the id of the organization, 32 hexadecimal digits, and not the slug: a tenant that is created
+//! - `<organization>` is the id of the organization, 32 hexadecimal digits, and not the slug. So a tenant that is created
 //!   again with the same slug reads no values of the old one. No key text can produce a name of another tenant.
 //!
 //! There are two more kinds of names: `…:l:<key>`, while a value is computed, and one `…:e` per tenant, its epoch. A

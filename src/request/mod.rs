@@ -133,10 +133,15 @@ impl Identity {
 ///
 /// # Errors
 ///
-/// By [`RequestError::status`]: 400 for a part that is malformed or repeated; 401 for a credential that is not
-/// accepted; 403 for parts that disagree, and for a tenant that is not active; 404 if the request names no tenant, or
-/// no tenant has the name; 503 and 500 for the database. A rejected credential is reported before every other error
-/// except 400, so it discloses nothing about a tenant.
+/// By [`RequestError::status`]:
+///
+/// - 400: a part is malformed or repeated.
+/// - 401: a credential is not accepted.
+/// - 403: the parts disagree, or the tenant is not active.
+/// - 404: the request names no tenant, or no tenant has the name.
+/// - 503 and 500: the database.
+///
+/// A rejected credential is reported before every other error except 400, so it discloses nothing about a tenant.
 ///
 /// # Cancel safety
 ///
