@@ -1,4 +1,4 @@
-//! Prepares a database for cgk; may be run again at any time, by any number of processes.
+//! Prepares a database for cgk. It can be called again at any time, by any number of processes.
 
 mod harden;
 mod isolation;
@@ -23,7 +23,7 @@ pub use isolation::{IsolationChange, change_isolation, isolation};
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct SetupReport {
-    /// Migrations that this run applied to the shared schema.
+    /// The migrations that this run applied to the shared schema.
     pub applied: Vec<MigrationId>,
     /// The newest migration of the shared schema.
     pub head: Option<MigrationId>,
@@ -33,18 +33,18 @@ pub struct SetupReport {
     pub hardened: Hardening,
     /// Whether the registry protects an organization whose schema exists.
     pub registry_guard: RegistryGuard,
-    /// Why the database does not notify services of changes of tenants and credentials, if it has the table `sessions`;
-    /// `None` if it does.
+    /// Why the database does not notify services of changes of tenants and credentials; `None` if it does, or if it
+    /// does not have the table `sessions`.
     pub changes_not_notified: Option<String>,
     /// The result for tenants' schemas of earlier versions that were not bound to an organization.
     pub bound: BindReport,
 }
 
-/// The state of PUBLIC's right to create tables in `public`, which databases created before PostgreSQL 15 grant. With it,
-/// any role could create a table in place of a tenant's missing one.
+/// The state of PUBLIC's right to create tables in `public`, which databases created before PostgreSQL 15 grant. With
+/// this right, any role could create a table that replaces a missing one of a tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hardening {
-    /// There is no such right.
+    /// The right did not exist.
     NotNeeded,
     /// It was revoked.
     Revoked,
@@ -52,24 +52,32 @@ pub enum Hardening {
     NotAllowed,
 }
 
-/// Migrates the shared schema and checks that the registry exists. Tenants are not changed, with one exception: the comment
-/// on a schema that is not bound to an organization gets the organization's id.
+/// Migrates the shared schema and checks that the registry exists. Tenants are not changed, with one exception: the
+/// comment on a schema that is not bound to an organization gets the organization's id.
 ///
-/// What is committed when: all pending migrations together; then the comments, 50 at a time. Locks: the shared schema's
-/// migration lock ([`lock::migration_key`](crate::lock::migration_key)), until the end of that one message; concurrent
-/// processes wait, and then have nothing to do.
+/// # Locks
+///
+/// The shared schema's migration lock ([`lock::migration_key`](crate::lock::migration_key)), until the transaction with
+/// the migrations ends. Concurrent processes wait, and then have nothing to do.
+///
+/// # Committed when
+///
+/// All pending migrations together, then the comments, 50 at a time.
 ///
 /// # Errors
 ///
-/// Kind `Denied`: the role may not create tables in `public`, or schemas. `Drift`: ledger and files differ. `Failed`: a
-/// migration was refused; the schema is unchanged. `NotReady`: the migrations create no registry.
+/// - Kind `Denied`: the role may not create tables in `public`, or schemas.
+/// - Kind `Drift`: ledger and files differ.
+/// - Kind `Failed`: a migration was refused. The schema is unchanged.
+/// - Kind `NotReady`: the migrations create no registry.
 ///
 /// # Cancel safety
 ///
-/// If the future is dropped, the server may still finish and commit the migrations; they are never partially applied.
+/// If the future is dropped, the server may still finish and commit the migrations. They are never partially applied.
 pub async fn setup(operator: &Operator, migrations: &Migrations, observer: &mut dyn Observer) -> Result<SetupReport> {
     check_privileges(operator)?;
-    // Planned first: a database whose ledger is not cgk's, or differs from the files, is not changed at all.
+    // The plan is first, so that a database whose ledger is not cgk's, or differs from the files, is not changed at
+    // all.
     let planned: FleetPlan<'_> = migrate::plan_fleet(operator, migrations, &Scope::Public, Target::Head).await?;
     let hardened = revoke_create_on_public(operator).await?;
     identity::ensure(operator).await?;
@@ -114,7 +122,7 @@ async fn revoke_create_on_public(operator: &Operator) -> Result<Hardening> {
     if !operator.facts().everyone_creates_in_public {
         return Ok(Hardening::NotNeeded);
     }
-    // If the operator is not the owner, the server returns a warning and no error, so the result is checked.
+    // If the operator is not the owner, the server returns a warning and no error. So the result is checked.
     let sql = "revoke create on schema public from public;
                select exists (select from pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) a
                               where n.nspname = 'public' and a.grantee = 0 and a.privilege_type = 'CREATE')";
@@ -124,7 +132,7 @@ async fn revoke_create_on_public(operator: &Operator) -> Result<Hardening> {
         Err(error) if error.code() == Some(&tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE) => {
             return Ok(Hardening::NotAllowed);
         }
-        // Eight concurrent setups write the same catalogue row; it is enough that one of them succeeds.
+        // Several concurrent setups write the same catalogue row. It is enough that one of them succeeds.
         Err(error) if error.code() == Some(&tokio_postgres::error::SqlState::INTERNAL_ERROR) => {
             return Ok(Hardening::Revoked);
         }

@@ -25,12 +25,12 @@ pub(crate) struct Query(&'static str);
 impl Query {
     pub(crate) const CURRENT: Self = Self(QUERY);
 
-    /// The query with a digest; `None` if this version does not know it.
+    /// Returns the query with a digest; `None` if this version does not know it.
     pub(crate) fn with_digest(digest: &str) -> Option<Self> {
         std::iter::once(&QUERY).chain(EARLIER).map(|text| Self(text)).find(|query| query.digest() == digest)
     }
 
-    /// The key of a query in a record.
+    /// Returns the key of a query in a record.
     pub(crate) fn digest(self) -> String {
         let mut digest = hex(&Sha256::digest(self.0.as_bytes()));
         digest.truncate(16);
@@ -42,18 +42,18 @@ impl Query {
 pub(crate) const OBJECT: &str = "cgk:object";
 pub(crate) const FINGERPRINT: &str = "cgk:fingerprint";
 
-/// The objects of a schema as one value: equal for schemas with the same objects under another schema name.
+/// The objects of a schema as one value. It is equal for schemas with the same objects under different schema names.
 ///
-/// Comparable within one server and one run only. Two 64-bit hashes are summed over the objects, so that no sorting is
-/// needed.
+/// Values can be compared only within one server and one run. Two 64-bit hashes are summed over the objects, so that no
+/// sorting is needed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Fingerprint(pub(crate) String);
 
-/// Which schemas a query reads: the text of `s (nsp, schema, owner, role)`.
+/// The schemas that a query reads: the text of `s (nsp, schema, owner, role)`.
 pub(crate) enum Schemas<'a> {
-    /// Some tenants, whose roles end in this tag.
+    /// Some tenants, whose roles have this tag at the end of their names.
     These { tag: &'a str, names: &'a [SchemaName] },
-    /// One, and the role that stands for its tenant's.
+    /// One schema, and the role that replaces its tenant's role.
     One { schema: &'a SchemaName, role: Option<&'a RoleName> },
 }
 
@@ -86,8 +86,8 @@ impl Schemas<'_> {
     }
 }
 
-/// The settings of a transaction that reads the catalogue. The server's texts of defaults, constraints and views depend on
-/// them, and must not depend on the settings of a database or a login.
+/// Returns the settings of a transaction that reads the catalogue. The server's texts of defaults, constraints and
+/// views depend on them, and must not depend on the settings of a database or a login.
 pub(crate) fn settings_sql(search_path: &str) -> String {
     const SETTINGS: [(&str, &str); 9] = [
         ("jit", "off"),
@@ -105,8 +105,8 @@ pub(crate) fn settings_sql(search_path: &str) -> String {
     format!("select {}, {}", set("search_path", search_path), others.join(", "))
 }
 
-/// Rows of `fingerprint`, the schema, its fingerprint. For an empty search path, with which every name includes its schema;
-/// the schema's own name is then removed from the texts.
+/// Returns rows of `fingerprint`, the schema, its fingerprint. Use it with an empty search path, so that every name
+/// includes its schema. The schema's own name is then removed from the texts.
 pub(crate) fn fingerprint_sql(schemas: &Schemas<'_>, isolation: Isolation) -> String {
     format!(
         "{} select '{FINGERPRINT}', f.schema, pg_catalog.concat_ws(':', count(*),
@@ -119,33 +119,33 @@ pub(crate) fn fingerprint_sql(schemas: &Schemas<'_>, isolation: Isolation) -> St
     )
 }
 
-/// Rows of `object`, kind, parent, name, facts. For a search path that starts with the one selected schema: only its own
-/// names are then written without a schema.
+/// Returns rows of `object`, kind, parent, name, facts. Use it with a search path that starts with the one selected
+/// schema, so that only its own names are written without a schema.
 pub(crate) fn objects_sql(schemas: &Schemas<'_>, isolation: Isolation) -> String {
     objects_sql_of(Query::CURRENT, schemas, isolation)
 }
 
-/// The same with the query of a given version.
+/// Returns the same with the query of a given version.
 pub(crate) fn objects_sql_of(query: Query, schemas: &Schemas<'_>, isolation: Isolation) -> String {
     format!("{} select '{OBJECT}', o.kind, o.parent, o.name, o.facts from object o", with(query, schemas, isolation))
 }
 
-/// The rows of [`objects_sql`] in a response: kind, parent, name, facts.
+/// Returns the rows of [`objects_sql`] in a response: kind, parent, name, facts.
 pub(crate) fn objects(answer: &Answer) -> impl Iterator<Item = [&str; 4]> {
     answer.rows.iter().filter_map(|(_, row)| object(row))
 }
 
-/// A row of [`objects_sql`]; `None` for any other row.
+/// Returns the fields of a row of [`objects_sql`]; `None` for any other row.
 pub(crate) fn object(row: &SimpleQueryRow) -> Option<[&str; 4]> {
     (row.len() == 5 && row.get(0) == Some(OBJECT)).then(|| [1, 2, 3, 4].map(|index| row.get(index).unwrap_or_default()))
 }
 
-/// The rows of [`fingerprint_sql`] in a response.
+/// Returns the rows of [`fingerprint_sql`] in a response.
 pub(crate) fn fingerprints(answer: &Answer) -> impl Iterator<Item = (&str, Fingerprint)> {
     answer.rows.iter().filter_map(|(_, row)| fingerprint(row))
 }
 
-/// A row of [`fingerprint_sql`]; `None` for any other row.
+/// Returns the fields of a row of [`fingerprint_sql`]; `None` for any other row.
 pub(crate) fn fingerprint(row: &SimpleQueryRow) -> Option<(&str, Fingerprint)> {
     let is_one = row.len() == 3 && row.get(0) == Some(FINGERPRINT);
     is_one.then(|| Some((row.get(1)?, Fingerprint(row.get(2)?.to_owned()))))?
@@ -174,8 +174,8 @@ fn with(query: Query, schemas: &Schemas<'_>, isolation: Isolation) -> String {
             format!(" and a.privilege_type <> {} and a.grantee is distinct from {role}", literal(&right.to_uppercase()))
         });
         let default = if default.is_empty() { "null".to_owned() } else { literal(default) };
-        // Without roles, a service login has the rights itself, and the rights of a role with the tenant's name do not
-        // matter.
+        // Without roles, a service login has the rights itself. A role with the tenant's name is then not used, so its
+        // rights are ignored.
         let others = match isolation {
             Isolation::Role => String::new(),
             Isolation::Path => format!(

@@ -1,10 +1,11 @@
 //! Checks whether the catalogue's rows about a schema are unchanged since an earlier check, without reading their content.
 //!
-//! A stamp is computed from the positions and the inserting transactions (`ctid`, `xmin`) of all rows that the query of the
-//! parent module reads about a schema. A change writes a new row; PostgreSQL changes rows of these catalogues in place only
-//! for values that migrations do not control (the numbers of rows and pages). VACUUM FREEZE keeps the visible `xmin`. So
-//! equal stamps of one database mean equal fingerprints, if the [shared part](shared_sql) is equal too: the names of roles,
-//! of extensions' objects and of everything outside of a schema that its objects can refer to.
+//! A stamp is computed from the positions and the inserting transactions (`ctid`, `xmin`) of all rows that the query of
+//! the parent module reads about a schema. A change writes a new row. PostgreSQL changes rows of these catalogues in
+//! place only for values that migrations do not control (the numbers of rows and pages). VACUUM FREEZE does not change
+//! the visible `xmin`. So equal stamps of one database mean equal fingerprints, if the [shared part](shared_sql) is
+//! equal too. That part contains the names of roles, of extensions' objects and of everything outside of a schema that
+//! its objects can refer to.
 
 use super::Schemas;
 use crate::{
@@ -16,18 +17,18 @@ use sha2::{Digest as _, Sha256};
 /// Marks a row of a stamp.
 const STAMP: &str = "cgk:stamp";
 
-/// How rows are found: for many schemas by reading the whole catalogues, for few by index.
+/// How rows are found: for many schemas by reading the complete catalogues, for a few schemas by index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reach {
     Scan,
     Lookup,
 }
 
-/// Which rows a stamp covers. The stamps of the parts [add up](Stamp::add) to the whole.
+/// The rows that a stamp covers. The stamps of the parts can be [added](Stamp::add) to the complete stamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rows {
     All,
-    /// Rows of columns, about half of all.
+    /// Rows of columns, about half of all rows.
     Columns,
     Others,
 }
@@ -40,7 +41,7 @@ pub(crate) struct Stamp {
     hash: i64,
 }
 
-/// At most this many schemas are looked up by index.
+/// The maximum number of schemas that are looked up by index.
 const LOOKUP_MAX: usize = 50;
 
 /// Objects with their own schema: catalogue, column of the schema, condition.
@@ -57,8 +58,8 @@ const OBJECTS: [(&str, &str, &str); 10] = [
     ("pg_opfamily", "opfnamespace", "true"),
 ];
 
-/// Rows that depend on an object: catalogue, the column that refers to the object, the set of the objects, and a number that
-/// distinguishes the rows.
+/// Rows that depend on an object: the catalogue, the column that refers to the object, the set of the objects, and a
+/// number that distinguishes the rows.
 const PARTS: [(&str, &str, &str, &str); 20] = [
     ("pg_attribute", "attrelid", "rel", "x.attrelid::pg_catalog.int8 * 65536 + x.attnum"),
     ("pg_attrdef", "adrelid", "rel", "x.oid::pg_catalog.int8"),
@@ -81,14 +82,14 @@ const PARTS: [(&str, &str, &str, &str); 20] = [
     ),
     ("pg_amop", "amopfamily", "pg_opfamily", "x.oid::pg_catalog.int8"),
     ("pg_amproc", "amprocfamily", "pg_opfamily", "x.oid::pg_catalog.int8"),
-    // Between two types of one schema it is found twice.
+    // A cast between two types of one schema is found twice.
     ("pg_cast", "castsource", "pg_type", "x.oid::pg_catalog.int8 * 2"),
     ("pg_cast", "casttarget", "pg_type", "x.oid::pg_catalog.int8 * 2 + 1"),
     ("pg_event_trigger", "evtfoid", "pg_proc", "x.oid::pg_catalog.int8"),
     ("pg_publication_namespace", "pnnspid", "s", "x.oid::pg_catalog.int8"),
 ];
 
-/// Objects whose comments are compared: the catalogue, and where its objects are in the query.
+/// Objects whose comments are compared: the catalogue, and the set of its objects in the query.
 const COMMENTED: [(&str, &str); 16] = [
     ("pg_class", "rel"),
     ("pg_constraint", "pg_constraint"),
@@ -108,7 +109,7 @@ const COMMENTED: [(&str, &str); 16] = [
     ("pg_event_trigger", "pg_event_trigger"),
 ];
 
-/// Objects without a schema, or rare ones, whose comments are compared: all of them are read.
+/// Objects without a schema, or rare ones, whose comments are compared. All of them are read.
 const SHARED_COMMENTED: [&str; 3] = ["pg_cast", "pg_ts_parser", "pg_ts_template"];
 
 /// Catalogues without schemas whose names the query reads.
@@ -127,13 +128,13 @@ const SHARED: [&str; 8] = [
 /// Array types are excluded, because they follow their element type.
 const IS_TYPE: &str = "(x.typtype in ('e', 'd', 'r', 'c') or (x.typtype = 'b' and x.typelem = 0))";
 
-/// Rows of a mark, a schema, its stamp. `major` is the server's version.
+/// Returns rows of a mark, a schema, its stamp. `major` is the server's version.
 pub(crate) fn stamps_sql(schemas: &Schemas<'_>, rows: Rows, major: u32) -> String {
     let reach = match schemas {
         Schemas::These { names, .. } if names.len() > LOOKUP_MAX => Reach::Scan,
         Schemas::These { .. } | Schemas::One { .. } => Reach::Lookup,
     };
-    // New catalogues have no statistics, and then the planner would join a million rows with nested loops.
+    // New catalogues have no statistics, so the planner would join a million rows with nested loops.
     let set = |nestloop: &str| format!("select pg_catalog.set_config('enable_nestloop', '{nestloop}', true)");
     let (before, after) = match reach {
         Reach::Scan => (set("off") + ";\n", ";\n".to_owned() + &set("on")),
@@ -148,7 +149,8 @@ from s left join (select x.nsp, pg_catalog.count(*) as rows, pg_catalog.bit_xor(
     )
 }
 
-/// One row of a mark, an empty name and a stamp of everything outside of a tenant's schema that its objects can refer to.
+/// Returns one row of a mark, an empty name and a stamp of everything outside of a tenant's schema that its objects can
+/// refer to.
 pub(crate) fn shared_sql(tag: &str, major: u32) -> String {
     let number = |catalogue: &str| number(catalogue) + 100;
     let shared = SHARED.iter().map(|catalogue| {
@@ -158,7 +160,7 @@ pub(crate) fn shared_sql(tag: &str, major: u32) -> String {
         };
         format!("select {} from pg_catalog.{catalogue} x {filter}", hash("x.oid::pg_catalog.int8", number(catalogue)))
     });
-    // For built-in objects nothing shows in which schema they are.
+    // No row shows in which schema a built-in object is.
     let born = ["pg_class", "pg_type"].into_iter().chain(OBJECTS.iter().map(|(catalogue, ..)| *catalogue));
     let born = born.map(|catalogue| {
         let hash = hash("x.oid::pg_catalog.int8", number(catalogue));
@@ -211,7 +213,7 @@ impl Stamp {
         Some(Self { role, rows, hash })
     }
 
-    /// The stamp of the rows of both.
+    /// Adds another stamp, so that this one covers the rows of both.
     pub(crate) fn add(&mut self, other: &Self) {
         self.rows += other.rows;
         self.hash ^= other.hash;
@@ -224,20 +226,20 @@ impl std::fmt::Display for Stamp {
     }
 }
 
-/// Distinguishes the stamps of different versions of cgk.
+/// Returns a digest that distinguishes the stamps of different versions of cgk.
 pub(crate) fn query_digest() -> String {
     let mut digest = hex(&Sha256::digest(concat!(include_str!("stamp.rs"), include_str!("mod.rs")).as_bytes()));
     digest.truncate(16);
     digest
 }
 
-/// A row of [`stamps_sql`]: schema and stamp; `None` for any other row.
+/// Returns schema and stamp of a row of [`stamps_sql`]; `None` for any other row.
 pub(crate) fn stamp(row: &tokio_postgres::SimpleQueryRow) -> Option<(&str, Stamp)> {
     let (schema, text) = marked(row)?;
     (!schema.is_empty()).then(|| Some((schema, Stamp::parse(text)?)))?
 }
 
-/// The row of [`shared_sql`]; `None` for any other row.
+/// Returns the stamp in the row of [`shared_sql`]; `None` for any other row.
 pub(crate) fn shared(row: &tokio_postgres::SimpleQueryRow) -> Option<&str> {
     marked(row).filter(|(schema, _)| schema.is_empty()).map(|(_, text)| text)
 }
@@ -246,7 +248,7 @@ fn marked(row: &tokio_postgres::SimpleQueryRow) -> Option<(&str, &str)> {
     (row.len() == 3 && row.get(0) == Some(STAMP)).then(|| Some((row.get(1)?, row.get(2)?)))?
 }
 
-/// `stamped (nsp, hash)` of the schemas of `s`, and the queries before it.
+/// Returns `stamped (nsp, hash)` of the schemas of `s`, and the queries before it.
 fn rows_sql(reach: Reach, wanted: Rows, major: u32) -> String {
     let mut sets = vec![held(), relations(reach), constraints(reach), types()];
     let object = |(catalogue, column, _): &(&str, &str, &str)| {
@@ -305,7 +307,7 @@ fn rows_sql(reach: Reach, wanted: Rows, major: u32) -> String {
     sets.join(",\n")
 }
 
-/// The objects of a schema according to pg_depend, as in the parent's query.
+/// Returns the objects of a schema according to pg_depend, as in the parent's query.
 fn held() -> String {
     "held as materialized (
     select d.classid, d.objid from s join pg_catalog.pg_depend d
@@ -357,7 +359,7 @@ fn constraints(reach: Reach) -> String {
     }
 }
 
-/// The compared types all belong to their schema, whatever the reach; there are few of them.
+/// Returns the compared types. They are always found by their schema, because there are few of them.
 fn types() -> String {
     format!(
         "pg_type as materialized (select x.oid, s.nsp, {} as hash from pg_catalog.pg_type x join s on s.nsp = x.typnamespace where {IS_TYPE})",
@@ -365,7 +367,7 @@ fn types() -> String {
     )
 }
 
-/// A number for each catalogue, so that rows of two catalogues are never confused.
+/// Returns a number for each catalogue, so that rows of two catalogues are never confused.
 fn number(catalogue: &str) -> usize {
     const OTHERS: [&str; 4] = ["pg_class", "pg_constraint", "pg_type", "pg_depend"];
     let mut all = OTHERS.iter().chain(&SHARED);
@@ -374,7 +376,7 @@ fn number(catalogue: &str) -> usize {
     all.by_ref().chain(objects).chain(parts).position(|name| *name == catalogue).expect("every catalogue has a place")
 }
 
-/// The hash of a row, from its key, its position and the transaction that wrote it.
+/// Returns the hash of a row, from its key, its position and the transaction that wrote it.
 fn hash(key: &str, class: usize) -> String {
     format!(
         "pg_catalog.hashtextextended(x.xmin::pg_catalog.text, pg_catalog.hashtidextended(x.ctid, ({key}) * 512 + {class}))"

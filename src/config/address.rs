@@ -13,15 +13,15 @@ use super::settings::RemotePlaintext;
 use super::target::{Reach, Target, TargetHost, reach};
 use super::tls::{self, TlsMode};
 
-/// How long one address may take to respond, unless the URL says otherwise.
+/// How long one address may take to respond. The URL can set another time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// When an idle connection is probed, so that a dead server or a firewall that dropped the connection is noticed within one
-/// or two minutes.
+/// When an idle connection is probed. A dead server, or a firewall that dropped the connection, is then noticed within
+/// one or two minutes.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 3;
 
-/// A parsed connection string. `Debug` is safe: the driver masks the password.
+/// A parsed connection string. `Debug` is safe, because the driver masks the password.
 #[derive(Clone, Debug)]
 pub(super) struct Address {
     pub(super) pg: tokio_postgres::Config,
@@ -80,7 +80,7 @@ impl Address {
         Ok(Address { pg, target, tls, pgbouncer, application_name, notices })
     }
 
-    /// The same server with another database.
+    /// Returns the same server with another database.
     pub(super) fn with_database(&self, name: &str) -> Address {
         let mut address = self.clone();
         address.pg.dbname(name);
@@ -88,7 +88,7 @@ impl Address {
         address
     }
 
-    /// The target as a URL, with `***` where there is a password.
+    /// Returns the target as a URL, with `***` if there is a password.
     pub(super) fn masked(&self) -> String {
         self.target.masked(self.pg.get_password().is_some())
     }
@@ -157,7 +157,8 @@ fn hosts(names: &[String], ports: &[u16], addresses: &[IpAddr]) -> Result<Vec<Ta
         .collect()
 }
 
-/// The nearest and the farthest of the hosts. If an address is given, it decides, because the data goes there.
+/// Returns how far away the nearest and the farthest host are. If an address is given, it is used, because the data is
+/// sent there.
 fn reaches(hosts: &[TargetHost], addresses: &[IpAddr]) -> (Reach, Reach) {
     let of = |(index, host): (usize, &TargetHost)| match (addresses.get(index), host) {
         (Some(address), _) => reach(&address.to_string()),

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use super::error::{ConfigError, Problem};
 use super::origin::Origin;
 
-/// The variables of a `.env` file. They are looked up here and never added to the process's environment. Not `Debug`,
-/// because they may be secrets.
+/// The variables of a `.env` file. They are looked up here and never added to the process's environment. This is not
+/// `Debug`, because the values may be secrets.
 #[derive(Default)]
 pub(super) struct DotEnv {
     path: PathBuf,
@@ -19,7 +19,8 @@ pub(super) struct DotEnv {
 }
 
 impl DotEnv {
-    /// Reads `.env` in `directory`; the file is optional. As in other tools, `$NAME` outside single quotes is replaced.
+    /// Reads `.env` in `directory`. The file is optional. As in other tools, `$NAME` outside of single quotes is
+    /// replaced.
     pub(super) fn read(directory: &Path) -> Result<DotEnv, ConfigError> {
         let path = directory.join(".env");
         let at = |line| Some(Origin::Line { path: path.clone(), line });
@@ -76,8 +77,8 @@ impl DotEnv {
     }
 }
 
-/// Replaces each line of another program that opens a quote and does not close it with an empty line. Such a line would hide
-/// all following lines, including cgk's. The number of lines does not change.
+/// Replaces a line of another program that opens a quote and does not close it by an empty line. Such a line would hide
+/// all following lines, including those of cgk. The number of lines does not change.
 fn without_open_quotes(text: &str, path: &Path, notices: &mut Vec<String>) -> String {
     let mut text = text.to_owned();
     let lines_max = text.lines().count();
@@ -106,7 +107,7 @@ fn may_be_ours(line: &str) -> bool {
     line.starts_with("DATABASE_URL") || line.starts_with("CGK_")
 }
 
-/// The line, counted from 1, that a byte is on.
+/// Returns the number of the line that contains a byte, counted from 1.
 pub(super) fn line_of(text: &[u8], offset: usize) -> usize {
     1 + text.iter().take(offset).filter(|byte| **byte == b'\n').count()
 }

@@ -8,7 +8,7 @@ use super::parts::{KeySecrecy, Parts};
 
 /// Splits a key=value string into its parts.
 pub(super) fn parse(text: &str) -> Result<Parts, Problem> {
-    // An unquoted blank in a password makes its rest look like keys, so no key may be shown.
+    // If a password contains an unquoted space, the rest of it looks like keys, so no key may be shown.
     let mut parts = Parts { key_secrecy: KeySecrecy::MayBeSecret, ..Parts::default() };
     let mut rest = text.chars().peekable();
     loop {

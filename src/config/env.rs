@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::Problem;
 
-/// An environment and a working directory. Not `Debug`: environments hold secrets.
+/// An environment and a working directory. This is not `Debug`, because environments contain secrets.
 #[derive(Clone, Default)]
 pub(crate) struct Sources {
     variables: BTreeMap<OsString, OsString>,
@@ -15,7 +15,7 @@ pub(crate) struct Sources {
 }
 
 impl Sources {
-    /// The environment and working directory of this process.
+    /// Returns the environment and working directory of this process.
     pub(crate) fn of_process() -> Result<Sources, Problem> {
         let directory = std::env::current_dir().map_err(|error| {
             Problem::unreadable("could not find the working directory", "Change to a directory that exists.")
@@ -24,26 +24,26 @@ impl Sources {
         Ok(Sources { variables: std::env::vars_os().collect(), directory })
     }
 
-    /// An environment for tests.
+    /// Returns an environment for tests.
     #[cfg(test)]
     pub(crate) fn of(directory: &Path, variables: &[(&str, &str)]) -> Sources {
         let variables = variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
         Sources { variables, directory: directory.to_owned() }
     }
 
-    /// The same with one more variable, which need not be UTF-8.
+    /// Returns the same with one more variable, which need not be UTF-8.
     #[cfg(test)]
     pub(crate) fn with(mut self, name: &str, value: &std::ffi::OsStr) -> Sources {
         self.variables.insert(name.into(), value.into());
         self
     }
 
-    /// The names of the variables that are UTF-8.
+    /// Returns the names of the variables that are UTF-8.
     pub(crate) fn names_of_variables(&self) -> impl Iterator<Item = &str> {
         self.variables.keys().filter_map(|name| name.to_str())
     }
 
-    /// The working directory.
+    /// Returns the working directory.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }

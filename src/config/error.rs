@@ -9,8 +9,8 @@ use super::origin::Origin;
 /// Why a configuration was not accepted.
 ///
 /// The message is one lower-case line that names the setting, the source of its value and the problem.
-/// [`advice`](ConfigError::advice) is a sentence that says what to do. Neither contains the connection URL, a password, or a
-/// line of a file that may contain one.
+/// [`advice`](ConfigError::advice) is a sentence that says what to do. Neither contains the connection URL, a password,
+/// or a line of a file that may contain a password.
 #[derive(Debug, thiserror::Error)]
 #[error("{details}")]
 pub struct ConfigError {

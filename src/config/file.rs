@@ -21,7 +21,7 @@ pub(super) const NAME: &str = "cgk.toml";
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FileSettings {
-    /// Without a password, because the file is usually under version control.
+    /// It has no password, because the file is usually under version control.
     pub(super) database_url: Option<String>,
     pub(super) database_url_file: Option<PathBuf>,
     pub(super) direct_url: Option<String>,
@@ -74,7 +74,7 @@ pub(super) struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// Reads `cgk.toml` in `directory`; the file is optional.
+    /// Reads `cgk.toml` in `directory`. The file is optional.
     pub(super) fn find(directory: &Path) -> Result<ConfigFile, ConfigError> {
         let path = directory.join(NAME);
         match fs::read_to_string(&path) {
@@ -84,7 +84,7 @@ impl ConfigFile {
         }
     }
 
-    /// Reads a configuration file that was named explicitly, so it must exist.
+    /// Reads a configuration file that was named explicitly. It must exist.
     pub(super) fn read(path: PathBuf, named_by: Origin) -> Result<ConfigFile, ConfigError> {
         match fs::read_to_string(&path) {
             Ok(text) => ConfigFile::parse(path, &text),
@@ -92,7 +92,7 @@ impl ConfigFile {
         }
     }
 
-    /// The directory that paths in the file are relative to.
+    /// Returns the directory that paths in the file are relative to.
     pub(super) fn directory(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new(""))
     }
@@ -123,8 +123,8 @@ fn unreadable(path: &Path, error: std::io::Error) -> Problem {
         .because(error)
 }
 
-/// The key on the line of an error, with its section, if it is a known key: inside a multi-line string, a text that looks
-/// like a key may be part of a secret.
+/// Returns the key on the line of an error, with its section, if it is a known key. Other texts are not shown: in a
+/// multi-line string, a text that looks like a key may be part of a secret.
 fn key_at(text: &str, offset: usize) -> Option<&'static str> {
     const TOP: [&str; 8] = [
         "database_url",
@@ -144,7 +144,7 @@ fn key_at(text: &str, offset: usize) -> Option<&'static str> {
     TOP.iter().chain(&show::SESSION).chain(&show::POOL).copied().find(|known| *known == full)
 }
 
-/// Removes values from the parser's message and puts it on one line: a value may be a URL with its password.
+/// Removes values from the parser's message and puts it on one line. A value may be a URL with its password.
 fn without_values(message: &str) -> String {
     let message = match (message.find('"'), message.rfind('"')) {
         (Some(first), Some(last)) if first < last => format!("{}\"…\"{}", &message[..first], &message[last + 1..]),

@@ -10,10 +10,10 @@ use serde::Deserialize;
 pub struct IgnoreRule {
     /// The object, as it is named in a difference: `orders`, `orders.note`, `touch()`.
     pub object: String,
-    /// Its kind: `table`, `column`, `role`. Every kind if absent.
+    /// Its kind: `table`, `column`, `role`. `None`: every kind.
     #[serde(default)]
     pub kind: Option<String>,
-    /// The schema: `public`, `tenant_*`. Every schema if absent.
+    /// The schema: `public`, `tenant_*`. `None`: every schema.
     #[serde(default)]
     pub schema: Option<String>,
     /// Why the difference is intended. Must not be empty.

@@ -13,12 +13,12 @@ pub struct IsolationModes {
 }
 
 impl IsolationModes {
-    /// A database with one isolation.
+    /// Returns the modes of a database with one isolation.
     pub(crate) fn only(mode: Isolation) -> Self {
         Self { mode, leaving: None }
     }
 
-    /// A database that changes to this isolation from the other one.
+    /// Returns the modes of a database that changes to this isolation from the other one.
     pub(crate) fn changing_to(mode: Isolation) -> Self {
         Self { mode, leaving: Some(mode.other()) }
     }
@@ -28,7 +28,7 @@ impl IsolationModes {
         self.mode == isolation || self.leaving == Some(isolation)
     }
 
-    /// The text that the database stores: the isolation, followed by the previous one during a change.
+    /// Returns the text that the database stores: the isolation, followed by the previous one during a change.
     pub(crate) fn text(self) -> String {
         match self.leaving {
             Some(leaving) => format!("{} {}", self.mode.as_str(), leaving.as_str()),
@@ -44,7 +44,7 @@ impl IsolationModes {
 }
 
 impl Isolation {
-    /// The other one.
+    /// Returns the other isolation.
     pub(crate) fn other(self) -> Self {
         match self {
             Self::Role => Self::Path,

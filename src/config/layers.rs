@@ -24,13 +24,13 @@ pub(super) const fn names(key: &'static str, variable: &'static str, flag: &'sta
     Names { key, variable, flag }
 }
 
-/// A text with its source. Not `Debug`: the text may be the connection URL.
+/// A text with its source. This is not `Debug`, because the text may be the connection URL.
 pub(super) struct Found {
     pub(super) text: String,
     pub(super) origin: Origin,
 }
 
-/// Everything that was read, before values are chosen.
+/// All values that were read, before they are chosen.
 pub(super) struct Layers<'a> {
     sources: &'a Sources,
     pub(super) dotenv: DotEnv,

@@ -93,7 +93,7 @@ fn others_may_read(_: &std::path::Path) -> bool {
     false
 }
 
-/// The password of a line `host:port:database:user:password` whose first four fields match.
+/// Returns the password of a line `host:port:database:user:password` whose first four fields match.
 fn password_of(line: &str, wanted: &[&str; 4]) -> Option<String> {
     if line.starts_with('#') {
         return None;
@@ -116,7 +116,7 @@ struct Field {
     is_star: bool,
 }
 
-/// The text up to the next unescaped colon, and the text after it.
+/// Returns the text up to the next unescaped colon, and the text after it.
 fn field(text: &str) -> Option<(Field, &str)> {
     let mut escaped = false;
     for (at, c) in text.char_indices() {

@@ -1,5 +1,5 @@
-//! Writes an address as libpq's environment, for a program such as `psql` that is started with it. A password on a command
-//! line could be read by other users of the machine; in the environment it can not.
+//! Writes an address as libpq's environment, for a program such as `psql` that is started with it. Other users of the
+//! machine can read a password on a command line, but not in the environment.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -10,12 +10,12 @@ use super::address::Address;
 use super::target::TargetHost;
 use super::tls::{RootCerts, TlsMode};
 
-/// A variable with its value, or one that must not be there.
+/// A variable with its value, or without one if it must be removed.
 pub(crate) type Variable = (&'static str, Option<OsString>);
 
 impl Address {
-    /// The variables; `system_roots` is what libpq reads the system's certificate authorities from: a file, or the word
-    /// `system`, which it knows from version 16 on.
+    /// Returns the variables. `system_roots` is the value with which libpq reads the system's certificate authorities:
+    /// a file, or the word `system`, which libpq supports since version 16.
     pub(super) fn libpq_variables(&self, system_roots: &Path) -> Vec<Variable> {
         let host = |host: &TargetHost| match host {
             TargetHost::Network { name, .. } => name.clone(),

@@ -57,7 +57,7 @@ pub(super) fn load(mut overrides: Overrides, sources: &Sources) -> Result<Config
     Ok(config)
 }
 
-/// A misspelled variable would have no effect, so report it.
+/// Returns notices about misspelled variables, which would have no effect.
 fn unknown_variables(sources: &Sources) -> Vec<String> {
     // The variables of single commands, of the private server and of the tests.
     const OTHERS: [&str; 17] = [
@@ -109,7 +109,7 @@ fn unknown_variables(sources: &Sources) -> Vec<String> {
 }
 
 impl MigrationsFrom {
-    /// Reads only this setting, for work that needs no database: `DATABASE_URL` need not be set.
+    /// Reads only this setting, for work that needs no database. `DATABASE_URL` need not be set.
     ///
     /// # Errors
     ///

@@ -19,7 +19,7 @@ const DATABASE_URL_FILE: Names = names("database_url_file", "CGK_DATABASE_URL_FI
 const DIRECT_URL: Names = names("direct_url", "CGK_DIRECT_URL", "");
 const DIRECT_URL_FILE: Names = names("direct_url_file", "CGK_DIRECT_URL_FILE", "");
 
-/// The error for a missing connection URL.
+/// Returns the error for a missing connection URL.
 pub(super) fn missing() -> ConfigError {
     Problem::new(
         ConfigErrorKind::MissingUrl,
@@ -78,7 +78,7 @@ pub(super) fn database_address(
     Ok((address, origin))
 }
 
-/// Parses a connection string, with libpq's environment for its gaps.
+/// Parses a connection string. Gaps are filled from libpq's environment.
 fn completed(mut parts: Parts, plaintext: RemotePlaintext, sources: &Sources) -> Result<Address, Problem> {
     let notices = libpq_env::complete(&mut parts, sources)?;
     let mut address = Address::of(parts, plaintext, sources.directory())?;

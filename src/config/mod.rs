@@ -134,7 +134,7 @@ pub struct Config {
     notices: Vec<String>,
 }
 
-/// A text that no log may show.
+/// A text that must not be logged.
 #[derive(Clone)]
 #[cfg_attr(not(feature = "platform"), allow(dead_code, reason = "the platform's secrets use it"))]
 struct Hidden(String);
@@ -146,7 +146,7 @@ impl std::fmt::Debug for Hidden {
 }
 
 impl Config {
-    /// The text of `CGK_SECRET_KEYS`.
+    /// Returns the text of `CGK_SECRET_KEYS`.
     #[cfg(feature = "platform")]
     pub(crate) fn secret_keys(&self) -> Option<&str> {
         self.secret_keys.as_ref().map(|hidden| hidden.0.as_str())
@@ -170,9 +170,11 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`Invalid`](ConfigErrorKind::Invalid) if the URL cannot be parsed, [`Refused`](ConfigErrorKind::Refused) if it
-    /// contains a setting that cgk refuses, [`Unreadable`](ConfigErrorKind::Unreadable) if a certificate file cannot be
-    /// read. An empty URL [is missing](ConfigError::is_missing_url).
+    /// - [`Invalid`](ConfigErrorKind::Invalid): the URL cannot be parsed.
+    /// - [`Refused`](ConfigErrorKind::Refused): the URL contains a setting that cgk refuses.
+    /// - [`Unreadable`](ConfigErrorKind::Unreadable): a certificate file cannot be read.
+    ///
+    /// An empty URL [is missing](ConfigError::is_missing_url).
     pub fn from_url(url: &str) -> Result<Config, ConfigError> {
         Config::from_url_with(url, RemotePlaintext::Refuse)
     }
@@ -228,8 +230,8 @@ impl Config {
         self.isolation
     }
 
-    /// Returns the additional schemas of the search path; `None`: those of the database, set with ALTER DATABASE … SET
-    /// search_path.
+    /// Returns the additional schemas of the search path. `None`: those of the database, which are set with ALTER
+    /// DATABASE … SET search_path.
     pub fn search_path(&self) -> Option<&[Ident]> {
         self.search_path.as_deref()
     }
@@ -264,8 +266,8 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`Pooler`](ConfigErrorKind::Pooler) if the only address is a transaction pooler, because the configuration says so or
-    /// because the address looks like one: a host such as `ep-x-pooler.…`, port 6432 or 6543, `pgbouncer=true`. An explicit
+    /// [`Pooler`](ConfigErrorKind::Pooler): the only address is a transaction pooler. Either the configuration says so,
+    /// or the address looks like one: a host such as `ep-x-pooler.…`, port 6432 or 6543, `pgbouncer=true`. An explicit
     /// `pooled = false` has precedence over the address.
     pub fn for_ddl(&self) -> Result<Config, ConfigError> {
         let mut config = self.clone();
@@ -325,7 +327,7 @@ impl Config {
         url
     }
 
-    /// Sets the maximum number of open connections; zero counts as one.
+    /// Sets the maximum number of open connections. Zero counts as one.
     #[must_use]
     pub fn with_pool_size_max(mut self, size_max: usize) -> Config {
         self.pool.size_max = size_max.max(1);
@@ -409,13 +411,14 @@ impl Config {
         &self.address.pg
     }
 
-    /// Returns the address as environment variables of libpq, password included; those without a value must be removed.
+    /// Returns the address as environment variables of libpq, including the password. Variables without a value must be
+    /// removed.
     #[cfg(feature = "migrate")]
     pub(crate) fn libpq_variables(&self, system_roots: &Path) -> Vec<Variable> {
         self.address.libpq_variables(system_roots)
     }
 
-    /// A configuration with the settings of the URL and defaults for everything else.
+    /// Creates a configuration with the settings of the URL and defaults for everything else.
     fn new(address: Address, origin: Origin, plaintext: RemotePlaintext) -> Config {
         let mut origins = Origins::default();
         origins.set("database_url", origin);

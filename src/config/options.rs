@@ -1,4 +1,5 @@
-//! Defines how cgk treats every option of a connection string: kept, converted, ignored with a notice, or refused.
+//! Defines how cgk treats every option of a connection string: it is kept, converted, ignored with a notice, or
+//! refused.
 
 use super::error::Problem;
 use super::parts::{KeySecrecy, Parts};
@@ -18,7 +19,7 @@ pub(super) struct Options {
     pub(super) notices: Vec<String>,
 }
 
-/// The value of `sslmode`, as far as it makes a difference here.
+/// The value of `sslmode`, if it makes a difference here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SslWish {
     Disable,
@@ -80,7 +81,7 @@ impl Options {
         Ok(())
     }
 
-    /// Passes an option to the driver. A later value replaces an earlier one; the driver would add it.
+    /// Passes an option to the driver. A later value replaces an earlier one; the driver would add it instead.
     fn drive(&mut self, key: &'static str, value: &str) {
         self.driver.retain(|(earlier, _)| *earlier != key);
         self.driver.push((key, value.to_owned()));
@@ -107,7 +108,7 @@ impl Options {
         }
     }
 
-    /// Options that are allowed with some values only, and options that cannot be supported.
+    /// Handles options of which only some values are allowed, and options that cannot be supported.
     fn judge(&mut self, key: &str, value: &str, secrecy: KeySecrecy) -> Result<(), Problem> {
         let harmless = match key {
             "schema" | "currentSchema" if value == "public" => "it is the default",

@@ -1,10 +1,10 @@
-//! Where a setting's value came from.
+//! The source of a setting's value.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where a setting's value came from.
+/// The source of a setting's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Origin {
@@ -59,7 +59,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One setting to display: its name, its value and the source of the value.
+/// One setting for display: its name, its value and the source of the value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SettingOrigin {
@@ -67,7 +67,7 @@ pub struct SettingOrigin {
     pub name: &'static str,
     /// The value, or `None` when there is none. Passwords are shown as `***`.
     pub value: Option<String>,
-    /// Where the value came from.
+    /// The source of the value.
     pub origin: Origin,
 }
 
@@ -80,7 +80,7 @@ impl Origins {
         self.0.insert(name, origin);
     }
 
-    /// Takes over all of `others`.
+    /// Adds all entries of `others`.
     pub(super) fn absorb(&mut self, others: Origins) {
         self.0.extend(others.0);
     }

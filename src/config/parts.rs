@@ -2,18 +2,18 @@
 
 use super::error::Problem;
 
-/// The parts of a connection string. Not `Debug`, because it contains the password.
+/// The parts of a connection string. This is not `Debug`, because it contains the password.
 #[derive(Default)]
 pub(super) struct Parts {
     pub(super) user: Option<String>,
-    /// Bytes, because an escaped password need not be UTF-8.
+    /// The password, as bytes, because an escaped password need not be UTF-8.
     pub(super) password: Option<Vec<u8>>,
     /// Host names, addresses without brackets, and socket directories (with a leading `/`).
     pub(super) hosts: Vec<String>,
-    /// As written; one per host, one for all hosts, or none.
+    /// The ports: one per host, one for all hosts, or none.
     pub(super) ports: Vec<u16>,
     pub(super) database: Option<String>,
-    /// Every other option in the original order; empty values are left out, as in libpq.
+    /// Every other option in the original order. Empty values are left out, as in libpq.
     pub(super) options: Vec<(String, String)>,
     pub(super) key_secrecy: KeySecrecy,
 }
@@ -48,7 +48,7 @@ impl Parts {
     }
 }
 
-/// Reads one port; if it is empty, PostgreSQL's default.
+/// Reads one port. An empty text is PostgreSQL's default.
 pub(super) fn port(text: &str) -> Result<u16, Problem> {
     match text {
         "" => Ok(DEFAULT_PORT),

@@ -11,7 +11,7 @@ use super::target::{Target, TargetHost};
 const PGBOUNCER_PORT: u16 = 6432;
 /// Supavisor's port in transaction mode.
 const SUPAVISOR_PORT: u16 = 6543;
-/// Where Supabase's shared poolers are.
+/// The domain of Supabase's shared poolers.
 const SUPABASE_POOLERS: &str = ".pooler.supabase.com";
 
 /// An address that looks like a transaction pooler.
@@ -63,7 +63,7 @@ pub(super) fn detect(address: &Address) -> Option<Pooler> {
     by_host.or_else(|| address.pgbouncer.filter(|pgbouncer| *pgbouncer).map(|_| declared(Sign::Pgbouncer)))
 }
 
-/// A transaction pooler that only the configuration declares.
+/// Returns a transaction pooler that only the configuration declares.
 pub(super) fn declared(sign: Sign) -> Pooler {
     Pooler { sign, direct: "and port of the server itself".into() }
 }
@@ -80,7 +80,7 @@ fn is_pooler_port(port: u16) -> bool {
     port == PGBOUNCER_PORT || port == SUPAVISOR_PORT
 }
 
-/// The server behind a pooler.
+/// Returns the address of the server behind a pooler.
 fn behind(name: &str, port: u16, target: &Target) -> String {
     if is_neon_pooler(name) {
         let labels: Vec<_> = name.split('.').map(|label| label.strip_suffix("-pooler").unwrap_or(label)).collect();
@@ -99,7 +99,7 @@ fn behind(name: &str, port: u16, target: &Target) -> String {
 }
 
 impl Pooler {
-    /// The error for DDL over a transaction pooler.
+    /// Returns the error for DDL over a transaction pooler.
     pub(super) fn problem(&self) -> Problem {
         Problem::new(
             ConfigErrorKind::Pooler,
@@ -111,7 +111,7 @@ impl Pooler {
         )
     }
 
-    /// The notice for an address without the setting `pooled`.
+    /// Returns the notice for an address without the setting `pooled`.
     pub(super) fn notice(&self) -> String {
         format!(
             "the address looks like a transaction pooler ({}); set `pooled = true` in cgk.toml or CGK_POOLED=1",

@@ -9,7 +9,7 @@ use serde::Deserialize;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Isolation {
-    /// Each tenant has a role that may use only its schema; the database denies everything else.
+    /// Each tenant has a role that may use only its schema. The database denies everything else.
     #[default]
     Role,
     /// Only `search_path` separates tenants. For servers on which cgk cannot create roles.
@@ -53,8 +53,8 @@ pub enum RemotePlaintext {
     /// TLS with a verified certificate, otherwise no connection.
     #[default]
     Refuse,
-    /// Without `sslmode`, or with `sslmode=prefer` or `disable`, the password and the data are sent unencrypted. For
-    /// networks that are trusted as a whole, such as the one between containers of one machine.
+    /// Without `sslmode`, or with `sslmode=prefer` or `disable`, the password and the data are sent unencrypted. This
+    /// is for networks that are trusted completely, such as the one between containers of one machine.
     Allow,
 }
 
@@ -70,8 +70,8 @@ pub struct SessionSettings {
     pub lock_timeout: Duration,
     /// How long a statement may run. Default: 30 seconds.
     pub statement_timeout: Duration,
-    /// How long one statement of a migration may run. Default: no limit, because rewriting a large table takes long. Its
-    /// wait for locks is limited by the lock timeout.
+    /// How long one statement of a migration may run. Default: no limit, because rewriting a large table takes a long
+    /// time. The lock timeout still limits how long it waits for locks.
     pub migration_statement_timeout: Duration,
     /// How long a run waits for another run that is migrating the same schema. Default: 60 seconds.
     pub migration_wait: Duration,

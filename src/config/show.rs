@@ -4,7 +4,7 @@ use super::settings::{Isolation, MigrationsFrom, Pooling, RemotePlaintext};
 use super::{Config, Origin, SettingOrigin, value};
 use crate::ident::Ident;
 
-/// A time limit; zero means no limit.
+/// Returns a time limit as text. Zero means no limit.
 fn limit(time: std::time::Duration) -> String {
     if time.is_zero() { "none".to_owned() } else { value::show(time) }
 }
@@ -74,7 +74,7 @@ impl Config {
             .into_iter()
             .map(|(name, value)| SettingOrigin { name, value, origin: self.origins.get(name) })
             .collect();
-        // The encryption of the connection follows from the URL as a whole: from its host, if it contains no TLS options.
+        // The encryption of the connection depends on the complete URL: on its host, if it contains no TLS options.
         let (value, origin) = (Some(self.address.tls.to_string()), Origin::FollowsFrom("database_url"));
         settings.insert(1, SettingOrigin { name: "tls", value, origin });
         let rules = self.drift_ignore.len();

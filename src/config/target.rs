@@ -46,7 +46,7 @@ impl Target {
         &self.database
     }
 
-    /// Returns the user's name, or `None` if the URL contains none; then the operating system's user is used.
+    /// Returns the user's name. `None` if the URL contains none; then the operating system's user is used.
     pub fn user(&self) -> Option<&str> {
         self.user.as_deref()
     }
@@ -72,7 +72,8 @@ impl Target {
         if let Some(user) = &self.user {
             write!(f, "{}{password}@", percent::encode(user))?;
         }
-        // A URL can contain socket directories only in the query, unless they are percent-encoded and unreadable.
+        // A URL can contain socket directories only in the query. Elsewhere they must be percent-encoded, which is hard
+        // to read.
         let alone = match &self.hosts[..] {
             [TargetHost::Socket { directory, port }] => Some((directory, port)),
             _ => None,
@@ -103,7 +104,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// `db.example.com:5432`, `[::1]:5432`, `socket /var/run/postgresql`.
+/// Displays as `db.example.com:5432`, `[::1]:5432`, `socket /var/run/postgresql`.
 impl fmt::Display for TargetHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

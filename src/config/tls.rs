@@ -1,4 +1,4 @@
-//! Whether a connection is encrypted, and which certificate authorities it trusts.
+//! The encryption of a connection, and the certificate authorities that it trusts.
 
 use std::fmt;
 use std::fs::File;
@@ -74,7 +74,7 @@ pub(super) fn decide(
                 "Remove sslmode=disable; channel binding only exists over TLS.",
             ));
         }
-        // PostgreSQL has no TLS over sockets, whatever sslmode says.
+        // PostgreSQL does not support TLS over sockets, with any sslmode.
         (Reach::Socket, _) => false,
         (_, Some(SslWish::Verify)) => true,
         (Reach::Loopback, Some(SslWish::Disable | SslWish::Prefer)) => false,

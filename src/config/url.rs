@@ -1,7 +1,7 @@
-//! `postgresql://user:password@host:port,host:port/database?option=value`.
+//! Parses `postgresql://user:password@host:port,host:port/database?option=value`.
 //!
-//! Stricter than libpq in one point: if an unescaped character makes it unclear where the password ends and the host starts,
-//! libpq guesses, and may send the rest of the password to a name server. Here it is an error.
+//! It is stricter than libpq in one point. If an unescaped character makes it unclear where the password ends and the
+//! host starts, libpq guesses, and may send the rest of the password to a name server. Here it is an error.
 
 use super::error::Problem;
 use super::parts::{self, KeySecrecy, Parts};
@@ -36,7 +36,8 @@ pub(super) fn parse(rest: &str) -> Result<Parts, Problem> {
     Ok(parts)
 }
 
-/// If `@` and `#` in data are escaped, `@` can only end the user part, and `#` cannot occur.
+/// Refuses URLs with an unclear end of the password. If `@` and `#` in data are escaped, `@` can only end the user
+/// part, and `#` cannot occur.
 fn refuse_ambiguity(authority: &str, tail: &str) -> Result<(), Problem> {
     let culprit = if authority.matches('@').count() > 1 {
         "`@`"

@@ -1,4 +1,4 @@
-//! Values in environment variables and in `cgk.toml`.
+//! Parses values in environment variables and in `cgk.toml`.
 
 use std::fmt;
 use std::time::Duration;

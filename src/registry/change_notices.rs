@@ -1,5 +1,5 @@
-//! Checks whether the database sends notifications of all changes: the triggers of the migrations 010, 012 and 016, as found
-//! in the catalogue.
+//! Checks whether the database notifies of all changes. It reads the triggers of the migrations 010, 012 and 016 in the
+//! catalogue.
 
 use std::fmt::Write as _;
 
@@ -17,7 +17,7 @@ struct Table {
 }
 
 const ALL: &[(&str, u8)] = &[("insert", INSERT), ("update", UPDATE), ("delete", DELETE), ("truncate", TRUNCATE)];
-/// The token of an inserted row cannot have been cached.
+/// These tables need no notice for an INSERT: the token of an inserted row cannot have been cached.
 const CHANGES: &[(&str, u8)] = &[("update", UPDATE), ("delete", DELETE), ("truncate", TRUNCATE)];
 
 const TABLES: &[Table] = &[
@@ -29,10 +29,10 @@ const TABLES: &[Table] = &[
     Table { name: "organization_domains", function: "cgk_organization_domains_changed", events: ALL },
 ];
 
-/// A query with one row and one column: why changes are not notified; null if they are.
+/// Returns a query with one row and one column: why changes are not notified; null if they are.
 ///
-/// A missing table has no changes; only the registry must exist. Writes of logical replication fire no statement-level
-/// trigger, whatever the trigger's mode. Locks: none.
+/// A missing table has no changes. Only the registry must exist. Writes of logical replication fire no statement-level
+/// trigger, whatever the trigger's mode. Takes no locks.
 pub(crate) fn unnotified_sql() -> String {
     let (mut triggers, mut tables) = (String::new(), String::new());
     for table in TABLES {

@@ -1,4 +1,4 @@
-//! What schemas hold: how many tables and rows, and what they take on disk.
+//! Reads the contents of schemas: the number of tables and rows, and the size on disk.
 
 use crate::{
     db::{Operator, milliseconds},
@@ -12,34 +12,34 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-/// What a tenant's schema holds.
+/// The contents of a tenant's schema.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SchemaContents {
-    /// How many tables it has; each partition is one, and so is the ledger.
+    /// The number of tables. Each partition counts as one, and so does the ledger.
     pub tables: u64,
-    /// How many rows, as the server estimates them since it last analyzed the tables.
+    /// The number of rows, as the server estimated it at the last analyze of the tables.
     pub rows_estimated: u64,
-    /// What tables and their indexes take on disk.
+    /// The size of tables and their indexes on disk.
     pub bytes: u64,
-    /// Where that number comes from.
+    /// The source of the size.
     pub size_source: SizeSource,
 }
 
-/// Where sizes come from.
+/// The source of sizes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SizeSource {
-    /// The server looked at the files.
+    /// The server has read the size of the files.
     #[default]
     Measured,
-    /// The catalogue: the pages at the last vacuum or analyze of each table. A table stayed locked while it was to be
-    /// measured, or measuring took longer than `session.statement_timeout`.
+    /// The catalogue: the pages at the last vacuum or analyze of each table. A table was locked while it was measured,
+    /// or measuring took longer than `session.statement_timeout`.
     Estimated,
 }
 
 impl SizeSource {
-    /// The bytes of the relation `c`, its indexes and its TOAST table.
+    /// Returns the expression for the bytes of the relation `c`, its indexes and its TOAST table.
     fn sql(self) -> &'static str {
         match self {
             Self::Measured => "pg_catalog.pg_total_relation_size(c.oid)",
@@ -54,9 +54,9 @@ impl SizeSource {
     }
 }
 
-/// What these schemas hold, by name; one that is not there is left out. One query; the server looks at the files of each table.
-/// If a table stays locked longer than `session.lock_timeout`, or the files take too long to look at, all sizes are those of
-/// the catalogue.
+/// Returns the contents of these schemas by name, without those that do not exist. One query. The server reads the size
+/// of each table's files. If a table is locked for longer than `session.lock_timeout`, or reading the sizes takes too
+/// long, all sizes are estimates from the catalogue.
 pub(crate) async fn contents_of(
     operator: &Operator,
     schemas: &[SchemaName],
@@ -72,7 +72,7 @@ pub(crate) async fn contents_of(
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Limit {
-    /// The session's statements fail that wait or run longer than the configuration allows.
+    /// A statement of the session fails if it waits or runs longer than the configuration allows.
     Session,
     None,
 }
@@ -103,7 +103,7 @@ async fn contents_from(
     size_source: SizeSource,
 ) -> Result<HashMap<String, SchemaContents>> {
     let doing = || while_doing("look what schemas hold");
-    // The relations of a schema are found by their dependency on it: no index of pg_class leads there.
+    // The relations of a schema are found by their dependency on it, because pg_class has no index on the schema.
     let sql = format!(
         "
 select n.nspname::pg_catalog.text,

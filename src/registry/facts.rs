@@ -26,14 +26,14 @@ pub(crate) struct TenantFacts {
     pub(crate) has_role: bool,
     /// Whether the role may use the schema.
     pub(crate) role_admitted: bool,
-    /// Whether the operator may act as the role; read for a single tenant only, like the next field.
+    /// Whether the operator may act as the role. This and the next field are read for a single tenant only.
     pub(crate) role_usable: bool,
     /// Whether the operator may grant the role to others.
     pub(crate) role_grantable: bool,
 }
 
 impl TenantFacts {
-    /// The organization that the schema belongs to, if it differs from the registry's.
+    /// Returns the organization that the schema belongs to, if it differs from the registry's.
     pub(crate) fn other_organization(&self) -> Option<String> {
         let tenant = self.tenant.as_ref()?;
         Binding::of(self.schema_comment.as_deref()).other_than(tenant.id).map(ToOwned::to_owned)
@@ -67,13 +67,13 @@ impl TenantFacts {
         }
     }
 
-    /// From when on the tenant may be dropped, if that is planned.
+    /// Returns the time from which the tenant may be dropped, if its drop is planned.
     pub(crate) fn drop_after(&self) -> Option<SystemTime> {
         let planned = PlannedDrop::of(self.schema_comment.as_deref())?;
         SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(planned.after))
     }
 
-    /// Whether the role exists, and whether the operator may act as it.
+    /// Returns whether the role exists, and whether the operator may act as it.
     pub(crate) fn presence(&self) -> RoleState {
         match (self.has_role, self.role_usable) {
             (false, _) => RoleState::Absent,
@@ -84,7 +84,7 @@ impl TenantFacts {
 }
 
 impl TenantFacts {
-    /// Reads the columns after the registry's own.
+    /// Reads the columns after those of the registry.
     pub(super) fn of_row(row: &Row, slug: &TenantSlug, tenant: Option<Tenant>) -> Result<Self> {
         let doing = || while_doing("read the registry");
         let owner: Option<String> = row.try_get(5).map_err(doing())?;
@@ -106,7 +106,7 @@ impl TenantFacts {
     }
 }
 
-/// The role that a tenant has under the operator's configuration.
+/// Returns the role that a tenant has under the operator's configuration.
 pub(crate) fn role_of(operator: &Operator, slug: &TenantSlug) -> Option<RoleName> {
     match operator.config().isolation() {
         Isolation::Role => Some(RoleName::of_tenant(slug, &operator.facts().database_tag())),

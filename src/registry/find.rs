@@ -1,4 +1,4 @@
-//! The registry's row of one tenant, without the catalogue.
+//! Reads the registry row of one tenant, without the catalogue.
 
 use super::TABLE;
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
 
-/// A query: the row of the tenant with the slug `$1`, for [`found_tenant`].
+/// A query for the row of the tenant with the slug `$1`, for [`found_tenant`].
 pub(crate) const FIND: &str = "select o.id, o.name::pg_catalog.text, o.status::pg_catalog.text,
            coalesce(o.created_at::pg_catalog.timestamptz, 'epoch'::pg_catalog.timestamptz)
       from public.organizations o where o.slug = $1";
@@ -27,7 +27,8 @@ pub(crate) fn found_tenant(row: &Row, slug: &TenantSlug) -> Result<Tenant> {
     })
 }
 
-/// The slug of an organization, as the registry has it: it may be no slug of a tenant. Empty if the row has none.
+/// Returns the slug of an organization in the registry. It may not be a valid slug of a tenant. Empty if the row has
+/// none.
 pub(crate) async fn slug_of(operator: &Operator, id: Uuid) -> Result<Option<String>> {
     let doing = || while_doing("look for an organization in the registry");
     let sql = format!("select o.slug::pg_catalog.text from {TABLE} o where o.id = $1");

@@ -36,7 +36,7 @@ const TRIGGERS: [(&str, i16); 3] =
 pub(crate) enum GuardFound {
     /// The registry is not a table, or does not exist.
     NotPossible,
-    /// Each trigger that does not work, and why; empty if all work.
+    /// The triggers that do not work, each with the reason. Empty if all work.
     Wrong(Vec<(&'static str, &'static str)>),
 }
 
@@ -72,8 +72,8 @@ pub(crate) async fn look_at_guard(operator: &Operator) -> Result<GuardFound> {
     Ok(GuardFound::Wrong(wrong))
 }
 
-/// Creates the triggers that keep an organization in the registry while its schema exists; a missing, disabled or changed
-/// one is created again.
+/// Creates the triggers that keep an organization in the registry while its schema exists. A missing, disabled or
+/// changed trigger is created again.
 pub(crate) async fn guard_registry(operator: &Operator) -> Result<RegistryGuard> {
     let doing = || while_doing("guard the registry");
     match look_at_guard(operator).await? {

@@ -1,5 +1,5 @@
-//! The registry of tenants, the table `public.organizations`: which tenants exist, and the facts of catalogue and registry
-//! about each. Code that needs a tenant's row, or the list of tenants, uses this module.
+//! The registry of tenants, the table `public.organizations`. It contains which tenants exist. This module also reads
+//! the facts of the catalogue about each. Code that needs a tenant's row, or the list of tenants, uses this module.
 
 #[cfg(any(feature = "migrate", feature = "platform"))]
 mod change_notices;
@@ -43,5 +43,5 @@ pub(crate) use rows::{
 #[cfg(feature = "migrate")]
 pub(crate) use seeds::{Seeds, copy_seeds_sql, create_seeds, record_seeds_sql, seeds_exist, seeds_of};
 
-/// The table, as named in SQL.
+/// The name of the table in SQL.
 const TABLE: &str = "public.organizations";

@@ -1,4 +1,4 @@
-//! Whether the registry exists, and whether the current role can see its rows.
+//! Checks whether the registry exists, and whether the current role can see its rows.
 
 use super::sql;
 use crate::{
@@ -8,11 +8,12 @@ use crate::{
 };
 use tokio_postgres::error::SqlState;
 
-/// The prefix of the policy with which a login only reads the registry; the login's name follows. Drift knows it.
+/// The prefix of the policy with which a login only reads the registry. The login's name follows. Drift knows this
+/// name.
 const READER_POLICY: &str = "cgk_reader_";
 
-/// A condition: row level security shows the current role no row of the registry. Of the policies for PUBLIC, the one of the
-/// bundled migrations is known to apply only to tenants' roles; any other may apply to this role.
+/// A condition: row level security hides all rows of the registry from the current role. Of the policies for PUBLIC,
+/// the one of the bundled migrations applies only to tenants' roles. Any other may apply to this role.
 pub(crate) const REGISTRY_IS_HIDDEN: &str =
     "(pg_catalog.row_security_active('public.organizations'::pg_catalog.regclass)
     and not exists (select from pg_catalog.pg_policy p, pg_catalog.unnest(p.polroles) m (role)
@@ -28,7 +29,7 @@ pub(crate) async fn exists(operator: &Operator) -> Result<bool> {
     rows.first().map(|row| row.try_get(0)).transpose().map(Option::unwrap_or_default).map_err(doing())
 }
 
-/// Returns a clear error if there is no registry, instead of a failing query.
+/// Returns an error with the reason if there is no registry, instead of the error of a failed query.
 pub(crate) async fn require(operator: &Operator) -> Result<()> {
     let row = operator
         .client()
@@ -61,7 +62,7 @@ pub(crate) async fn require(operator: &Operator) -> Result<()> {
     }
 }
 
-/// Refuses if row level security hides the registry's rows: a hidden fleet would look like one without tenants.
+/// Refuses if row level security hides the registry's rows. A hidden fleet would look like one without tenants.
 pub(crate) async fn require_sight(operator: &Operator) -> Result<()> {
     let doing = || while_doing("look at the row level security of the registry");
     let sql = format!(

@@ -1,4 +1,4 @@
-//! The query over registry and catalogue, for one tenant, some, or the whole fleet.
+//! Reads registry and catalogue in one query, for one tenant, for some, or for all.
 
 use super::{TenantFacts, require};
 use crate::{
@@ -13,7 +13,7 @@ use futures_util::{Stream, TryStreamExt as _};
 use std::{collections::BTreeMap, pin::pin};
 use tokio_postgres::{Row, error::SqlState, types::Type};
 
-/// The facts of registry and catalogue about one slug, whether or not it is registered.
+/// Returns the facts of registry and catalogue about one slug, whether or not it is registered.
 pub(crate) async fn facts_of(operator: &Operator, slug: &TenantSlug) -> Result<TenantFacts> {
     let slugs = std::slice::from_ref(slug);
     let mut rows = std::pin::pin!(facts_rows(operator, Slugs::named(slugs)).await?);
@@ -30,16 +30,16 @@ pub(crate) async fn facts_of(operator: &Operator, slug: &TenantSlug) -> Result<T
 #[derive(Debug, Default)]
 pub(crate) struct Facts {
     pub(crate) tenants: BTreeMap<TenantSlug, TenantFacts>,
-    /// The rows of the registry that are not tenants.
+    /// The rows of the registry that are not valid tenants.
     pub(crate) strange: Vec<StrangeRow>,
 }
 
-/// The same for many slugs, in one query.
+/// Returns the same for many slugs, in one query.
 pub(crate) async fn facts_of_all(operator: &Operator, slugs: &[TenantSlug]) -> Result<Facts> {
     collect(operator, Slugs::named(slugs)).await
 }
 
-/// The same for every tenant of the registry.
+/// Returns the same for every tenant of the registry.
 pub(crate) async fn facts_of_fleet(operator: &Operator) -> Result<Facts> {
     collect(operator, Slugs::fleet()).await
 }
@@ -58,9 +58,9 @@ async fn collect(operator: &Operator, slugs: Slugs) -> Result<Facts> {
 
 /// A row of the response.
 pub(crate) enum RegistryRow {
-    /// A slug, and its facts.
+    /// A slug and its facts.
     Tenant(TenantSlug, Box<TenantFacts>),
-    /// A row of the registry that is not a tenant.
+    /// A row of the registry that is not a valid tenant.
     Strange(StrangeRow),
 }
 
@@ -72,7 +72,7 @@ pub(crate) struct Slugs {
 }
 
 impl Slugs {
-    /// Every slug of the registry.
+    /// Selects every slug of the registry.
     pub(crate) fn fleet() -> Self {
         Self {
             from: "(select o.slug::pg_catalog.text as slug, true as registered, o.id, o.name, o.status, o.created_at
@@ -81,7 +81,7 @@ impl Slugs {
         }
     }
 
-    /// These slugs, whether or not they are registered.
+    /// Selects these slugs, whether or not they are registered.
     pub(crate) fn named(slugs: &[TenantSlug]) -> Self {
         Self {
             from: "(select w.slug, coalesce(o.registered, false) as registered, o.id, o.name, o.status, o.created_at
@@ -98,7 +98,8 @@ pub(crate) async fn facts_rows(
     slugs: Slugs,
 ) -> Result<impl Stream<Item = Result<RegistryRow>> + Send + use<>> {
     let (usable, grantable) = acting_sql(operator, &slugs);
-    // Names are compared as text: a comparison as type `name` would cut long names and then treat them as equal. The second
+    // Names are compared as text. A comparison as type `name` would cut long names and then treat them as equal. The
+    // second comparison uses the index.
     // comparison uses the index.
     let sql = format!(
         "select s.slug, s.id::pg_catalog.text, coalesce(s.name::pg_catalog.text, ''), s.status::pg_catalog.text,
@@ -137,15 +138,15 @@ pub(crate) async fn facts_rows(
     }
 }
 
-/// Expressions: whether the operator may act as the role `r`, and whether it may grant it to others. Used for one tenant
-/// only: for a fleet each evaluation would read all memberships again.
+/// Returns expressions: whether the operator may act as the role `r`, and whether it may grant it to others. They are
+/// used for one tenant only, because each evaluation reads all memberships again.
 fn acting_sql(operator: &Operator, slugs: &Slugs) -> (String, String) {
     match (slugs.named.len() == 1, operator.facts().major() >= 16) {
         (false, _) => ("false".into(), "false".into()),
         (true, true) => {
             (member_sql("set", "and m.set_option"), member_sql("member with admin option", "and m.admin_option"))
         }
-        // Before PostgreSQL 16 a role with CREATEROLE may grant them to others.
+        // Before PostgreSQL 16, a role with CREATEROLE may grant them to others.
         (true, false) => (
             member_sql("member", ""),
             "(select m.rolcreaterole or m.rolsuper from pg_catalog.pg_roles m where m.rolname = current_user)".into(),
@@ -153,8 +154,8 @@ fn acting_sql(operator: &Operator, slugs: &Slugs) -> (String, String) {
     }
 }
 
-/// Whether the operator is a member of the role `r`. The server's function collects all memberships of the operator, which
-/// may be all tenants' roles; its own membership is one row, found by index.
+/// Returns an expression: whether the operator is a member of the role `r`. The server's function would collect all
+/// memberships of the operator, which can be the roles of all tenants. Its own membership is one row, found by index.
 fn member_sql(privilege: &str, option: &str) -> String {
     format!(
         "case when exists (select from pg_catalog.pg_auth_members m where m.roleid = r.oid {option}
@@ -163,7 +164,8 @@ fn member_sql(privilege: &str, option: &str) -> String {
     )
 }
 
-/// Reads a row of the response; `last` is the slug of the previous one, because equal ones follow each other.
+/// Reads a row of the response. `last` is the slug of the previous row, because rows with equal slugs are next to each
+/// other.
 fn found_in(row: &Row, last: &mut Option<TenantSlug>) -> Result<RegistryRow> {
     let doing = || while_doing("read the registry");
     let text = |index: usize| row.try_get::<_, Option<String>>(index).map_err(doing());

@@ -11,7 +11,7 @@ use crate::{
 };
 use tokio_postgres::types::Type;
 
-/// Writes a tenant's row; runs in the message that creates its schema, so both exist or neither. A trigger of the
+/// Writes a tenant's row. It runs in the message that creates its schema, so both exist or neither. A trigger of the
 /// application may change the other columns of the row.
 pub(crate) fn insert_sql(id: OrganizationId, slug: &TenantSlug, name: &str, status: &TenantStatus) -> String {
     format!(
@@ -24,8 +24,8 @@ pub(crate) fn insert_sql(id: OrganizationId, slug: &TenantSlug, name: &str, stat
     )
 }
 
-/// Fails with a division by zero unless this organization still has the slug: the following statements are only for this
-/// organization.
+/// Fails with a division by zero unless this organization still has the slug, because the following statements are only
+/// for this organization.
 pub(crate) fn demand_sql(id: OrganizationId, slug: &TenantSlug) -> String {
     format!("select 1 / (case when {} then 1 else 0 end);\n", is_there_sql(id, slug))
 }
@@ -39,7 +39,7 @@ pub(crate) fn is_there_sql(id: OrganizationId, slug: &TenantSlug) -> String {
     )
 }
 
-/// The version of an organization's row: another one after every update of it. `None` if there is no such row.
+/// Returns the version of an organization's row, which changes with every update of it. `None` if there is no such row.
 pub(crate) async fn row_version(operator: &Operator, id: OrganizationId) -> Result<Option<String>> {
     let doing = || while_doing("read the registry");
     let sql = format!("select o.xmin::pg_catalog.text from {TABLE} o where o.id = $1");
@@ -56,7 +56,7 @@ pub(crate) fn demand_row_version_sql(id: OrganizationId, version: &str) -> Strin
     )
 }
 
-/// Marks a previously registered tenant as ready for use.
+/// Activates a previously registered tenant.
 pub(crate) fn activate_sql(slug: &TenantSlug) -> String {
     format!(
         "update {TABLE} set status = 'active' where slug = {0} and status = 'onboarding';\n{1}",
@@ -96,7 +96,7 @@ pub(crate) fn delete_sql(id: OrganizationId) -> String {
     )
 }
 
-/// Gives an organization another slug and another name for people.
+/// Sets the slug and the display name of an organization.
 pub(crate) fn rename_sql(id: OrganizationId, slug: &TenantSlug, name: &str) -> String {
     let (id, slug, name) = (literal(&id.to_string()), literal(slug.as_str()), literal(name));
     let row = format!("id = {id}::pg_catalog.uuid and slug = {slug} and name::pg_catalog.text = {name}");

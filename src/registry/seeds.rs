@@ -1,4 +1,5 @@
-//! Which seeds an organization has: the table `public.cgk_seeds`. Its rows go with the row of the organization.
+//! The seeds that have run for an organization: the table `public.cgk_seeds`. Its rows are deleted with the
+//! organization's row.
 
 use super::TABLE;
 use crate::{
@@ -14,10 +15,10 @@ use uuid::Uuid;
 
 const SEEDS: &str = "public.cgk_seeds";
 
-/// The checksums of the seeds that an organization has, by name.
+/// The checksums of an organization's seeds, by name.
 pub(crate) type Seeds = BTreeMap<String, String>;
 
-/// Creates the table, unless it exists.
+/// Creates the table if it does not exist.
 pub(crate) async fn create_seeds(operator: &Operator) -> Result<()> {
     if seeds_exist(operator).await? {
         return Ok(());
@@ -46,7 +47,7 @@ pub(crate) async fn seeds_exist(operator: &Operator) -> Result<bool> {
     rows.first().map(|row| row.try_get(0)).transpose().map_err(doing()).map(|exists| exists.unwrap_or(false))
 }
 
-/// The seeds of organizations; those that have none are left out.
+/// Returns the seeds of organizations, without organizations that have none.
 pub(crate) async fn seeds_of(
     operator: &Operator,
     organizations: &[OrganizationId],
@@ -67,8 +68,8 @@ pub(crate) async fn seeds_of(
     Ok(found)
 }
 
-/// Records seeds, by name and checksum. It fails with a unique violation if another session has recorded one of them, unless its
-/// name is in `again`.
+/// Records seeds, by name and checksum. Fails with a unique violation if another session has recorded one of them,
+/// unless its name is in `again`.
 pub(crate) fn record_seeds_sql(id: OrganizationId, seeds: &[(&str, &str)], again: &BTreeSet<String>) -> String {
     let insert = |(name, sha256): &(&str, &str)| {
         let conflict = match again.contains(*name) {
@@ -88,7 +89,7 @@ pub(crate) fn record_seeds_sql(id: OrganizationId, seeds: &[(&str, &str)], again
     seeds.iter().map(insert).collect::<Vec<_>>().join("; ")
 }
 
-/// Copies the records of an organization to another one. Only where the table exists.
+/// Copies the records of an organization to another one. Only for a database in which the table exists.
 pub(crate) fn copy_seeds_sql(from: OrganizationId, to: OrganizationId) -> String {
     format!(
         "insert into {SEEDS} (organization_id, name, sha256, seeded_at, seeded_by)

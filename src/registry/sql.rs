@@ -1,5 +1,5 @@
-//! The parts of SQL with which other modules ask about the registry. The table's name is written here, and in the other files
-//! of this module; `tests/it/project/layering.rs` refuses it elsewhere in the library's core.
+//! Parts of SQL with which other modules read the registry. Only the files of this module contain the table's name;
+//! `tests/it/project/layering.rs` refuses it elsewhere in the library's core.
 
 use super::TABLE;
 use crate::{ident::literal, tenant::OrganizationId};
@@ -10,18 +10,18 @@ pub(crate) const OID: &str = "pg_catalog.to_regclass('public.organizations')";
 /// The table's OID; fails with `undefined_table` if there is no registry.
 pub(crate) const REQUIRED_OID: &str = "'public.organizations'::pg_catalog.regclass";
 
-/// A query: the slugs of all tenants.
+/// A query for the slugs of all tenants.
 pub(crate) const SLUGS: &str = "select o.slug::pg_catalog.text from public.organizations o";
 
-/// A query: the slugs of the tenants that can be entered, in order.
+/// A query for the slugs of the tenants that can be entered, sorted.
 pub(crate) const ACTIVE_SLUGS: &str =
     "select o.slug from public.organizations o where o.status operator(pg_catalog.=) 'active' order by o.slug";
 
-/// What follows `from`: the rows `o` of the tenants, each with its schema `n`.
+/// The text after `from`: the rows `o` of the tenants, each with its schema `n`.
 pub(crate) const TENANT_SCHEMAS: &str = "public.organizations o \
      join pg_catalog.pg_namespace n on n.nspname::pg_catalog.text = 'tenant_' || o.slug::pg_catalog.text";
 
-/// What follows `from`: the rows `o` of all tenants, each with its schema `n` if that exists.
+/// The text after `from`: the rows `o` of all tenants, each with its schema `n` if it exists.
 pub(crate) const TENANTS: &str = "public.organizations o \
      left join pg_catalog.pg_namespace n on n.nspname::pg_catalog.text = 'tenant_' || o.slug::pg_catalog.text";
 
@@ -31,14 +31,14 @@ pub(crate) const IS_TENANT_SCHEMA: &str = "exists (select from public.organizati
 /// The prefix of the names of the policies that admit a login of a service; the login's name follows.
 pub(crate) const LOGIN_POLICY_PREFIX: &str = "cgk_login_";
 
-/// What follows `from`: the roles `r` that the database has admitted as logins of services, each with its policy `p` of the
-/// registry.
+/// The text after `from`: the roles `r` that the database has admitted as logins of services, each with its policy `p`
+/// of the registry.
 pub(crate) const ADMITTED_LOGINS: &str = "pg_catalog.pg_policy p \
      join pg_catalog.pg_roles r on p.polroles = array[r.oid] \
      and p.polname::pg_catalog.text = 'cgk_login_' || r.rolname::pg_catalog.text \
      and p.polrelid = pg_catalog.to_regclass('public.organizations')";
 
-/// Replaces the names of these parts in a query that is kept as a text.
+/// Replaces the names of these parts in the text of a query.
 pub(crate) fn fill(query: &str) -> String {
     query
         .replace("{registry_oid}", OID)
@@ -47,7 +47,8 @@ pub(crate) fn fill(query: &str) -> String {
         .replace("{admitted_logins}", ADMITTED_LOGINS)
 }
 
-/// A query in parentheses: the id, as text, of the active tenant with this slug that meets a condition on its row `o`.
+/// Returns a query in parentheses: the id, as text, of the active tenant with this slug that meets a condition on its
+/// row `o`.
 pub(crate) fn active_id_sql(slug: &str, condition: &str) -> String {
     format!(
         "(select o.id::pg_catalog.text from {TABLE} o where o.slug operator(pg_catalog.=) {slug} \
@@ -55,27 +56,27 @@ pub(crate) fn active_id_sql(slug: &str, condition: &str) -> String {
     )
 }
 
-/// A query in parentheses: the status of the tenant with this slug, `null` as a text if it has none.
+/// Returns a query in parentheses: the status of the tenant with this slug, `null` as a text if it has none.
 pub(crate) fn status_sql(slug: &str) -> String {
     format!("(select coalesce(o.status::pg_catalog.text, 'null') from {TABLE} o where o.slug = {slug})")
 }
 
-/// A query in parentheses: the id of the tenant with this slug.
+/// Returns a query in parentheses: the id of the tenant with this slug.
 pub(crate) fn id_sql(slug: &str) -> String {
     format!("(select o.id from {TABLE} o where o.slug = {slug})")
 }
 
-/// A condition: the registry has a tenant with this slug.
+/// Returns a condition: the registry has a tenant with this slug.
 pub(crate) fn is_registered_sql(slug: &str) -> String {
     format!("exists (select from {TABLE} o where o.slug = {slug})")
 }
 
-/// A condition: the role of this name is a tenant's, in a database with this tag.
+/// Returns a condition: the role of this name is a tenant's, in a database with this tag.
 pub(crate) fn is_tenant_role_sql(role: &str, tag: &str) -> String {
     format!("exists (select from {TABLE} o where 'cgk_' || o.slug::pg_catalog.text || '_' || {tag} = {role})")
 }
 
-/// A condition: the tenant with this slug has its schema, or it is not being created any more.
+/// Returns a condition: the tenant with this slug has its schema, or its creation has ended.
 pub(crate) fn is_created_sql(slug: &str) -> String {
     format!(
         "exists (select from {TABLE} o where o.slug::pg_catalog.text = {slug}
@@ -89,7 +90,7 @@ pub(crate) fn lock_row_sql(id: OrganizationId) -> String {
     format!("select from {TABLE} where id = {}::pg_catalog.uuid for update;\n", literal(&id.to_string()))
 }
 
-/// Lets a role read what it needs to enter tenants. `role` is quoted.
+/// Grants a role the rights to read what it needs to enter tenants. `role` is quoted.
 pub(crate) fn grant_read_sql(role: &str) -> String {
     format!("grant select (id, slug, status) on {TABLE} to {role}")
 }

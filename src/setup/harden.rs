@@ -1,4 +1,4 @@
-//! Revokes rights from PUBLIC that injected SQL would use.
+//! Revokes rights from PUBLIC that injected SQL could use.
 
 use crate::{
     db::{Operator, message},
@@ -13,7 +13,7 @@ use tokio_postgres::error::SqlState;
 pub enum HardeningMode {
     /// Missing measures are applied.
     Apply,
-    /// Missing measures are only listed; nothing is written.
+    /// Missing measures are only listed. Nothing is written.
     DryRun,
 }
 
@@ -21,7 +21,7 @@ pub enum HardeningMode {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HardeningReport {
-    /// Each measure, in order.
+    /// The measures, in order.
     pub measures: Vec<MeasureReport>,
 }
 
@@ -36,14 +36,16 @@ impl HardeningReport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Measure {
-    /// Only the logins that cgk uses may call `set_config`, with which an expression can change role, path or organization.
+    /// Only the logins that cgk uses may call `set_config`, which can change role, path or organization inside an
+    /// expression.
     SetConfig,
-    /// Only the roles that migrate may use trusted languages, in which a block or function can run any statement.
+    /// Only the roles that migrate may use trusted languages. A block or function in such a language can run any
+    /// statement.
     Languages,
     /// Only the roles that migrate may create temporary objects.
     Temporary,
-    /// Only the roles that migrate may end or cancel other sessions of their login, with `pg_terminate_backend` and
-    /// `pg_cancel_backend`. A login can still do this with the protocol's cancel request, which is not a statement.
+    /// Only the roles that migrate may terminate or cancel other sessions of their login, with `pg_terminate_backend`
+    /// and `pg_cancel_backend`. A login can still do this with the protocol's cancel request, which is not a statement.
     Sessions,
 }
 
@@ -55,13 +57,13 @@ impl Measure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MeasureState {
-    /// Nothing had to be done.
+    /// It was already applied.
     InPlace,
     /// This run applied it.
     Applied,
-    /// It is not applied yet; this was a dry run.
+    /// It is not applied, because this was a dry run.
     Pending,
-    /// The operator may not apply it: a superuser or the object's owner must run the statements.
+    /// The operator may not apply it. A superuser or the object's owner must run the statements.
     NotAllowed,
 }
 
@@ -73,20 +75,21 @@ pub struct MeasureReport {
     pub measure: Measure,
     /// Its state.
     pub state: MeasureState,
-    /// The statements that were run or must be run; empty if there were none.
+    /// The statements that were run or must be run. Empty if there are none.
     pub statements: Vec<String>,
 }
 
-/// Revokes from PUBLIC the right to call `set_config`, to use trusted languages, to create temporary objects and to end
-/// other sessions, and grants them to the roles that need them: the operator, the owners of the database, the registry and
-/// the tenants' schemas, and, `set_config` only, the admitted logins of services. Logins that are admitted later get their
-/// grant from [`login::admit`](crate::login::admit).
+/// Revokes from PUBLIC the right to call `set_config`, to use trusted languages, to create temporary objects and to
+/// terminate other sessions. Grants these rights to the roles that need them: the operator, and the owners of the
+/// database, the registry and the tenants' schemas. The admitted logins of services get `set_config` only. Logins that
+/// are admitted later get their grant from [`login::admit`](crate::login::admit).
 ///
-/// With role isolation, SQL text that is pasted into a statement can then no longer change role, path or organization. With
-/// path isolation, the services' login keeps `set_config`, and with it access to other tenants; but such a text can no
-/// longer change the login itself or end its sessions.
+/// With role isolation, SQL text that is injected into a statement can then no longer change role, path or
+/// organization. With path isolation, the services' login keeps `set_config`, and with it access to other tenants. But
+/// injected text can no longer change the login itself or terminate its sessions.
 ///
-/// May be run again at any time. Other roles that call `set_config`, for instance to run `pg_dump`, need a manual grant.
+/// It can be called again at any time. Other roles that call `set_config`, for example to run `pg_dump`, need a manual
+/// grant.
 ///
 /// # Locks
 ///
@@ -98,8 +101,8 @@ pub struct MeasureReport {
 ///
 /// # Errors
 ///
-/// Kind `NotReady`: the database has no registry. A measure that the operator may not apply is not an error but a line of
-/// the report.
+/// Kind `NotReady`: the database has no registry. A measure that the operator may not apply is not an error but a line
+/// of the report.
 ///
 /// # Cancel safety
 ///
@@ -123,7 +126,7 @@ async fn apply(operator: &Operator, measure: Measure, statements: &[String]) -> 
     let doing = || while_doing("take rights from everybody");
     let answer = message::run(operator.client(), &statements.join(";\n")).await.map_err(doing())?;
     match answer.complete() {
-        // If the operator is not the owner, the server returns a warning and no error, so the result is checked.
+        // If the operator is not the owner, the server returns a warning and no error. So the result is checked.
         Ok(_) if missing(operator, measure).await?.is_empty() => Ok(MeasureState::Applied),
         Ok(_) => Ok(MeasureState::NotAllowed),
         Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(MeasureState::NotAllowed),
@@ -131,11 +134,11 @@ async fn apply(operator: &Operator, measure: Measure, statements: &[String]) -> 
     }
 }
 
-/// The statements that a measure still needs.
+/// Returns the statements that a measure still needs.
 async fn missing(operator: &Operator, measure: Measure) -> Result<Vec<String>> {
     let mut statements = Vec::new();
     for Right { name, kind, public_has, needs } in rights(operator, measure).await? {
-        // An operator with the grant option can also admit another login later.
+        // An operator with the grant option can also grant the right to another login later.
         for (role, hands_on) in needs {
             let option = if hands_on { " with grant option" } else { "" };
             statements.push(format!("grant {kind} {name} to {}{option}", quoted(&role)));
@@ -154,7 +157,7 @@ struct Right {
     /// The privilege and the kind of object, as written in GRANT.
     kind: &'static str,
     public_has: bool,
-    /// The roles that need it and lack it, each with whether it needs the grant option.
+    /// The roles that need it and do not have it, each with whether it needs the grant option.
     needs: Vec<(String, bool)>,
 }
 

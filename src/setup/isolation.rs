@@ -1,4 +1,4 @@
-//! How a database separates its tenants, and the change of this in two steps, with a restart of the services in between.
+//! Changes how a database separates its tenants. The change has two steps, and the services are restarted between them.
 
 use crate::{
     access::login,
@@ -11,7 +11,7 @@ use crate::{
 /// A step of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IsolationChange {
-    /// The database gets the isolation of the configuration and also accepts the other one, so that services can be
+    /// The database gets the isolation of the configuration and still accepts the other one, so that services can be
     /// restarted one by one.
     Start,
     /// The database accepts only the isolation of the configuration.
@@ -21,29 +21,30 @@ pub enum IsolationChange {
 /// Changes how the database separates its tenants, and returns the new state. Repeating a step changes nothing.
 ///
 /// Tenants are not changed. Before you start services with role isolation, create the tenants' roles with
-/// [`lifecycle::isolate`](crate::lifecycle::isolate); before those with path isolation, grant their login its rights with
-/// [`login::admit`](crate::login::admit). [`login::complete`](crate::login::complete) does the same for tenants that were
-/// created since.
+/// [`lifecycle::isolate`](crate::lifecycle::isolate). Before you start services with path isolation, grant their login
+/// its rights with [`login::admit`](crate::login::admit). [`login::complete`](crate::login::complete) does the same for
+/// tenants that were created since.
 ///
 /// # Locks
 ///
-/// An advisory lock against other changes of the database's recorded state, for a short time; to finish, also against the
-/// creation of tenants, for which it waits.
+/// An advisory lock against other changes of the database's recorded state, for a short time.
+/// [`Finish`](IsolationChange::Finish) also locks against the creation of tenants, and waits for creations in progress.
 ///
 /// # Committed when
 ///
-/// Immediately. It applies to every later transaction of a service, also on open connections, except connections that were
-/// opened before the first setup recorded an isolation.
+/// Immediately. It applies to every later transaction of a service, also on open connections. The exception are
+/// connections that were opened before the first setup recorded an isolation.
 ///
 /// # Errors
 ///
-/// The errors of [`Operator::connect`]. [`SetupError::IsolationMismatch`]: the change to finish was not started.
-/// [`SetupError::TenantsLockedOut`]: tenants lack a role, or an admitted login lacks the right to enter them. Kind
-/// `NotReady`: the database is not set up.
+/// - The errors of [`Operator::connect`].
+/// - [`SetupError::IsolationMismatch`]: the change to finish was not started.
+/// - [`SetupError::TenantsLockedOut`]: tenants lack a role, or an admitted login lacks the right to enter them.
+/// - Kind `NotReady`: the database is not set up.
 ///
 /// # Cancel safety
 ///
-/// If the future is dropped, the step is either done or not.
+/// If the future is dropped, the step is either complete or not applied.
 pub async fn change_isolation(config: &Config, step: IsolationChange) -> Result<IsolationModes> {
     let (operator, identity) = Operator::connect_to_any(config).await?;
     let database = operator.facts().database.clone();
@@ -76,7 +77,7 @@ async fn finish(operator: &Operator) -> Result<IsolationModes> {
     identity::isolation::begin_alone(operator).await?;
     let tenants = login::locked_out(operator).await?;
     if !tenants.is_empty() {
-        // The connection ends here, and the transaction with it.
+        // The connection is closed here, and its transaction ends.
         let database = operator.facts().database.clone();
         return Err(Error::Setup(SetupError::TenantsLockedOut { database, isolation, tenants }));
     }
@@ -87,16 +88,16 @@ async fn finish(operator: &Operator) -> Result<IsolationModes> {
     Ok(modes)
 }
 
-/// Returns how the database separates its tenants: the recorded value, or, if no setup has recorded one, as its tenants
-/// show; if there are no tenants, the configuration's.
+/// Returns how the database separates its tenants. This is the recorded value. If no setup has recorded one, it is
+/// derived from the tenants. If there are no tenants, it is the configuration's.
 ///
 /// # Errors
 ///
-/// Kinds `Unavailable` and `Failed`, from the server.
+/// Kinds `Unavailable` and `Failed`: an error of the server.
 ///
 /// # Cancel safety
 ///
-/// Nothing is changed.
+/// Writes nothing.
 pub async fn isolation(operator: &Operator) -> Result<IsolationModes> {
     identity::isolation::of(operator).await
 }

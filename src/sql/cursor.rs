@@ -27,7 +27,7 @@ impl<'a> Cursor<'a> {
         Some(word)
     }
 
-    /// Takes these words if they are next.
+    /// Consumes these words if they are next.
     pub(super) fn take(&mut self, phrase: &[&str]) -> bool {
         let next = self.tokens.get(self.at..self.at + phrase.len()).unwrap_or_default();
         let matches =
@@ -50,7 +50,7 @@ impl<'a> Cursor<'a> {
         Some(word)
     }
 
-    /// The kind of object: one word, or one of the known pairs of words.
+    /// Reads the kind of an object: one word, or one of the known pairs of words.
     pub(super) fn kind(&mut self) -> Option<String> {
         for pair in [["materialized", "view"], ["foreign", "table"], ["event", "trigger"], ["default", "privileges"]] {
             if self.take(&pair) {
@@ -73,7 +73,7 @@ impl<'a> Cursor<'a> {
         Some(name)
     }
 
-    /// Names separated by commas.
+    /// Reads names separated by commas.
     pub(super) fn names(&mut self) -> Vec<Name> {
         let mut names = Vec::new();
         loop {

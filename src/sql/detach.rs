@@ -1,8 +1,8 @@
-//! DETACH PARTITION … CONCURRENTLY as one statement of a transaction with the same result.
+//! Converts DETACH PARTITION … CONCURRENTLY to one statement of a transaction with the same result.
 //!
-//! The form with CONCURRENTLY gives the partition a CHECK of its former bounds, unless these are hash bounds or an existing
-//! constraint implies it (`DetachAddConstraintIfNeeded` of the server). The plain form does not. With the plain form, a new
-//! tenant's table would differ from those of migrated tenants.
+//! The form with CONCURRENTLY adds to the partition a CHECK of its former bounds, unless these are hash bounds or an
+//! existing constraint implies it (`DetachAddConstraintIfNeeded` of the server). The plain form does not. With the
+//! plain form, a new tenant's table would differ from those of migrated tenants.
 
 use super::{
     Statement,
@@ -11,9 +11,9 @@ use super::{
 };
 use crate::ident::{literal, quoted};
 
-/// `held` is the condition of the bounds, simplified as the server does it there: EXPLAIN writes expressions in that form.
-/// The planner decides whether the table's other constraints imply it; it reads nothing of a partitioned table, but does of
-/// a copy of it.
+/// `held` is the condition of the bounds, simplified as the server does it there: EXPLAIN writes expressions in that
+/// form. The planner decides whether the table's other constraints imply it. It does not use the constraints of a
+/// partitioned table, but it uses those of a copy of the table.
 const BODY: &str = "
 declare
     child pg_catalog.regclass := pg_catalog.to_regclass({child_name});
@@ -45,7 +45,7 @@ begin
     end if;
 end";
 
-/// The statement, for an ALTER TABLE of this table with this action; `None` for any other action.
+/// Returns the statement for an ALTER TABLE of this table with this action; `None` for any other action.
 pub(super) fn within_a_transaction(statement: &Statement, table: &Name, action: &Action) -> Option<String> {
     let child = action.name_after(&["detach", "partition"])?;
     let mut cursor = Cursor { tokens: &statement.tokens, at: 0 };

@@ -10,7 +10,7 @@ pub(crate) struct Name {
 }
 
 impl Name {
-    /// The name without quotes.
+    /// Returns the name without quotes.
     pub(crate) fn shown(&self) -> String {
         match &self.schema {
             Some(schema) => format!("{schema}.{}", self.name),

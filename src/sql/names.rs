@@ -1,11 +1,11 @@
-//! Names with Unicode escapes: `U&"d\0061t\+000061"`, and the escape character of UESCAPE.
+//! Decodes names with Unicode escapes: `U&"d\0061t\+000061"`, and the escape character of UESCAPE.
 
 use super::token::{Token, TokenKind};
 
 /// A text with its escapes decoded, or unchanged if that is not possible.
 pub(super) enum Unescaped {
     Done(String),
-    /// The server refuses it.
+    /// The server refuses it, for this reason.
     Invalid(String),
 }
 

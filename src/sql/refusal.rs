@@ -1,8 +1,9 @@
 //! Finds errors that the server raises only with CONCURRENTLY, for statements in which that word is omitted.
 //!
-//! A new schema is created in a transaction, and so without CONCURRENTLY and VACUUM. Without this check, the server's error
-//! for the original statement would not occur in the rehearsal or for a new tenant, but only for every existing tenant.
-//! These statements raise the server's error. Forms that the server refuses with and without the word need none.
+//! A new schema is created in a transaction, and so without CONCURRENTLY and VACUUM. Without this check, the server's
+//! error for the original statement would not occur in the rehearsal or for a new tenant, but only for every existing
+//! tenant. These statements raise the server's error. Forms that the server refuses with and without the word need no
+//! check.
 
 use super::{
     Statement, Token,
@@ -11,7 +12,7 @@ use super::{
 };
 use crate::ident::literal;
 
-/// A statement that fails as the server would for the original text; `None` if nothing is omitted from it.
+/// Returns a statement that fails as the server would for the original text; `None` if nothing is omitted from it.
 pub(crate) fn check(statement: &Statement, text: &str) -> Option<String> {
     let body = match shape::of(statement) {
         Shape::CreateIndex { name, table, concurrently: true, if_not_exists } => {
@@ -60,7 +61,7 @@ fn raise_sql(message: &str) -> String {
     format!("raise exception using errcode = '0A000', message = {}", literal(message))
 }
 
-/// The server's error for the options of a VACUUM, for those that it checks only outside of a transaction.
+/// Returns the server's error for the options of a VACUUM that it checks only outside of a transaction.
 fn vacuum_refused(statement: &Statement, names_tables: bool) -> Option<String> {
     let options: Vec<_> = shape::options(&statement.tokens).collect();
     let says = |name: &str, on: bool| options.iter().any(|(option, value)| *option == name && *value == Some(on));

@@ -1,4 +1,4 @@
-//! Rewrites a text at the positions of its tokens; everything else stays unchanged.
+//! Rewrites a text at the positions of its tokens. Everything else is unchanged.
 
 use super::{
     Statement, Token, TokenKind, detach,
@@ -19,7 +19,7 @@ impl Edits {
         self.replace(at..at, text);
     }
 
-    /// Replaces a range by a text that is not longer, padded with blanks, so that later positions do not change.
+    /// Replaces a range by a text that is not longer, padded with spaces, so that later positions do not change.
     fn replace_in_place(&mut self, range: Range<usize>, with: &str) {
         let length = range.len();
         debug_assert!(with.len() <= length);
@@ -62,14 +62,14 @@ impl Edits {
     }
 }
 
-/// Converts a statement so that it can run inside a transaction: without CONCURRENTLY and without VACUUM. The length stays
-/// the same, except for a DETACH, which becomes a statement with the same result and another length. Returns whether this is
-/// possible.
+/// Converts a statement so that it can run inside a transaction: without CONCURRENTLY and without VACUUM. The length
+/// does not change, except for a DETACH, which becomes a statement with the same result and another length. Returns
+/// whether this is possible.
 pub(crate) fn within_a_transaction(statement: &Statement, edits: &mut Edits) -> bool {
     let shape = shape::of(statement);
     match &shape {
         Shape::Vacuum { .. } => {
-            // A query without columns.
+            // This is a query without columns.
             edits.replace_in_place(statement.range.clone(), "select");
             return true;
         }
@@ -123,8 +123,8 @@ fn mentions_commit(statement: &Statement) -> bool {
     statement.tokens.iter().filter_map(Token::text).any(ends)
 }
 
-/// The text with its comments in ASCII and the same length in bytes: a database with an encoding other than UTF-8 refuses a
-/// character that the encoding lacks, even in a comment.
+/// Returns the text with its comments in ASCII and the same length in bytes. A database with an encoding other than
+/// UTF-8 refuses a character that the encoding lacks, even in a comment.
 pub(crate) fn ascii_comments(text: &str, comments: &[Range<usize>]) -> String {
     let mut edits = Edits::default();
     for comment in comments.iter().filter(|comment| !text[(*comment).clone()].is_ascii()) {
@@ -137,7 +137,7 @@ pub(crate) fn ascii_comments(text: &str, comments: &[Range<usize>]) -> String {
 /// Replaces a schema's name where it qualifies another name.
 pub(crate) fn rename_schema(statement: &Statement, schema: &str, quoted: &str, edits: &mut Edits) {
     for (index, pair) in statement.tokens.windows(2).enumerate() {
-        // In `a.public.b` it is not a schema, and neither is the second part of `t.public.x`.
+        // In `a.public.b` it is not a schema. Neither is the second part of `t.public.x`.
         let is_first = index == 0 || !statement.tokens[index - 1].is_sign('.');
         if is_first && pair[0].name() == Some(schema) && pair[1].is_sign('.') {
             edits.replace(pair[0].at..pair[0].end, quoted);

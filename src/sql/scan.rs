@@ -1,8 +1,8 @@
 //! Splits a text into statements and their tokens by the rules of PostgreSQL's own scanner (`scan.l`).
 //!
-//! Strings, quoted names, comments, dollar-quoted texts and `BEGIN ATOMIC` bodies hide semicolons and keywords exactly as
-//! they do for the server. Nothing is rewritten: a statement is a range of the text. Strings are read as with
-//! `standard_conforming_strings = on`, which cgk's sessions have and files must not switch off.
+//! Strings, quoted names, comments, dollar-quoted texts and `BEGIN ATOMIC` bodies hide semicolons and keywords exactly
+//! as they do for the server. Nothing is rewritten: a statement is a range of the text. Strings are read as with
+//! `standard_conforming_strings = on`. cgk's sessions have this setting, and files must not change it.
 
 use super::{
     names,
@@ -69,7 +69,7 @@ fn close(found: &mut Vec<Statement>, tokens: &mut Vec<Token>) {
     }
 }
 
-/// The position of a COPY that is followed by data: a SQL scanner cannot continue there.
+/// Returns the position of a COPY that is followed by data. An SQL scanner cannot continue there.
 fn data_follows(statement: &Statement) -> Option<usize> {
     let first = statement.tokens.first()?;
     let from_client =
@@ -80,7 +80,7 @@ fn data_follows(statement: &Statement) -> Option<usize> {
 /// The nesting depth of parentheses and `BEGIN ATOMIC … END`.
 #[derive(Default)]
 struct Nesting {
-    /// The positions of the open ones.
+    /// The positions of the open parentheses.
     parentheses: Vec<usize>,
     /// The position of each open `begin atomic`, and the number of parentheses that were open there.
     blocks: Vec<(usize, usize)>,
@@ -95,7 +95,7 @@ impl Nesting {
         let depth = self.parentheses.len();
         match &token.kind {
             TokenKind::Sign('(') => self.parentheses.push(token.at),
-            // The server refuses one without an opening parenthesis; it closes no block.
+            // The server refuses a parenthesis without an opening one. It closes no block.
             TokenKind::Sign(')') if self.blocks.last().is_none_or(|(_, open)| *open < depth) => {
                 self.parentheses.pop();
             }
@@ -118,7 +118,8 @@ impl Nesting {
     }
 }
 
-/// Whether a statement, or one inside a `begin atomic`, creates a function or procedure: elsewhere `begin atomic` are names.
+/// Whether a statement, or one inside a `begin atomic`, creates a function or procedure. Elsewhere, `begin atomic` are
+/// names.
 fn makes_routine(tokens: &[Token]) -> bool {
     let start = tokens.iter().rposition(|token| token.is_sign(';')).map_or(0, |at| at + 1);
     let words: Vec<&str> = tokens[start..].iter().map_while(Token::word).take(4).collect();
@@ -132,7 +133,7 @@ fn makes_routine(tokens: &[Token]) -> bool {
 struct Scanner<'a> {
     text: &'a str,
     at: usize,
-    /// The end of the last token, if it was a number: letters directly after it are not a name.
+    /// The end of the last token, if it was a number. Letters directly after it are not a name.
     number_end: Option<usize>,
     comments: Vec<Range<usize>>,
 }
@@ -142,7 +143,7 @@ impl Scanner<'_> {
         &self.text[self.at..]
     }
 
-    /// The next token.
+    /// Returns the next token.
     fn next_token(&mut self) -> Result<Option<Token>, Unreadable> {
         self.skip_blank()?;
         let at = self.at;
@@ -200,7 +201,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// Block comments nest in PostgreSQL.
+    /// Skips a block comment. Block comments nest in PostgreSQL.
     fn block_comment(&mut self) -> Result<(), Unreadable> {
         let start = self.at;
         let mut depth = 0usize;
@@ -222,7 +223,7 @@ impl Scanner<'_> {
         Err(Unreadable::unclosed(start, "a comment"))
     }
 
-    /// A string whose quote follows a prefix, with all its continuations.
+    /// Reads a string whose quote follows a prefix, with all its continuations.
     fn string(&mut self, prefix: usize, escapes: Escapes) -> Result<String, Unreadable> {
         let start = self.at;
         self.at += prefix;
@@ -236,7 +237,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// A name in double quotes after a prefix, with doubled quotes decoded.
+    /// Reads a name in double quotes after a prefix, and decodes doubled quotes.
     fn quoted_name(&mut self, prefix: usize) -> Result<String, Unreadable> {
         let start = self.at;
         self.at += prefix;
@@ -244,7 +245,7 @@ impl Scanner<'_> {
         name.map(|name| name.replace("\"\"", "\"")).ok_or_else(|| Unreadable::unclosed(start, "a quoted name"))
     }
 
-    /// The text between the quote at the current position and its end.
+    /// Reads the text between the quote at the current position and its end.
     fn delimited(&mut self, quote: char, escapes: Escapes) -> Option<String> {
         let start = self.at + quote.len_utf8();
         let mut chars = self.text[start..].char_indices().peekable();
@@ -259,7 +260,7 @@ impl Scanner<'_> {
         None
     }
 
-    /// `$$` or `$name$` at the current position; a `$1` is a parameter.
+    /// Returns `$$` or `$name$` at the current position. A `$1` is a parameter.
     fn dollar_tag(&self) -> Option<String> {
         let inner = &self.rest()[1..];
         let end = inner.find('$')?;
@@ -286,8 +287,8 @@ enum Escapes {
     Backslash,
 }
 
-/// The bytes between a string's closing quote and the opening quote of its continuation: blanks and `--` comments with a
-/// line end among them. The comment before the first line end may directly follow the quote.
+/// Returns the number of bytes between a string's closing quote and the opening quote of its continuation: spaces and
+/// `--` comments, with at least one line end. The comment before the first line end may directly follow the quote.
 fn continuation(rest: &str) -> Option<usize> {
     let mut at = 0;
     let mut lines = 0usize;
@@ -306,12 +307,12 @@ fn continuation(rest: &str) -> Option<usize> {
     }
 }
 
-/// The length of a line without its line end. The server also ends a comment at a carriage return.
+/// Returns the length of a line without its line end. For the server, a carriage return also ends a comment.
 fn line_length(text: &str) -> usize {
     text.find(['\n', '\r']).unwrap_or(text.len())
 }
 
-/// The server's own list of blanks, which does not include the no-break space.
+/// Whether a character is a space for the server. Its list does not include the no-break space.
 fn is_blank(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c')
 }

@@ -27,14 +27,14 @@ pub(crate) enum TokenKind {
     Word(String),
     /// A name in double quotes, as the server reads it.
     Quoted(String),
-    /// A string's contents as written.
+    /// The contents of a string, as written.
     Text(String),
-    /// Any other character; `0` stands for every number.
+    /// Any other character. `0` replaces every number.
     Sign(char),
 }
 
 impl Statement {
-    /// The lower-case words at the start, up to the first token that is not a word.
+    /// Returns the lower-case words at the start, up to the first token that is not a word.
     pub(crate) fn leading_words(&self) -> Vec<&str> {
         self.tokens.iter().map_while(|token| token.word()).collect()
     }
@@ -48,7 +48,7 @@ impl Token {
         }
     }
 
-    /// A name, quoted or not.
+    /// Returns a name, quoted or not.
     pub(crate) fn name(&self) -> Option<&str> {
         match &self.kind {
             TokenKind::Word(name) | TokenKind::Quoted(name) => Some(name),
@@ -56,7 +56,7 @@ impl Token {
         }
     }
 
-    /// The contents of a string.
+    /// Returns the contents of a string.
     pub(crate) fn text(&self) -> Option<&str> {
         match &self.kind {
             TokenKind::Text(text) => Some(text),

@@ -1,18 +1,18 @@
-//! Searches a text for the words that can start, end or time its transaction, anywhere in the text, also in a comment, a
-//! literal or a name. A text without such a word cannot have the word's effect, because the server recognizes these commands
-//! only by their letters.
+//! Searches a text for the words that can start, end or time its transaction. It searches the complete text, including
+//! comments, literals and names. A text without such a word cannot have the word's effect, because the server
+//! recognizes these commands only by their letters.
 
-/// Which of the words occur in a text.
+/// Which of these words a text contains.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TransactionWords {
-    /// `begin`, `start`.
+    /// It contains `begin` or `start`.
     pub(crate) begins: bool,
-    /// `commit`, `end`, `prepare`, and the words of [`rolls_back`](Self::rolls_back); `close`, with which a file could close
-    /// the cursor that prevents it from ending its transaction.
+    /// It contains `commit`, `end`, `prepare`, or one of the words of [`rolls_back`](Self::rolls_back). It also matches
+    /// `close`, with which a file could close the cursor that prevents it from ending its transaction.
     pub(crate) ends: bool,
-    /// `rollback`, `abort`.
+    /// It contains `rollback` or `abort`.
     pub(crate) rolls_back: bool,
-    /// `timeout`, a part of the names of the settings.
+    /// It contains `timeout`, which is a part of the names of the settings.
     pub(crate) timeouts: bool,
 }
 
@@ -29,7 +29,7 @@ impl TransactionWords {
         }
     }
 
-    /// The words of both texts.
+    /// Returns the words of both texts.
     pub(crate) fn and(self, other: Self) -> Self {
         Self {
             begins: self.begins || other.begins,

@@ -24,7 +24,7 @@ pub(crate) enum Shape {
         if_not_exists: bool,
         /// The tables that its foreign keys refer to.
         references: Vec<Name>,
-        /// `inherits`, `like`, `partition of`, `as select … from`.
+        /// The tables after `inherits`, `like`, `partition of`, `as select … from`.
         sources: Vec<(Source, Name)>,
     },
     CreateIndex {
@@ -54,13 +54,13 @@ pub(crate) enum Shape {
         on: Option<Name>,
     },
     AlterTable {
-        /// `table`, `view`, `materialized view`, `index`, `sequence`, `foreign table`.
+        /// The kind: `table`, `view`, `materialized view`, `index`, `sequence`, `foreign table`.
         kind: String,
         table: Name,
         actions: Vec<Action>,
     },
     Reindex {
-        /// `index`, `table`, `schema`, `database`, `system`.
+        /// The kind: `index`, `table`, `schema`, `database`, `system`.
         kind: String,
         name: Option<Name>,
         concurrently: bool,
@@ -74,7 +74,7 @@ pub(crate) enum Shape {
     },
     Lock {
         tables: Vec<Name>,
-        /// In upper case; `ACCESS EXCLUSIVE` by default.
+        /// The lock mode in upper case. The default is `ACCESS EXCLUSIVE`.
         mode: String,
     },
     Vacuum {
@@ -96,7 +96,7 @@ pub(crate) enum Shape {
     },
     Select {
         reads: Vec<Name>,
-        /// `for update` and similar clauses.
+        /// Whether it contains `for update` or a similar clause.
         locks_rows: bool,
     },
     Comment {
@@ -122,7 +122,7 @@ pub(crate) struct Action {
 }
 
 impl Shape {
-    /// Whether CONCURRENTLY prevents it from running in a transaction; `refresh … concurrently` can run in one.
+    /// Whether CONCURRENTLY prevents it from running in a transaction. `refresh … concurrently` can run in one.
     pub(crate) fn is_concurrent(&self) -> bool {
         match self {
             Self::CreateIndex { concurrently, .. }
@@ -137,7 +137,7 @@ impl Shape {
 }
 
 impl Action {
-    /// The leading words.
+    /// Returns the leading words.
     pub(crate) fn words(&self) -> Vec<&str> {
         self.tokens.iter().map_while(Token::word).collect()
     }
@@ -150,12 +150,12 @@ impl Action {
         self.tokens.first().map_or(0, |token| token.at)
     }
 
-    /// The tables that the action's foreign keys refer to.
+    /// Returns the tables that the action's foreign keys refer to.
     pub(crate) fn references(&self) -> Vec<Name> {
         references(&self.tokens)
     }
 
-    /// The name after a sequence of words.
+    /// Returns the name after a sequence of words.
     pub(crate) fn name_after(&self, phrase: &[&str]) -> Option<Name> {
         let start = position(&self.tokens, phrase)? + phrase.len();
         Cursor { tokens: &self.tokens, at: start }.name()

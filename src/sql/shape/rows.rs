@@ -6,7 +6,7 @@ use super::{
     words::{has, reads},
 };
 
-/// Queries and statements that change rows.
+/// Classifies a query, or a statement that changes rows.
 pub(super) fn rows(verb: &str, cursor: &mut Cursor<'_>) -> Shape {
     let tokens = cursor.tokens;
     let reads = reads(tokens);

@@ -13,7 +13,7 @@ pub(super) fn position(tokens: &[Token], phrase: &[&str]) -> Option<usize> {
         .position(|window| window.iter().zip(phrase).all(|(token, word)| token.word() == Some(word)))
 }
 
-/// The name after a word, from a position on.
+/// Returns the name after a word, from a position on.
 pub(super) fn after(tokens: &[Token], from: usize, phrase: &[&str]) -> Option<Name> {
     let start = position(tokens.get(from..)?, phrase)? + from + phrase.len();
     Cursor { tokens, at: start }.name()
@@ -31,7 +31,7 @@ pub(super) fn references(tokens: &[Token]) -> Vec<Name> {
     found
 }
 
-/// The tables after FROM, JOIN and USING, without functions and subqueries.
+/// Returns the tables after FROM, JOIN and USING, without functions and subqueries.
 pub(super) fn reads(tokens: &[Token]) -> Vec<Name> {
     let mut found: Vec<Name> = Vec::new();
     // The word before each open parenthesis.
@@ -107,7 +107,7 @@ const KEYWORDS: &[&str] = &[
     "tablesample",
 ];
 
-/// The names that a WITH defines.
+/// Returns the names that a WITH defines.
 fn common_tables(tokens: &[Token]) -> Vec<String> {
     tokens
         .windows(3)
@@ -118,13 +118,13 @@ fn common_tables(tokens: &[Token]) -> Vec<String> {
         .collect()
 }
 
-/// Whether a list of options directly after the first word switches one on.
+/// Whether a list of options directly after the first word switches an option on.
 pub(super) fn options_say(tokens: &[Token], option: &str) -> bool {
     options(tokens).any(|(name, value)| name == option && value != Some(false))
 }
 
-/// The options in a list directly after the first word, and whether each is switched on or off; `None` if the value is a
-/// number.
+/// Returns the options in a list directly after the first word, and whether each is switched on or off; `None` if the
+/// value is a number.
 pub(in crate::sql) fn options(tokens: &[Token]) -> impl Iterator<Item = (&str, Option<bool>)> {
     let list = tokens.get(1).filter(|token| token.is_sign('(')).and(tokens.get(2..)).unwrap_or_default();
     let list = list.split(|token| token.is_sign(')')).next().unwrap_or_default();
