@@ -1,27 +1,28 @@
 //! Binds a tenant's schema to its organization: the comment on the schema contains the organization's id.
 //!
-//! A slug can be reused; an id cannot. Only the schema's owner can change the comment, `pg_dump` includes it, and a rename
-//! of the schema keeps it. The text of an earlier comment is kept after the id.
+//! A slug can be used again, an id cannot. Only the schema's owner can change the comment, `pg_dump` includes it, and a
+//! rename of the schema does not change it. The comment contains the text of an earlier comment after the id.
 
 use crate::{
     ident::{SchemaName, literal},
     tenant::OrganizationId,
 };
 
-/// The prefix of such a comment; the organization's id follows, 36 characters in lower case.
+/// The prefix of such a comment. The organization's id follows, 36 characters in lower case.
 const PREFIX: &str = "cgk organization ";
 /// The length of an id as text.
 const ID_BYTES: usize = 36;
 /// The text after the id while the tenant is being dropped.
 const BEING_DROPPED: &str = "\ncgk: this tenant is being dropped";
 
-/// The text after the id, and after that one, while the tenant waits to be dropped: a [`PlannedDrop`] follows.
+/// The text after the id, and after [`BEING_DROPPED`], while a drop of the tenant is planned. The values of a
+/// [`PlannedDrop`] follow.
 const DROP_AFTER: &str = "\ncgk: this tenant is dropped after ";
 
-/// When a tenant is dropped, as the comment on its schema says.
+/// The planned drop in the comment on a tenant's schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PlannedDrop {
-    /// From when on, in seconds since 1970.
+    /// The time from which it may be dropped, in seconds since 1970.
     pub(crate) after: u64,
     /// Whether the tenant was active before; otherwise it was suspended.
     pub(crate) was_active: bool,
@@ -36,7 +37,7 @@ impl PlannedDrop {
         Self::split(rest(comment)?).0
     }
 
-    /// The planned drop at the beginning of what follows the id, and the text after it.
+    /// Returns the planned drop at the start of the text after the id, and the rest of the text.
     fn split(rest: &str) -> (Option<Self>, &str) {
         let parse = || {
             let text = rest.strip_prefix(BEING_DROPPED).unwrap_or(rest).strip_prefix(DROP_AFTER)?;
@@ -50,13 +51,13 @@ impl PlannedDrop {
     }
 }
 
-/// What follows the id in the comment on a schema; `None` if it contains no id.
+/// Returns the text after the id in the comment on a schema; `None` if it contains no id.
 fn rest(comment: Option<&str>) -> Option<&str> {
     comment?.strip_prefix(PREFIX)?.get(ID_BYTES..)
 }
 
-/// Writes into the comment on a schema the id, and when the tenant is dropped, or takes that out of it. Only the schema's owner may
-/// do this.
+/// Writes the id and the time of the drop into the comment on a schema, or removes the time. Only the schema's owner
+/// may do this.
 pub(crate) fn plan_drop_sql(
     schema: &SchemaName,
     id: OrganizationId,
@@ -76,7 +77,8 @@ pub(crate) fn plan_drop_sql(
     format!("comment on schema {} is {comment};\n", schema.quoted())
 }
 
-/// A statement that fails with a division by zero unless the schema of this name exists and still has this comment.
+/// Returns a statement that fails with a division by zero unless the schema of this name exists and still has this
+/// comment.
 pub(crate) fn demand_comment_sql(schema: &SchemaName, comment: Option<&str>) -> String {
     format!(
         "select 1 / (case when exists (select from pg_catalog.pg_namespace n where n.nspname::pg_catalog.text = {}
@@ -90,10 +92,10 @@ pub(crate) fn demand_comment_sql(schema: &SchemaName, comment: Option<&str>) -> 
 /// The organization that a schema belongs to, according to its comment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Binding {
-    /// None: there is no comment, or a different one. Schemas of cgk 0.1 are in this state until `cgk setup:database` or
-    /// `cgk migrate` binds them.
+    /// No organization: there is no comment, or a different one. Schemas of cgk 0.1 are in this state until `cgk
+    /// setup:database` or `cgk migrate` binds them.
     None,
-    /// To this one. It is a text, because the comment may contain any text after the prefix.
+    /// This organization. It is a text, because the comment can contain any text after the prefix.
     To(String),
 }
 
@@ -106,7 +108,7 @@ impl Binding {
         }
     }
 
-    /// The organization that the schema belongs to, if it differs from this one.
+    /// Returns the organization that the schema belongs to, if it differs from this one.
     pub(crate) fn other_than(&self, id: OrganizationId) -> Option<&str> {
         match self {
             Self::To(found) if *found != id.to_string() => Some(found),
@@ -119,7 +121,7 @@ impl Binding {
 pub(crate) fn comment_sql(schema: &SchemaName, id: OrganizationId, comment: Option<&str>) -> String {
     let kept = match (Binding::of(comment), comment) {
         (Binding::None, Some(comment)) => format!("\n{comment}"),
-        // The text after the id of an already bound comment.
+        // This is the text after the id of a comment that is already bound.
         (Binding::To(_), Some(comment)) => {
             comment.get(PREFIX.len() + ID_BYTES..).map_or_else(String::new, ToOwned::to_owned)
         }
@@ -129,7 +131,7 @@ pub(crate) fn comment_sql(schema: &SchemaName, id: OrganizationId, comment: Opti
     format!("comment on schema {} is {comment};\n", schema.quoted())
 }
 
-/// Writes into the comment on a schema the id, and that the tenant is being dropped. Only the schema's owner may do this.
+/// Writes the id and the mark of a started drop into the comment on a schema. Only the schema's owner may do this.
 pub(crate) fn mark_dropped_sql(schema: &SchemaName, id: OrganizationId, comment: Option<&str>) -> String {
     let kept = match (Binding::of(comment), comment) {
         (Binding::None, Some(comment)) => format!("\n{comment}"),
@@ -143,7 +145,8 @@ pub(crate) fn mark_dropped_sql(schema: &SchemaName, id: OrganizationId, comment:
     format!("comment on schema {} is {comment};\n", schema.quoted())
 }
 
-/// A condition: the comment on the schema of this name says that the organization's tenant is being dropped.
+/// Returns a condition: the comment on the schema of this name has the mark of a started drop of the organization's
+/// tenant.
 pub(crate) fn marked_dropped_sql(schema: &str, id: OrganizationId) -> String {
     format!(
         "exists (select from pg_catalog.pg_namespace n where n.nspname::pg_catalog.text = {} and pg_catalog.starts_with({}, {}))",
@@ -153,17 +156,17 @@ pub(crate) fn marked_dropped_sql(schema: &str, id: OrganizationId) -> String {
     )
 }
 
-/// Whether the comment on a schema says that its tenant is being dropped.
+/// Whether the comment on a schema has the mark of a started drop.
 pub(crate) fn is_being_dropped(comment: Option<&str>) -> bool {
     rest(comment).is_some_and(|rest| rest.starts_with(BEING_DROPPED))
 }
 
-/// A condition: the comment on the schema names no other organization. A schema without such a comment passes. Both
-/// arguments are SQL expressions of type text; the schema's name needs no quotes, like every tenant's.
+/// Returns a condition: the comment on the schema names no other organization. A schema without such a comment passes.
+/// Both arguments are SQL expressions of type text. The schema's name needs no quotes, like every tenant's.
 ///
-/// It is one value without `exists`: in a condition on a row, the server evaluates it separately and adds its cost for every
-/// row that it would read. So the server finds the row through an index; otherwise it would read a registry of some hundred
-/// rows completely.
+/// It is one value without `exists`. In a condition on a row, the server evaluates it separately and adds its cost for
+/// every row that it would read. So the server finds the row through an index. Otherwise it would read a registry of
+/// some hundred rows completely.
 pub(crate) fn belongs_sql(schema: &str, id: &str) -> String {
     format!(
         "coalesce((select pg_catalog.starts_with(d.description, pg_catalog.concat('{PREFIX}', {id})) \
@@ -175,7 +178,7 @@ pub(crate) fn belongs_sql(schema: &str, id: &str) -> String {
     )
 }
 
-/// An expression: the comment on the schema with this OID.
+/// Returns an expression: the comment on the schema with this OID.
 pub(crate) fn comment_of_sql(namespace: &str) -> String {
     format!(
         "(select d.description from pg_catalog.pg_description d
@@ -190,7 +193,7 @@ mod tests {
 
     const ID: OrganizationId = OrganizationId(Uuid::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef));
 
-    /// The comment that the statement writes.
+    /// Returns the comment that the statement writes.
     fn written(comment: Option<&str>) -> String {
         let sql = comment_sql(&SchemaName::public(), ID, comment);
         sql.split_once('\'').unwrap().1.trim_end_matches("';\n").to_owned()
@@ -221,12 +224,12 @@ mod tests {
                     assert_eq!(PlannedDrop::of(Some(&comment)), Some(planned), "{comment}");
                     assert_eq!(Binding::of(Some(&comment)), Binding::To(ID.to_string()));
                     assert!(!is_being_dropped(Some(&comment)));
-                    // Another date replaces the first one, and without a date the text is as before.
+                    // Another date replaces the first one. Without a date, the text is the same as before.
                     let later = PlannedDrop { after: 1_900_000_000, was_active };
                     let moved = written(Some(&comment), Some(later)).replace("''", "'");
                     assert_eq!(PlannedDrop::of(Some(&moved)), Some(later));
                     assert_eq!(written(Some(&moved), None).replace("''", "'"), bound);
-                    // Begun, it still has its date.
+                    // After the drop has started, the comment still contains its date.
                     let begun = mark_dropped_sql(&SchemaName::public(), ID, Some(&comment));
                     let begun = begun.split_once('\'').unwrap().1.trim_end_matches("';\n").replace("''", "'");
                     assert_eq!(PlannedDrop::of(Some(&begun)), Some(planned), "{begun}");

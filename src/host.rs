@@ -7,7 +7,7 @@ use std::fmt;
 pub(crate) struct HostName(String);
 
 impl HostName {
-    /// Parses `name`, `name:port`, `name.` and `name.:port`. An address in brackets has no name and is not changed.
+    /// Parses `name`, `name:port`, `name.` and `name.:port`. An address in brackets is not a name, and is not changed.
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         if text.starts_with('[') {
             let (address, port) = text.split_once(']').ok_or("an address in brackets has no end")?;
@@ -35,7 +35,7 @@ impl HostName {
         self.0.strip_suffix(base.as_str())?.strip_suffix('.').filter(|label| !label.contains('.'))
     }
 
-    /// Returns whether this is the base domain or anything below it.
+    /// Whether this is the base domain or a name below it.
     pub(crate) fn is_within(&self, base: &HostName) -> bool {
         self.0.strip_suffix(base.as_str()).is_some_and(|before| before.is_empty() || before.ends_with('.'))
     }
@@ -47,7 +47,7 @@ impl fmt::Display for HostName {
     }
 }
 
-/// `:` and one to five digits.
+/// Whether a text is `:` and one to five digits.
 fn is_port(text: &str) -> bool {
     let digits = &text[1..];
     text.starts_with(':') && digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok()

@@ -1,4 +1,4 @@
-//! Names of database objects; the only place where an identifier is quoted.
+//! Names of database objects. This is the only file that quotes identifiers.
 
 use crate::slug::TenantSlug;
 use sha2::{Digest, Sha256};
@@ -15,7 +15,7 @@ const ROLE_TAG_BYTES: usize = 10;
 const _: () = assert!(SCHEMA_PREFIX.len() + TenantSlug::BYTES_MAX <= IDENT_BYTES_MAX);
 const _: () = assert!(ROLE_PREFIX.len() + TenantSlug::BYTES_MAX + 1 + ROLE_TAG_BYTES <= IDENT_BYTES_MAX);
 
-/// A name as stored in the catalogue. It has no `Display`: use [`Ident::quoted`] for SQL text and [`Ident::as_str`] for
+/// A name as stored in the catalogue. It has no `Display`. Use [`Ident::quoted`] for SQL text and [`Ident::as_str`] for
 /// display.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ident(String);
@@ -48,7 +48,7 @@ impl Ident {
     }
 }
 
-/// PostgreSQL would not store the name unchanged.
+/// The error for a name that PostgreSQL would not store unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name:?} is not a valid identifier: it must have 1 to 63 bytes and no zero byte")]
 pub struct InvalidIdent {
@@ -78,12 +78,12 @@ impl SchemaName {
         Self(Ident(format!("{SCHEMA_PREFIX}{slug}")))
     }
 
-    /// A name that no tenant can have, for a schema that is rolled back.
+    /// Returns a name that no tenant can have, for a schema that is rolled back.
     pub(crate) fn scratch() -> Self {
         Self(Ident(format!("cgk_rehearsal_{:08x}", rand::random::<u32>())))
     }
 
-    /// The schema of a rehearsal that is committed file by file.
+    /// Returns the schema of a rehearsal that is committed file by file.
     pub(crate) fn rehearsal() -> Self {
         Self(Ident("cgk_rehearsal".into()))
     }
@@ -98,14 +98,14 @@ impl SchemaName {
         self.0.quoted()
     }
 
-    /// A relation of this schema for SQL text.
+    /// Returns a relation of this schema for SQL text.
     pub(crate) fn qualified(&self, relation: &str) -> String {
         format!("{}.{}", self.quoted(), Ident(relation.into()).quoted())
     }
 }
 
-/// The name of a tenant's role. Roles belong to the whole cluster, so the name also contains the database's tag: staging and
-/// production on one server do not share a role.
+/// The name of a tenant's role. Roles belong to the complete server, so the name also contains the database's tag.
+/// Therefore staging and production on one server do not share a role.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RoleName(Ident);
 
@@ -115,8 +115,8 @@ impl RoleName {
         Self(Ident(format!("{ROLE_PREFIX}{slug}_{}", database.0)))
     }
 
-    /// The role that reads the shared tables for one person, or for support staff, in the database with that tag. No tenant has a
-    /// role of this name, because a slug begins with a letter.
+    /// Returns the role that reads the shared tables for one person, or for support staff, in the database with that
+    /// tag. No tenant has a role of this name, because a slug starts with a letter.
     pub(crate) fn of_reader(reader: Reader, database: &DatabaseTag) -> Self {
         let kind = match reader {
             Reader::User => "user",
@@ -125,8 +125,8 @@ impl RoleName {
         Self(Ident(format!("{ROLE_PREFIX}_{kind}_{}", database.0)))
     }
 
-    /// A role that exists on every server, in place of a tenant's in a schema that is rolled back. It gets no permanent
-    /// rights.
+    /// Returns a role that exists on every server. It replaces a tenant's role in a schema that is rolled back, and
+    /// gets no permanent rights.
     pub(crate) fn stand_in() -> Self {
         Self(Ident("pg_stat_scan_tables".into()))
     }
@@ -141,25 +141,26 @@ impl RoleName {
         self.0.quoted()
     }
 
-    /// The name itself.
+    /// Returns the name itself.
     pub(crate) fn ident(&self) -> &Ident {
         &self.0
     }
 }
 
-/// Who reads the shared tables as a role of its own.
+/// Who reads the shared tables with a separate role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reader {
-    /// A person: the organizations that it is a member of.
+    /// A person, who reads the organizations of which it is a member.
     User,
-    /// Support staff: all organizations.
+    /// Support staff, who read all organizations.
     Admin,
 }
 
-/// Represents a database in the names of its roles: ten hexadecimal digits. The first setup records the first digits of the
-/// sha256 of the database's name, or others if roles of another database already have these.
+/// Represents a database in the names of its roles: ten hexadecimal digits. The first setup records the first digits of
+/// the sha256 of the database's name, or other digits if roles of another database already have these.
 ///
-/// A renamed database keeps them. A copy is refused until `cgk setup:database --new-identity` has given it its own.
+/// A rename of the database does not change them. A copy is refused until `cgk setup:database --new-identity` has
+/// recorded its own.
 ///
 /// ```
 /// let tag = cgk::ident::DatabaseTag::of("shop");
@@ -176,13 +177,13 @@ impl DatabaseTag {
         Self(tag)
     }
 
-    /// A recorded tag: ten hexadecimal digits.
+    /// Returns a recorded tag; `None` if the text is not ten hexadecimal digits.
     pub(crate) fn recorded(text: &str) -> Option<Self> {
         let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         (text.len() == ROLE_TAG_BYTES && text.bytes().all(is_digit)).then(|| Self(text.to_owned()))
     }
 
-    /// A random tag, which no other database has.
+    /// Returns a random tag, which no other database has.
     pub(crate) fn random() -> Self {
         let mut tag = hex(&rand::random::<[u8; 8]>());
         tag.truncate(ROLE_TAG_BYTES);
@@ -195,12 +196,14 @@ impl DatabaseTag {
     }
 }
 
-/// A name from the catalogue, quoted for a statement that a person runs. A name that cannot be an identifier is not changed.
+/// Quotes a name from the catalogue for a statement that a person runs. A name that cannot be an identifier is not
+/// changed.
 pub(crate) fn quoted(name: &str) -> String {
     Ident::new(name).map_or_else(|_| name.to_owned(), |name| name.quoted())
 }
 
-/// A string literal for SQL text; only for text that cannot be a bind because it is in a simple-query message.
+/// Returns a string literal for SQL text. Use it only for text that cannot be a bind because it is in a simple-query
+/// message.
 pub(crate) fn literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");
     if quoted.contains('\\') { format!(" E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }

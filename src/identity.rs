@@ -1,7 +1,8 @@
 //! The identity of a database, and how it separates tenants: a table and functions in `public`.
 //!
-//! Roles belong to the whole server and contain a tag that represents the database. The tag is recorded once, together
-//! with the database's OID: a renamed database keeps both, and a copy has another OID, which shows that it is a copy.
+//! Roles belong to the complete server, and their names contain a tag that represents the database. The tag is recorded
+//! once, together with the database's OID. A rename of the database changes neither. A copy has another OID, which
+//! shows that it is a copy.
 
 pub(crate) mod isolation;
 
@@ -19,9 +20,9 @@ use tokio_postgres::{
 
 /// An expression: the OID of the current database, as text. It is the folder of its files, in every tablespace.
 ///
-/// It is not a query: the server can inline a function body only without a query. With a query it would parse, plan and
-/// run the function in each transaction. That took two thirds of the time of `cgk_enter`, and every policy that checks
-/// the tenant would be slower.
+/// It is not a query, because the server inlines the body of a function without a query. With a query, the server would
+/// parse, plan and run the function in each transaction, which took two thirds of the time of `cgk_enter`. Every policy
+/// that checks the tenant would also be slower.
 const OWN_OID: &str = "pg_catalog.split_part(pg_catalog.pg_relation_filepath(\
                        'pg_catalog.pg_class'::pg_catalog.regclass), '/', -2)";
 
@@ -32,21 +33,19 @@ const OWN_OID: &str = "pg_catalog.split_part(pg_catalog.pg_relation_filepath(\
 ///
 /// # Errors
 ///
-/// [`SetupError::DatabaseCopied`]: its schemas are granted to the roles of another database that still exists.
-///
-/// [`SetupError::IsolationMismatch`]: its tenants are separated in another way than configured.
-///
-/// [`SetupError::Privilege`]: nothing shows how its tenants are separated, and the operator lacks the right that the
-/// configured isolation needs.
+/// - [`SetupError::DatabaseCopied`]: its schemas are granted to the roles of another database that still exists.
+/// - [`SetupError::IsolationMismatch`]: its tenants are separated in another way than configured.
+/// - [`SetupError::Privilege`]: nothing shows how its tenants are separated, and the operator lacks the right that the
+///   configured isolation needs.
 pub(crate) async fn ensure(operator: &Operator) -> Result<()> {
     if operator.facts().recorded_tag().is_some() && operator.facts().isolation.is_some() {
         return Ok(());
     }
-    // Refused before anything is written.
+    // This refuses before anything is written.
     let known = isolation::known(operator).await?;
     crate::db::identity::refuse_isolation(&operator.facts().database, known, operator.config())?;
     let configured = operator.config().isolation();
-    // Without the right to create roles no tenant could be created, and changing to the other isolation would take two
+    // Without the right to create roles, no tenant could be created, and a change to the other isolation would take two
     // steps.
     if known.is_none() && configured == Isolation::Role {
         operator.facts().require_role_creation()?;
@@ -72,7 +71,7 @@ async fn tag_of(operator: &Operator) -> Result<DatabaseTag> {
     }
 }
 
-/// Gives a copy its own identity; a database with its own identity keeps it. Returns whether it was a copy.
+/// Records a new identity for a copy. A database with its own identity is not changed. Returns whether it was a copy.
 pub(crate) async fn renew(operator: &Operator) -> Result<bool> {
     let (name, identity) = operator.identity().await?;
     match identity {
@@ -157,8 +156,8 @@ async fn write(operator: &Operator, tag: &DatabaseTag, before: &str) -> Result<(
         "select d.oid::pg_catalog.text from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()";
     let rows = operator.client().query_typed(oid, &[]).await.map_err(doing())?;
     let oid: String = rows.first().map(|row| row.try_get(0)).transpose().map_err(doing())?.unwrap_or_default();
-    // The function is parsed now, so no search_path can change its meaning. Its values are constants: a caller needs no
-    // right on the table.
+    // The function is parsed now, so no search_path can change its meaning. Its values are constants, so a caller needs
+    // no right on the table.
     let sql = format!(
         "select pg_catalog.set_config('lock_timeout', {timeout}, true), pg_catalog.set_config('search_path', '', true);
 select pg_catalog.pg_advisory_xact_lock({key});
@@ -183,7 +182,7 @@ comment on function public.cgk_database_tag() is
     );
     match message::run(operator.client(), &sql).await.map_err(doing())?.complete() {
         Ok(_) => operator.facts().record_tag(tag.clone()),
-        // Another session was faster, and the lock made this one wait.
+        // Another session created the table first, and the lock made this session wait.
         Err(error) if error.code() == Some(&SqlState::DUPLICATE_TABLE) => match operator.identity().await?.1 {
             Identity::Recorded(tag) => operator.facts().record_tag(tag),
             _ => return Err(doing()(error)),

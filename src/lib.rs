@@ -173,7 +173,7 @@ pub use tenant::{InvalidOrganizationId, OrganizationId, StrangeRow, Tenant, Tena
 pub use tokio_postgres;
 pub use user::UserId;
 
-// The code of README and guide is compiled with the documentation tests.
+// The documentation tests compile the code of README and guide.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/setup/DATABASE.md")]
 #[doc = include_str!("../README.md")]

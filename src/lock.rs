@@ -1,20 +1,22 @@
 //! The keys of the advisory locks. Advisory locks are per database, so a key need not contain the database.
 //!
-//! Almost all are transaction locks: behind a transaction pooler a session lock would outlive its client, and two clients on
-//! one server connection would both believe that they hold it. These are the exceptions. An entry at REPEATABLE READ holds
-//! the tenant's lock for the session during one message. A migration that runs without a transaction can use no other lock;
-//! it is taken on the operator's direct connection, and every statement checks that the connection is the same. A rehearsal
-//! of several transactions holds a session lock as well, and so does a migration of the shared schema.
+//! Almost all are transaction locks. Behind a transaction pooler, a session lock would outlive its client, and two
+//! clients on one server connection could both conclude that they hold it. There are three exceptions:
+//!
+//! - An entry at REPEATABLE READ holds the tenant's lock for the session during one message.
+//! - A migration that runs without a transaction can use no other lock. The operator's direct connection takes it, and
+//!   every statement checks that the connection is the same.
+//! - A rehearsal of several transactions holds a session lock, and so does a migration of the shared schema.
 
 use crate::{ident::SchemaName, slug::TenantSlug};
 use sha2::{Digest, Sha256};
 
-/// The lock on a tenant's existence: shared by each of its transactions, exclusive for an operation that must wait for them,
-/// such as dropping or renaming the tenant. A change of the status alone does not wait.
+/// The key of the lock on a tenant's existence. Each of its transactions takes it shared. An operation that must wait
+/// for them, such as dropping or renaming the tenant, takes it exclusively. A change of the status alone does not wait.
 ///
 /// An entry takes it before the statement that reads the registry, so after a wait it sees the changes of the previous
-/// holder. To change a tenant's status, either do it under this lock, or commit the change first and then take the lock to
-/// wait for the transactions that are still inside.
+/// holder. To change a tenant's status, either change it under this lock, or commit the change first and then take the
+/// lock to wait for the transactions that are still in the tenant.
 ///
 /// The derivation is fixed: the first eight bytes of `sha256("cgk:tenant:<slug>")`, big-endian. Versions of cgk with
 /// different derivations would not see each other's locks.
@@ -27,7 +29,7 @@ pub fn tenant_key(slug: &TenantSlug) -> i64 {
     key(&format!("cgk:tenant:{slug}"))
 }
 
-/// The lock on a schema's migrations, held by the migrating session until the end of the transaction.
+/// The key of the lock on a schema's migrations. The migrating session holds it until the end of the transaction.
 ///
 /// ```
 /// assert_eq!(cgk::lock::migration_key(&cgk::ident::SchemaName::public()), -3_377_626_744_001_218_688);
@@ -36,13 +38,14 @@ pub fn migration_key(schema: &SchemaName) -> i64 {
     key(&format!("cgk:migrate:{}", schema.as_str()))
 }
 
-/// The lock of a schema's migration that runs without a transaction: a session lock, held by the session that executes its
-/// statements, until the end of the file. The server releases it when that session ends, and a session ends with its
-/// statement if its client is gone.
+/// The key of the lock of a schema's migration that runs without a transaction. It is a session lock. The session that
+/// executes the statements holds it until the end of the file. The server releases it when that session ends, and a
+/// session ends with its statement if its client no longer exists.
 ///
-/// No session may wait for it in the server, or wait there for [`migration_key`] because of it: a waiting statement has a
-/// snapshot, and `create index concurrently` waits for snapshots, so the two would wait for each other. It is tried
-/// repeatedly instead. To change a schema, take [`migration_key`], and then try this one, shared, in the same transaction.
+/// No session may wait for it in the server, or wait there for [`migration_key`] because of it. A waiting statement has
+/// a snapshot, and `create index concurrently` waits for snapshots, so the two would wait for each other. It is tried
+/// repeatedly instead. To change a schema, take [`migration_key`], and then try this one, shared, in the same
+/// transaction.
 ///
 /// ```
 /// assert_eq!(cgk::lock::steps_key(&cgk::ident::SchemaName::public()), 3_113_037_079_245_678_026);
@@ -51,48 +54,49 @@ pub fn steps_key(schema: &SchemaName) -> i64 {
     key(&format!("cgk:steps:{}", schema.as_str()))
 }
 
-/// The lock on creating the tables of the history of runs.
+/// The key of the lock on creating the tables of the history of runs.
 pub(crate) fn history_key() -> i64 {
     key("cgk:history")
 }
 
-/// The lock on the recorded identity of the database.
+/// The key of the lock on the recorded identity of the database.
 pub(crate) fn database_key() -> i64 {
     key("cgk:database")
 }
 
-/// The lock on creating the table of the fleet's migration files.
+/// The key of the lock on creating the table of the fleet's migration files.
 pub(crate) fn files_key() -> i64 {
     key("cgk:files")
 }
 
-/// The session lock of a rehearsal, held by the operator whose connection waits for it. It is requested repeatedly.
+/// The key of the session lock of a rehearsal. The operator whose connection waits for the rehearsal holds it. It is
+/// requested repeatedly.
 pub(crate) fn rehearsal_key() -> i64 {
     key("cgk:rehearsal")
 }
 
-/// The session lock on the record of the objects of the shared schema's migrations, held from before they are applied until
-/// the record is written. It is requested repeatedly.
+/// The key of the session lock on the record of the objects of the shared schema's migrations. It is held from before
+/// they are applied until the record is written. It is requested repeatedly.
 pub(crate) fn shared_record_key() -> i64 {
     key("cgk:shared-record")
 }
 
-/// The lock on creating the tables of the rehearsal.
+/// The key of the lock on creating the tables of the rehearsal.
 pub(crate) fn references_key() -> i64 {
     key("cgk:references")
 }
 
-/// The lock on storing the stamps of a comparison. No session waits for it.
+/// The key of the lock on storing the stamps of a comparison. No session waits for it.
 pub(crate) fn stamps_key() -> i64 {
     key("cgk:stamps")
 }
 
-/// The lock on creating the table of the seeds.
+/// The key of the lock on creating the table of the seeds.
 pub(crate) fn seeds_key() -> i64 {
     key("cgk:seeds")
 }
 
-/// The lock on service logins, held during an admission until the end of its transaction.
+/// The key of the lock on service logins. An admission holds it until the end of its transaction.
 ///
 /// ```
 /// assert_eq!(cgk::lock::logins_key(), -9_045_224_786_119_896_258);

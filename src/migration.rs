@@ -3,7 +3,7 @@
 use crate::{ident::SchemaName, version::Version};
 use std::{fmt, path::PathBuf};
 
-/// The name of the ledger table, the same in every schema.
+/// The name of the ledger table. It is the same in every schema.
 pub const LEDGER_TABLE: &str = "schema_migrations";
 
 /// One of the two sets of migrations.
@@ -52,13 +52,14 @@ impl fmt::Display for MigrationId {
 pub struct FileProblem {
     /// The file, or the folder if the problem concerns the whole set.
     pub file: PathBuf,
-    /// The line, counted from 1, if it is known.
+    /// The line, counted from 1; `None` if it is not known.
     pub line: Option<usize>,
     /// The problem, as one lower-case line.
     pub problem: String,
 }
 
-/// A path on one line: characters that end a line, move the cursor or change the direction of writing are escaped.
+/// Returns a path on one line. Characters that end a line, move the cursor or change the direction of writing are
+/// escaped.
 pub(crate) fn printable(path: &std::path::Path) -> String {
     let mut text = String::new();
     for c in path.to_string_lossy().chars() {
@@ -89,13 +90,13 @@ impl fmt::Display for FileProblem {
 pub struct Divergence {
     /// The schema.
     pub schema: SchemaName,
-    /// Applied, but the file's text has changed since.
+    /// Migrations that were applied, but whose file was changed since.
     pub edited: Vec<MigrationId>,
-    /// Applied, but the file is missing.
+    /// Migrations that were applied, but whose file is missing.
     pub missing: Vec<MigrationId>,
-    /// Not applied, but a later one is.
+    /// Files that are not applied although a later one is.
     pub out_of_order: Vec<MigrationId>,
-    /// Applied, and later than every file: applied from a newer set of files.
+    /// Migrations that were applied and are later than every file, because they belong to a newer set of files.
     pub ahead: Vec<MigrationId>,
 }
 
@@ -128,7 +129,8 @@ pub struct FileMismatch {
     pub id: MigrationId,
     /// How it differs.
     pub mismatch: Mismatch,
-    /// How many schemas have the migration; for [`Mismatch::OutOfOrder`], how many have a later one without it.
+    /// The number of schemas that have the migration. For [`Mismatch::OutOfOrder`], the number of those that have a
+    /// later one without it.
     pub schemas: usize,
 }
 
@@ -160,14 +162,14 @@ impl fmt::Display for FileMismatch {
 pub struct Place {
     /// The line, counted from 1.
     pub line: usize,
-    /// The column in characters, counted from 1; the start of the statement if the server reported no position.
+    /// The column in characters, counted from 1. It is the start of the statement if the server reported no position.
     pub column: usize,
     /// The text of the line.
     pub text: String,
 }
 
 impl Place {
-    /// The position of a byte offset in a text.
+    /// Returns the position of a byte offset in a text.
     pub(crate) fn of(text: &str, offset: usize) -> Self {
         let mut offset = offset.min(text.len());
         while !text.is_char_boundary(offset) {
@@ -183,7 +185,7 @@ impl Place {
     }
 }
 
-/// The number of the line with a byte offset, counted from 1. A single carriage return ends a line as well.
+/// Returns the number of the line with a byte offset, counted from 1. A single carriage return ends a line as well.
 pub(crate) fn line_of(text: &str, offset: usize) -> usize {
     let before = &text.as_bytes()[..offset];
     let ends = before.iter().enumerate().filter(|(at, byte)| match byte {
@@ -194,7 +196,7 @@ pub(crate) fn line_of(text: &str, offset: usize) -> usize {
     ends.count() + 1
 }
 
-/// `2 files edited, 1 file gone`, for a line in a table.
+/// A text such as `2 files edited, 1 file gone`, for a line in a table.
 impl Divergence {
     /// Returns the differences in a few words.
     pub fn summary(&self) -> String {
@@ -213,7 +215,7 @@ impl Divergence {
     }
 }
 
-/// `1 problem`, `2 problems`.
+/// Returns a number and its noun, as `1 problem` or `2 problems`.
 pub(crate) fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }

@@ -1,7 +1,7 @@
 //! Checks whether a record belongs to the organization that makes the request.
 //!
-//! A tenant's own tables need no such check: they contain only the tenant's data. Use it for records of shared tables
-//! and of other systems that are found by an id from the request.
+//! A tenant's own tables need no such check, because they contain only the tenant's data. Use it for records of shared
+//! tables and of other systems that are found by an id from the request.
 //!
 //! ```
 //! use cgk::{OrganizationId, TenantContext, ownership::{Owned, ResourceNotFound, TenantAccessDenied}};
@@ -36,8 +36,8 @@ pub trait Owned {
     fn organization_id(&self) -> OrganizationId;
 }
 
-/// The record belongs to another organization. The text may be sent to the client: it shows that the record exists, and
-/// no more.
+/// The record belongs to another organization. The text may be sent to the client. It only shows that the record
+/// exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("access to this {resource} is denied")]
 #[non_exhaustive]

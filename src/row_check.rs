@@ -7,7 +7,7 @@
 use crate::ident::literal;
 use tokio_postgres::error::{DbError, SqlState};
 
-/// Around the table's name, in the text that the server refuses to convert to a number.
+/// The texts around the table's name, in the text that the server refuses to convert to a number.
 const MARK: [&str; 2] = ["cgk:row-not-written:", ":cgk"];
 
 /// Returns a statement that fails, and rolls the transaction back, unless a condition is true for the written row.
@@ -28,8 +28,8 @@ pub(crate) fn failed(error: &tokio_postgres::Error) -> Option<String> {
 pub(crate) fn is_refusal(error: &DbError) -> bool {
     let state = error.code();
     let in_function = error.where_().is_some();
-    // The server's function that checks a row against the policies. Without one, the role may not write to the table at
-    // all.
+    // This function of the server checks a row against the policies. Without a policy, the role may not write to the
+    // table at all.
     let by_policy = error.routine() == Some("ExecWithCheckOptions");
     match &state.code()[..2] {
         // Integrity constraints, tables that cannot be written to, RAISE.

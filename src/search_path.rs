@@ -1,8 +1,9 @@
-//! The meaning of an unqualified name: the current schema, the shared one, and the schemas of extensions.
+//! The search path, which defines the meaning of an unqualified name: the current schema, the shared one, and the
+//! schemas of extensions.
 
 use crate::ident::{Ident, SchemaName};
 
-/// The additional schemas of every search path, after the tenant's and the shared one: those that contain extensions.
+/// The additional schemas of every search path, after the tenant's and the shared one. They contain extensions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SearchPath {
     further: Vec<Ident>,
@@ -17,8 +18,8 @@ impl SearchPath {
         &self.further
     }
 
-    /// The value of `search_path` for work in a schema. `pg_temp` is last and explicit: without it, it would be searched
-    /// first, and a temporary table would hide the tenant's.
+    /// Returns the value of `search_path` for work in a schema. `pg_temp` is last and explicit. Without it, it would be
+    /// searched first, and a temporary table would hide the tenant's.
     pub(crate) fn of(&self, schema: &SchemaName) -> String {
         let shared = SchemaName::public();
         let own = (*schema != shared).then(|| schema.as_str().to_owned());
@@ -29,8 +30,8 @@ impl SearchPath {
     }
 }
 
-/// Parses a list of names as the server parses `search_path`: separated by commas, lower case unless quoted. `None` if it is
-/// not such a list.
+/// Parses a list of names as the server parses `search_path`: separated by commas, lower case unless quoted. Returns
+/// `None` if it is not such a list.
 pub(crate) fn parse_list(text: &str) -> Option<Vec<String>> {
     let mut rest = text.trim();
     let mut names = Vec::new();
@@ -58,7 +59,7 @@ pub(crate) fn parse_list(text: &str) -> Option<Vec<String>> {
     }
 }
 
-/// Reads up to the closing quote; two quotes stand for one.
+/// Reads up to the closing quote. Two quotes represent one.
 fn parse_quoted(text: &str) -> Option<(String, &str)> {
     let mut name = String::new();
     let mut rest = text;

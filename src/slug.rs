@@ -7,9 +7,9 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 /// The name of a tenant: `^[a-z][a-z0-9_]{0,47}$`.
 ///
-/// An invalid slug is refused, never corrected: converting `Acme` to lower case or `my-co` to `my_co` could put two
-/// customers into one schema. Forty-eight bytes leave room for every name that is derived from a slug within PostgreSQL's
-/// limit of 63 bytes; the server truncates longer names with only a notice.
+/// An invalid slug is refused, never corrected. Converting `Acme` to lower case or `my-co` to `my_co` could put two
+/// customers into one schema. With forty-eight bytes, every name that is derived from a slug is within PostgreSQL's
+/// limit of 63 bytes. The server truncates longer names with only a notice.
 ///
 /// ```
 /// let slug: cgk::TenantSlug = "acme".parse()?;
@@ -127,17 +127,17 @@ impl fmt::Debug for TenantSlug {
     }
 }
 
-/// The text is not a tenant slug.
+/// The error for a text that is not a tenant slug.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a tenant slug: {problem}")]
 pub struct InvalidSlug {
     /// The given text, cut after 80 characters.
     pub text: String,
-    /// What is wrong with it.
+    /// The problem.
     pub problem: SlugProblem,
 }
 
-/// What is wrong with a text that was given as a slug.
+/// The problem of a text that was given as a slug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SlugProblem {

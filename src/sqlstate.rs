@@ -15,10 +15,10 @@ pub(crate) fn is_passing(state: &SqlState) -> bool {
     .contains(state)
 }
 
-/// Whether two sessions changed the same row of the catalogue at the same time, and this one lost: `grant` on a shared
-/// table, `create or replace function`, `create extension if not exists`, `alter role`. PostgreSQL has no separate SQLSTATE
-/// for it; the messages below are internal ones, which it does not translate. A unique violation counts only on a table of
-/// the catalogue: on a user's table it concerns the user's rows.
+/// Whether two sessions changed the same row of the catalogue at the same time, and this one failed: `grant` on a
+/// shared table, `create or replace function`, `create extension if not exists`, `alter role`. PostgreSQL has no
+/// separate SQLSTATE for this. The messages below are internal ones, which it does not translate. A unique violation
+/// counts only on a table of the catalogue. On a user's table, it concerns the user's rows.
 pub(crate) fn is_catalogue_race(error: &tokio_postgres::error::DbError) -> bool {
     if *error.code() == SqlState::UNIQUE_VIOLATION {
         return error.schema() == Some("pg_catalog");
@@ -32,29 +32,31 @@ pub(crate) fn is_catalogue_race(error: &tokio_postgres::error::DbError) -> bool 
     *error.code() == SqlState::INTERNAL_ERROR && RACES.iter().any(|text| error.message().starts_with(text))
 }
 
-/// Whether a plan that the session kept is out of date, because a table or type that it uses was changed. The server makes a
-/// new plan the next time. PostgreSQL has no separate SQLSTATE for it; the routine's name is the same in every version and
-/// language.
+/// Whether a plan that the session stored is out of date, because a table or type that it uses was changed. The server
+/// makes a new plan the next time. PostgreSQL has no separate SQLSTATE for this. The routine's name is the same in
+/// every version and language.
 pub(crate) fn is_stale_plan(error: &tokio_postgres::error::DbError) -> bool {
     *error.code() == SqlState::FEATURE_NOT_SUPPORTED && error.routine() == Some("RevalidateCachedQuery")
 }
 
-/// Whether the server itself cannot continue, with any statement: out of disk, read-only, or not accepting connections yet.
-/// A limit that one schema exceeds, for instance of locks (53200), is not included. Neither is a shutdown: it ends the
-/// connection ([`is_lost`]), and a statement that only raises its code does not.
+/// Whether the server itself cannot continue, with any statement: out of disk, read-only, or not accepting connections
+/// yet. A limit that one schema exceeds, for example of locks (53200), is not included. Neither is a shutdown: it ends
+/// the connection ([`is_lost`]). A statement that only raises its code does not end it.
 pub(crate) fn is_the_servers(state: &SqlState) -> bool {
     [SqlState::CANNOT_CONNECT_NOW, SqlState::DISK_FULL, SqlState::READ_ONLY_SQL_TRANSACTION].contains(state)
 }
 
-/// Whether the connection is lost: it cannot be used any more.
+/// Whether the connection is lost, so that it can no longer be used.
 ///
-/// For a response of the server, the severity decides and not the SQLSTATE: any ERROR can have 57P01 or a code of class 08,
-/// for instance from `dblink` or a RAISE, and does not affect the connection. FATAL and PANIC end it, with any code: a
-/// shutdown (57P01), a timeout of the idle session (57P05), of the idle transaction (25P03) or of the whole one (25P04).
+/// For a response of the server, the severity decides and not the SQLSTATE. Any ERROR can have 57P01 or a code of class
+/// 08, for example from `dblink` or a RAISE, and does not affect the connection. FATAL and PANIC end it, with any code:
+/// a shutdown (57P01), a timeout of the idle session (57P05), of the idle transaction (25P03) or of the complete one
+/// (25P04).
 pub(crate) fn is_lost(error: &tokio_postgres::Error) -> bool {
     match error.as_db_error() {
         Some(answer) => matches!(answer.parsed_severity(), Some(Severity::Fatal | Severity::Panic)),
-        // Without a response from the server it is either the connection, or the driver refusing a parameter or a row.
+        // Without a response from the server, either the connection is lost, or the driver refused a parameter or a
+        // row.
         None => {
             error.is_closed()
                 || (std::error::Error::source(error).is_some_and(|cause| cause.is::<std::io::Error>())
@@ -63,8 +65,8 @@ pub(crate) fn is_lost(error: &tokio_postgres::Error) -> bool {
     }
 }
 
-/// Whether the driver refused a statement and sent nothing: a value with a type other than the parameter's, a wrong number
-/// of parameters, more than the protocol allows, a zero byte in a text.
+/// Whether the driver refused a statement and sent nothing: a value with another type than the parameter, a wrong
+/// number of parameters, more than the protocol allows, a zero byte in a text.
 pub(crate) fn is_unsent(error: &tokio_postgres::Error) -> bool {
     if error.as_db_error().is_some() {
         return false;
@@ -83,14 +85,14 @@ pub(crate) fn is_unsent(error: &tokio_postgres::Error) -> bool {
         || (text.starts_with("expected ") && text.contains(" parameters but got "))
 }
 
-/// Whether driver and server are out of sync, for instance after a COPY FROM STDIN that was sent as a query: the server
-/// waits for data that never arrives, and sends no other response.
+/// Whether driver and server are out of sync, for example after a COPY FROM STDIN that was sent as a query. The server
+/// then waits for data that is never sent, and sends no other response.
 pub(crate) fn is_out_of_step(error: &tokio_postgres::Error) -> bool {
     // The driver does not expose the kind of its errors.
     error.code().is_none() && error.to_string() == "unexpected message from server"
 }
 
-/// What a failure means for the cached facts about the statement.
+/// The effect of a failure on the cached facts about the statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StatementVerdict {
     /// They are still valid.
@@ -105,7 +107,7 @@ pub(crate) enum StatementVerdict {
 pub(crate) fn verdict_on_statement(error: &tokio_postgres::Error) -> StatementVerdict {
     match error.code() {
         Some(&SqlState::INVALID_SQL_STATEMENT_NAME) => StatementVerdict::AllGone,
-        // A type was dropped, for instance an enum that is recreated: PostgreSQL has no separate SQLSTATE for it.
+        // A type was dropped, for example an enum that is created again. PostgreSQL has no separate SQLSTATE for this.
         Some(&SqlState::INTERNAL_ERROR)
             if error
                 .as_db_error()

@@ -4,7 +4,7 @@ use std::future::Future;
 use tokio::task::{AbortHandle, JoinError};
 use tracing::Instrument as _;
 
-/// Aborts the task with the caller.
+/// Aborts the task when the caller is dropped.
 struct Ends(AbortHandle);
 
 impl Drop for Ends {
@@ -13,15 +13,15 @@ impl Drop for Ends {
     }
 }
 
-/// Runs a future in a separate task and waits for it. A caller that is no longer polled, for instance after a `select!`,
-/// blocks nothing: the future continues without it. If the caller is dropped, the task is aborted.
+/// Runs a future in a separate task and waits for it. The future continues even if the caller is no longer polled, for
+/// example after a `select!`, so it blocks nothing. If the caller is dropped, the task is aborted.
 pub(crate) async fn in_own_task<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
     let task = tokio::spawn(work.in_current_span());
     let _ends = Ends(task.abort_handle());
     match task.await.map_err(JoinError::try_into_panic) {
         Ok(done) => done,
         Err(Ok(panic)) => std::panic::resume_unwind(panic),
-        // The runtime is shutting down, and this call with it.
+        // The runtime is shutting down, so this call does not continue either.
         Err(Err(_)) => std::future::pending().await,
     }
 }
@@ -45,9 +45,9 @@ mod tests {
         assert!(own.as_mut().now_or_never().is_none());
         tokio::task::yield_now().await;
         drop(held);
-        // The call is not polled, and the lock is free again.
+        // The call is not polled, and the lock is still released.
         drop(lock.lock().await);
-        // The control case: the same work inside the caller keeps the lock.
+        // The control: the same work inside the caller does not release the lock.
         let held = lock.lock().await;
         assert!(within.as_mut().now_or_never().is_none());
         drop(held);

@@ -25,7 +25,7 @@ pub(crate) enum Outcome {
     Dropped,
 }
 
-/// Why a connection is not used again.
+/// The reason why a connection is not used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Retired {
     Age,
@@ -92,8 +92,8 @@ pub(crate) fn pool_waited(waited: Duration, how: Waited) {
     let _ = (waited, outcome);
 }
 
-/// Records how many connections a pool has, how many are not in use, and how many calls wait. Two pools of one name
-/// overwrite each other.
+/// Records how many connections a pool has, how many are not in use, and how many calls wait. Two pools with the same
+/// name overwrite each other's values.
 pub(crate) fn pool_load(pool: &std::sync::Arc<str>, load: impl FnOnce() -> (usize, usize, usize)) {
     #[cfg(feature = "metrics")]
     {

@@ -1,4 +1,4 @@
-//! The record of a tenant that every layer shares.
+//! A tenant's row in the registry, which every layer uses.
 
 use crate::slug::TenantSlug;
 use bytes::BytesMut;
@@ -18,7 +18,7 @@ use uuid::Uuid;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OrganizationId(pub Uuid);
 
-/// The text is not an organization's id.
+/// The error for a text that is not an organization's id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not an organization's id, which is a UUID")]
 pub struct InvalidOrganizationId {
@@ -102,7 +102,7 @@ impl fmt::Display for OrganizationId {
     }
 }
 
-/// The registry's row of a tenant.
+/// The registry row of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Tenant {
@@ -122,14 +122,14 @@ pub struct Tenant {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TenantStatus {
-    /// In use.
+    /// The tenant can be used.
     Active,
-    /// Locked: `with_tenant` refuses it.
+    /// `with_tenant` refuses the tenant until it is activated.
     Suspended,
-    /// Registered, not yet created: `with_tenant` refuses it.
+    /// The tenant is registered and not yet created. `with_tenant` refuses it.
     Onboarding,
-    /// A status that this version does not know, from a newer version or your own: `with_tenant` refuses it, and the schema
-    /// is migrated and compared like every other.
+    /// A status that this version does not know, from a newer version or from your own code. `with_tenant` refuses it.
+    /// The schema is migrated and compared like every other.
     Other(String),
 }
 
@@ -144,8 +144,8 @@ impl TenantStatus {
         }
     }
 
-    /// Whether a tenant with this status must have a schema. One that is being set up has none yet; for an unknown status
-    /// this is not known.
+    /// Whether a tenant with this status must have a schema. A tenant that is being set up has none yet. For an unknown
+    /// status, the answer is no.
     pub(crate) fn needs_schema(&self) -> bool {
         matches!(self, Self::Active | Self::Suspended)
     }
@@ -154,7 +154,7 @@ impl TenantStatus {
 impl fmt::Display for TenantStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // The text comes from other users and is used in messages: characters that end a line or move a cursor are
+            // Other users wrote the text, and messages contain it. So characters that end a line or move a cursor are
             // escaped.
             Self::Other(text) => write!(f, "{}", text.escape_debug()),
             known => f.write_str(known.as_str()),
@@ -171,17 +171,18 @@ impl From<&str> for TenantStatus {
     }
 }
 
-/// A row of the registry that is not a valid tenant. It is reported and never changed, and does not affect other tenants.
+/// A row of the registry that is not a valid tenant. It is reported and never changed. It does not affect other
+/// tenants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StrangeRow {
-    /// Its id as text, if it has one.
+    /// Its id as text; `None` if it has none.
     pub id: Option<String>,
-    /// Its slug as stored, if it has one: any text.
+    /// Its slug as stored, which can be any text; `None` if it has none.
     pub slug: Option<String>,
-    /// Its status as stored, if it has one: any text.
+    /// Its status as stored, which can be any text; `None` if it has none.
     pub status: Option<String>,
-    /// Why it is not a valid tenant.
+    /// The reason why it is not a valid tenant.
     pub why: String,
 }
 

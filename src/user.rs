@@ -1,4 +1,4 @@
-//! The id of a user, which every layer shares.
+//! The id of a user, which every layer uses.
 
 use crate::row_id::row_id;
 

@@ -4,7 +4,7 @@ use crate::ident::hex;
 use sha2::{Digest, Sha256};
 use std::{fmt, str::FromStr};
 
-/// The version of a migration: a positive 64-bit number, so ordinals (`001`) and 14-digit timestamps both work.
+/// The version of a migration: a positive 64-bit number. So ordinals (`001`) and 14-digit timestamps both work.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(i64);
 
@@ -21,7 +21,7 @@ impl Version {
 }
 
 impl fmt::Display for Version {
-    /// At least three digits, as in the names of the bundled files.
+    /// Writes at least three digits, as in the names of the bundled files.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:03}", self.0)
     }
@@ -46,7 +46,7 @@ impl FromStr for Version {
     }
 }
 
-/// The text is not a migration version.
+/// The error for a text that is not a migration version.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a migration version: use a number from 1 to 9223372036854775807")]
 pub struct InvalidVersion {
@@ -54,8 +54,8 @@ pub struct InvalidVersion {
     pub text: String,
 }
 
-/// The checksum of a migration's text: `sha256:` and 64 hexadecimal digits. It is computed without a byte-order mark and
-/// with every line ending as a line feed, so that a checkout on Windows does not count as an edit.
+/// The checksum of a migration's text: `sha256:` and 64 hexadecimal digits. It is computed without a byte-order mark
+/// and with a line feed as every line ending, so that a checkout on Windows does not count as an edit.
 ///
 /// ```
 /// use cgk::migrate::Checksum;
@@ -74,7 +74,7 @@ impl Checksum {
         Self(format!("sha256:{}", hex(&Sha256::digest(text.as_bytes()))))
     }
 
-    /// The text in a ledger, also if another program wrote it.
+    /// Returns the text in a ledger, even if another program wrote it.
     pub(crate) fn recorded(text: impl Into<String>) -> Self {
         Self(text.into())
     }

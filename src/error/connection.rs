@@ -1,4 +1,4 @@
-//! Errors of the connection: it cannot be opened, none is free, or it is lost.
+//! Errors of the connection: it cannot be opened, no connection is free, or it is lost.
 
 use super::{DriverError, ErrorKind};
 use std::time::Duration;
@@ -68,8 +68,8 @@ pub enum ConnectionError {
         /// How long the call waited.
         waited: Duration,
     },
-    /// A connection was opened with settings, and the session does not have them: a pooler between cgk and the server ignores
-    /// the start-up parameter `options`.
+    /// A connection was opened with settings that the session does not have. A pooler between cgk and the server
+    /// ignores the start-up parameter `options`.
     #[error("{target} did not apply the settings that the connection was opened with ({setting})")]
     OptionsIgnored {
         /// The address without its password.
@@ -77,7 +77,7 @@ pub enum ConnectionError {
         /// The first setting that the session does not have.
         setting: &'static str,
     },
-    /// The connection goes through a transaction pooler, and this operation does not work there.
+    /// The connection uses a transaction pooler, and this operation does not work there.
     #[error("{operation} cannot work through a transaction pooler")]
     PoolerRefused {
         /// The operation.
@@ -86,7 +86,7 @@ pub enum ConnectionError {
 }
 
 impl ConnectionError {
-    /// Code and kind of each variant.
+    /// Returns code and kind of each variant.
     pub(super) fn entry(&self) -> (&'static str, ErrorKind) {
         use ErrorKind::*;
         match self {
@@ -103,7 +103,7 @@ impl ConnectionError {
         }
     }
 
-    /// The driver's error.
+    /// Returns the driver's error.
     pub(super) fn driver(&self) -> Option<&DriverError> {
         match self {
             Self::Connect { source, .. }

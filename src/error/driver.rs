@@ -3,21 +3,22 @@
 use std::{error::Error as StdError, fmt};
 use tokio_postgres::error::{DbError, SqlState};
 
-/// The driver's error: the server's error response, or why there was none.
+/// The driver's error: the server's error response, or the reason why there was none.
 ///
-/// `Display` shows the server's message with its SQLSTATE. DETAIL, HINT and CONTEXT, which quote row values, are never part
-/// of the text, of the `Debug` output or of the sources; [`server`](Self::server) returns them.
+/// `Display` shows the server's message with its SQLSTATE. DETAIL, HINT and CONTEXT can contain row values. They are
+/// never part of the text, of the `Debug` output or of the sources. [`server`](Self::server) returns them.
 ///
-/// The driver's own type is private, so that a new driver version does not require a new version of this library's errors.
+/// The driver's own type is private, so that a new driver version does not require a new version of this library's
+/// errors.
 pub struct DriverError(tokio_postgres::Error);
 
 impl DriverError {
-    /// Returns the SQLSTATE, if the server sent one.
+    /// Returns the SQLSTATE; `None` if the server sent none.
     pub fn sqlstate(&self) -> Option<&SqlState> {
         self.0.code()
     }
 
-    /// Returns the server's error response, if the error comes from the server.
+    /// Returns the server's error response; `None` if the error does not come from the server.
     pub fn server(&self) -> Option<&DbError> {
         self.0.as_db_error()
     }
@@ -58,7 +59,7 @@ impl fmt::Display for DriverError {
 
 impl StdError for DriverError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        // The server's response is already in the text, and its own text would contain the DETAIL.
+        // The text already contains the server's response. The driver's own text would also contain the DETAIL.
         if self.server().is_some() { None } else { self.0.source() }
     }
 }

@@ -1,9 +1,9 @@
-//! What is wrong with SQL that runs in many tenants.
+//! Errors of SQL that runs in many tenants.
 
 use super::ErrorKind;
 use crate::slug::TenantSlug;
 
-/// The SQL of [`lifecycle::exec`](crate::lifecycle::exec()) was refused.
+/// Why the SQL of [`lifecycle::exec`](crate::lifecycle::exec()) was refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExecError {
@@ -30,7 +30,7 @@ pub enum ExecError {
         /// The number of the statement, from 1.
         statement: usize,
     },
-    /// A statement would change something, and the transaction is read-only.
+    /// A statement would change data, and the transaction is read-only.
     #[error("statement {statement} in tenant {tenant} makes a change, and the transaction is read-only")]
     ReadOnly {
         /// The tenant.
@@ -51,7 +51,7 @@ pub enum ExecError {
 }
 
 impl ExecError {
-    /// Code and kind of each variant.
+    /// Returns code and kind of each variant.
     pub(super) fn entry(&self) -> (&'static str, ErrorKind) {
         use ErrorKind::*;
         match self {

@@ -5,7 +5,7 @@ use http::StatusCode;
 use tokio_postgres::error::SqlState;
 
 impl Error {
-    /// The status if the database query failed: 503 if a retry may succeed, 500 otherwise.
+    /// Returns the status for a failed database query: 503 if a retry may succeed, 500 otherwise.
     pub(crate) fn status_of_database(&self) -> StatusCode {
         match self.kind() {
             ErrorKind::Unavailable | ErrorKind::Locked => StatusCode::SERVICE_UNAVAILABLE,
@@ -13,7 +13,8 @@ impl Error {
         }
     }
 
-    /// Whether a table, column, type or function is missing: the shared tables are not the bundled ones, or not all of them.
+    /// Whether a table, column, type or function is missing, because the shared tables are not, or not all, the bundled
+    /// ones.
     pub(crate) fn lacks_shared_tables(&self) -> bool {
         let missing = [
             SqlState::UNDEFINED_TABLE,

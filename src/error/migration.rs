@@ -22,7 +22,7 @@ pub enum MigrationError {
         /// The operating system's error.
         source: Option<std::io::Error>,
     },
-    /// Migration files are not valid; nothing was sent to the database.
+    /// Migration files are not valid. Nothing was sent to the database.
     #[error("{} in the migrations, the first: {}", count(.problems.len(), "problem"), .problems.first().map(ToString::to_string).unwrap_or_default())]
     Invalid {
         /// All problems.
@@ -35,10 +35,10 @@ pub enum MigrationError {
     /// A schema's ledger and the files differ.
     #[error(transparent)]
     Diverged(Box<Divergence>),
-    /// The files are not the ones of this database: they are older, different, or were edited. No schema was changed.
+    /// The files differ from those of this database: they are older, different, or were edited. No schema was changed.
     #[error("the {set} migrations are not those of this database: {}", .mismatches.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     WrongFiles {
-        /// Which of the two sets.
+        /// The set, one of the two.
         set: Set,
         /// Each file that differs.
         mismatches: Vec<FileMismatch>,
@@ -46,7 +46,7 @@ pub enum MigrationError {
     /// A version was named, but no file has it.
     #[error("the {set} set has no file with version {version}")]
     NoSuchVersion {
-        /// Which of the two sets.
+        /// The set, one of the two.
         set: Set,
         /// The version.
         version: crate::version::Version,
@@ -70,7 +70,7 @@ pub enum MigrationError {
     Contended {
         /// The schema.
         schema: SchemaName,
-        /// How often this run tried.
+        /// The number of attempts of this run.
         tries: u32,
     },
     /// All-or-nothing was requested, and one transaction cannot hold that many locks. Nothing was changed.
@@ -87,7 +87,7 @@ pub enum MigrationError {
         /// The schema.
         schema: SchemaName,
     },
-    /// A migration without a transaction is partially applied, and its file changed since it was started.
+    /// A migration without a transaction is partially applied, and its file was changed after its start.
     #[error("migration {migration} is partially applied in schema {schema:?}: {problem}", schema = schema.as_str())]
     PartiallyApplied {
         /// The schema.
@@ -97,7 +97,7 @@ pub enum MigrationError {
         /// How its file differs from the one that was started.
         problem: String,
     },
-    /// A migration does not run in the empty schema that is used to compute the expected objects; nothing was changed.
+    /// A migration does not run in the empty schema that is used to compute the expected objects. Nothing was changed.
     #[error("could not compute the expected schema: {file:?} fails in an empty schema")]
     NoReference {
         /// The file.
@@ -108,10 +108,11 @@ pub enum MigrationError {
     /// The rehearsal failed: these files cannot create a new tenant. No tenant was changed.
     #[error("the migrations cannot create a new tenant")]
     Rehearsal {
-        /// Which file failed in the rehearsal schema, and why.
+        /// The error of the file that failed in the rehearsal schema.
         source: Box<Error>,
     },
-    /// The set can only be applied file by file, and a file has effects outside its schema that a rehearsal cannot undo.
+    /// The set can only be applied file by file, and a file has effects outside of its schema that a rehearsal cannot
+    /// undo.
     #[error("{file:?} cannot be rehearsed: it writes outside its schema or creates an extension in it")]
     NotRehearsable {
         /// The file.
@@ -122,10 +123,11 @@ pub enum MigrationError {
     LedgerRefused {
         /// The schema.
         schema: SchemaName,
-        /// Why.
+        /// The reason.
         why: String,
     },
-    /// A row that cgk wrote has a different content in its table, or the table refused it. The transaction was rolled back.
+    /// The table does not contain the content that cgk wrote to a row, or it refused the row. The transaction was
+    /// rolled back.
     #[error(
         "{table} does not hold what cgk wrote to it: a trigger, a rule or a constraint on that table is the likely cause"
     )]
@@ -135,7 +137,7 @@ pub enum MigrationError {
         /// The server's error, if it refused the row.
         source: Option<DriverError>,
     },
-    /// A schema was not adopted, because it differs from the migrations; nothing was written.
+    /// A schema was not adopted, because it differs from the migrations. Nothing was written.
     #[error("schema {schema:?} differs from the migrations up to {upto}: {}", count(.differences.len(), "difference"), schema = schema.as_str())]
     BaselineDiffers {
         /// The schema.
@@ -148,7 +150,7 @@ pub enum MigrationError {
 }
 
 impl MigrationError {
-    /// Code and kind of each variant.
+    /// Returns code and kind of each variant.
     pub(super) fn entry(&self) -> (&'static str, ErrorKind) {
         use ErrorKind::*;
         match self {
@@ -173,7 +175,7 @@ impl MigrationError {
         }
     }
 
-    /// The driver's error.
+    /// Returns the driver's error.
     pub(super) fn driver(&self) -> Option<&DriverError> {
         match self {
             Self::NoReference { source, .. } => Some(source),

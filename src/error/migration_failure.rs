@@ -17,18 +17,19 @@ pub struct MigrationFailure {
     pub schema: SchemaName,
     /// The file.
     pub file: PathBuf,
-    /// The position in the file, as far as the server reported it.
+    /// The position in the file, if the server reported it.
     pub place: Option<Place>,
     /// The server's SQLSTATE.
     pub sqlstate: SqlState,
     /// The server's message.
     pub message: String,
-    /// The server's hint, if there is one. The server's detail is left out because it contains row values.
+    /// The server's hint, if there is one. The server's detail is left out, because it contains row values.
     pub hint: Option<String>,
-    /// Migrations of this run that are committed and recorded, because a file without a transaction is between them and the
-    /// one that failed.
+    /// Migrations of this run that are committed and recorded, because a file without a transaction is between them and
+    /// the failed one.
     pub committed: Vec<MigrationId>,
-    /// Where the next run continues in a file without a transaction: the statements before it are executed and recorded.
+    /// Where the next run continues in a file without a transaction. The statements before it are executed and
+    /// recorded.
     pub unfinished: Option<Unfinished>,
     /// How many schemas already have the file, if that was counted. A file that other schemas have must not be edited.
     pub schemas_with_file: Option<usize>,
@@ -36,13 +37,13 @@ pub struct MigrationFailure {
     pub source: DriverError,
 }
 
-/// How far a file without a transaction was executed.
+/// The progress in a file without a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unfinished {
     /// The number of the failed statement, counted from 1. The next run starts with it.
     pub statement: usize,
-    /// How many statements the file has.
+    /// The number of statements in the file.
     pub of: usize,
 }
 

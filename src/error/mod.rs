@@ -1,8 +1,8 @@
 //! The error of the library: the operation, the object, a kind and a stable code.
 //!
 //! A message is one lower-case line that names the operation. It includes the cause only if the cause is the server's
-//! response to a statement of the application. Any other cause is in [`std::error::Error::source`] and not in the message.
-//! Errors contain no advice: the command-line program has the advice for each code.
+//! response to a statement of the application. Any other cause is in [`std::error::Error::source`] and not in the
+//! message. Errors contain no advice. The command-line program has advice for each code.
 
 mod connection;
 mod driver;
@@ -39,10 +39,10 @@ use tokio_postgres::error::SqlState;
 /// The result of the library's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, by subject.
+/// An error of this library, by subject.
 ///
-/// [`Error::kind`] is the value to decide by, from a complete list. [`Error::code`] is a stable text to search for. The
-/// variants contain the details:
+/// [`Error::kind`] is the value for decisions, from a complete list. [`Error::code`] is a stable text to search for.
+/// The variants contain the details:
 ///
 /// ```
 /// use cgk::{Error, TenantError};
@@ -56,7 +56,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// }
 /// ```
 ///
-/// `Debug` shows the code and [`Error::report`]. `main` prints this for an error that it returns, and `unwrap` in its panic.
+/// `Debug` shows the code and [`Error::report`]. `main` prints this for an error that it returns, and `unwrap` prints
+/// it in its panic.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -102,15 +103,15 @@ pub enum Error {
         /// The error of the server or driver.
         source: DriverError,
     },
-    /// A driver call in the application's code failed, usually because a row value was read as the wrong type. In a closure,
-    /// `?` converts driver errors to this variant.
+    /// A driver call in the application's code failed, usually because a row value was read as the wrong type. In a
+    /// closure, `?` converts driver errors to this variant.
     #[error(transparent)]
     Driver(DriverError),
     /// An error of the application, returned by a closure of a [`Db`](crate::Db) with the default error type. To keep the
     /// type of the error, use an error type of the application ([`Db::errors`](crate::Db::errors)).
     #[error(transparent)]
     Application(Box<dyn StdError + Send + Sync>),
-    /// An operation failed that several callers waited for, such as one query for all of them.
+    /// An operation failed for which several callers waited, such as one query for all of them.
     #[error(transparent)]
     Shared(Arc<Error>),
     /// The server's response does not match the request.
@@ -130,14 +131,14 @@ impl fmt::Debug for Error {
 }
 
 impl Error {
-    /// Returns the kind to decide by.
+    /// Returns the kind, for decisions.
     ///
     /// A statement that failed because of the server's condition (a full disk, a shutdown, no free connection, a read-only
     /// server) is [`Unavailable`](ErrorKind::Unavailable), not [`Failed`](ErrorKind::Failed). A statement that the driver
     /// did not send, because of a parameter or a zero byte in its text, is [`Invalid`](ErrorKind::Invalid).
     pub fn kind(&self) -> ErrorKind {
         match self.entry().1 {
-            // The session could write when the connection was opened: a statement of the file made it read-only.
+            // The session could write when the connection was opened. A statement of the file made it read-only.
             ErrorKind::Failed if self.is_read_only_file() => ErrorKind::Failed,
             ErrorKind::Failed if self.sqlstate().is_some_and(crate::sqlstate::is_the_servers) => ErrorKind::Unavailable,
             ErrorKind::Failed if self.is_unsent() => ErrorKind::Invalid,
@@ -161,7 +162,7 @@ impl Error {
         self.entry().0
     }
 
-    /// Returns the SQLSTATE behind the error, if the server sent one.
+    /// Returns the SQLSTATE; `None` if the server sent none.
     pub fn sqlstate(&self) -> Option<&SqlState> {
         if let Self::Shared(error) = self {
             return error.sqlstate();
@@ -174,10 +175,10 @@ impl Error {
         self.driver()?.sqlstate()
     }
 
-    /// Returns whether the same operation, repeated from its start, can succeed without any other change: no connection was
-    /// free, the connection was lost before COMMIT was sent, the server was starting or stopping, the server rolled the work
-    /// back because of a conflict with other sessions, a lock was held, or a server-side plan was out of date. False if it
-    /// is unknown whether the work is committed.
+    /// Returns whether the same operation can succeed when it is repeated from its start, without any other change.
+    /// That is so if no connection was free, the connection was lost before COMMIT was sent, the server was starting or
+    /// stopping, the server rolled the work back because of a conflict with other sessions, a lock was held, or a
+    /// server-side plan was out of date. It returns false if it is unknown whether the work is committed.
     pub fn is_retryable(&self) -> bool {
         if let Self::Shared(error) = self {
             return error.is_retryable();
@@ -203,7 +204,7 @@ impl Error {
                 || self.is_catalogue_race())
     }
 
-    /// Returns the constraint that a statement violated, if that is why it failed.
+    /// Returns the constraint that a statement violated; `None` if the error has another cause.
     ///
     /// ```
     /// fn status(error: &cgk::Error) -> u16 {
@@ -218,13 +219,13 @@ impl Error {
         self.db()?.constraint()
     }
 
-    /// Returns the error and all its causes in one line, for a log. The server's DETAIL, HINT and CONTEXT, which quote row
-    /// values, are left out. A server message may quote a value that a statement sent.
+    /// Returns the error and all its causes in one line, for a log. The server's DETAIL, HINT and CONTEXT, which can
+    /// contain row values, are left out. A server message can contain a value that a statement sent.
     pub fn report(&self) -> String {
         let mut report = self.to_string();
         for cause in std::iter::successors(self.source(), |&cause| cause.source()) {
             let cause = cause.to_string();
-            // A cause that is already part of the text.
+            // The text does not contain this cause yet.
             if !report.contains(&cause) {
                 report.push_str(": ");
                 report.push_str(&cause);
@@ -238,12 +239,12 @@ impl Error {
         self.server().is_some_and(crate::sqlstate::is_catalogue_race)
     }
 
-    /// Returns the server's error response with all its fields, if the error comes from the server.
+    /// Returns the server's error response with all its fields; `None` if the error does not come from the server.
     pub fn db(&self) -> Option<&tokio_postgres::error::DbError> {
         self.driver()?.server()
     }
 
-    /// The same as [`db`](Self::db).
+    /// Returns the same as [`db`](Self::db).
     pub fn server(&self) -> Option<&tokio_postgres::error::DbError> {
         self.driver()?.server()
     }
@@ -269,7 +270,7 @@ impl Error {
         }
     }
 
-    /// Code and kind, the table behind `docs/reference.md`.
+    /// Returns code and kind. `docs/reference.md` contains the same table.
     fn entry(&self) -> (&'static str, ErrorKind) {
         match self {
             Self::InvalidSlug(_) => ("CGK0101", ErrorKind::Invalid),
@@ -292,7 +293,7 @@ impl Error {
     }
 }
 
-/// `?` converts the driver's errors, for instance in `row.try_get(0)?`.
+/// Converts the driver's errors for `?`, for example in `row.try_get(0)?`.
 impl From<tokio_postgres::Error> for Error {
     fn from(error: tokio_postgres::Error) -> Self {
         Self::Driver(error.into())

@@ -1,8 +1,8 @@
-//! What is wrong with an earlier report of the fleet.
+//! Errors of an earlier report of the fleet.
 
 use super::ErrorKind;
 
-/// An earlier report cannot be compared with the fleet.
+/// Why an earlier report cannot be compared with the fleet.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReportError {
@@ -15,13 +15,13 @@ pub enum ReportError {
     /// It is a report of another fleet.
     #[error("the earlier report names {tenants} tenants, and none of them is in this fleet")]
     OtherFleet {
-        /// How many tenants the earlier report names.
+        /// The number of tenants in the earlier report.
         tenants: usize,
     },
 }
 
 impl ReportError {
-    /// Code and kind of each variant.
+    /// Returns code and kind of each variant.
     pub(super) fn entry(&self) -> (&'static str, ErrorKind) {
         match self {
             Self::NotAReport { .. } => ("CGK0940", ErrorKind::Invalid),

@@ -1,9 +1,9 @@
-//! What is wrong with the files of seeds.
+//! Errors of the files of seeds.
 
 use super::ErrorKind;
 use std::path::PathBuf;
 
-/// The seeds of [`lifecycle::seed`](crate::lifecycle::seed()) were refused.
+/// Why the seeds of [`lifecycle::seed`](crate::lifecycle::seed()) were refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SeedError {
@@ -29,7 +29,7 @@ pub enum SeedError {
         /// The problem.
         problem: String,
     },
-    /// There is no file of a name.
+    /// There is no file with this name.
     #[error("there is no seed {name:?}")]
     Unknown {
         /// The name.
@@ -38,7 +38,7 @@ pub enum SeedError {
 }
 
 impl SeedError {
-    /// Code and kind of each variant.
+    /// Returns code and kind of each variant.
     pub(super) fn entry(&self) -> (&'static str, ErrorKind) {
         match self {
             Self::Unreadable { .. } => ("CGK0953", ErrorKind::Refused),

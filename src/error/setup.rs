@@ -16,7 +16,7 @@ pub enum SetupError {
         needed: String,
         /// The statement with which an owner or superuser grants it.
         grant: String,
-        /// The server's error, if the server was asked.
+        /// The server's error; `None` if cgk found the problem without it.
         source: Option<DriverError>,
     },
     /// Sessions of the role in the database are read-only.
@@ -26,7 +26,7 @@ pub enum SetupError {
         database: String,
         /// The role of the connection.
         role: String,
-        /// Whether the server is a standby; if not, a setting makes sessions read-only.
+        /// Whether the server is a standby. If not, a setting makes sessions read-only.
         standby: bool,
     },
     /// The database has no registry of tenants.
@@ -37,8 +37,8 @@ pub enum SetupError {
         /// What is missing.
         missing: String,
     },
-    /// The database is a copy of another database, or was moved to another server. The roles of its tenants do not belong to
-    /// it.
+    /// The database is a copy of another database, or was moved to another server. The roles of its tenants do not
+    /// belong to it.
     #[error("database {database:?} is a copy of another database and has no tenant roles of its own")]
     DatabaseCopied {
         /// The database.
@@ -79,9 +79,9 @@ pub enum SetupError {
     SearchPathUnfit {
         /// The schema.
         schema: String,
-        /// Why.
+        /// The reason.
         why: String,
-        /// The statement that fixes it; empty if there is none.
+        /// The statement that fixes it. Empty if there is none.
         fix: String,
     },
 }
@@ -110,7 +110,7 @@ fn read_only(database: &str, role: &str, standby: bool) -> String {
 }
 
 impl SetupError {
-    /// Code and kind of each variant.
+    /// Returns code and kind of each variant.
     pub(super) fn entry(&self) -> (&'static str, ErrorKind) {
         use ErrorKind::*;
         match self {
@@ -126,7 +126,7 @@ impl SetupError {
         }
     }
 
-    /// The driver's error.
+    /// Returns the driver's error.
     pub(super) fn driver(&self) -> Option<&DriverError> {
         match self {
             Self::Privilege { source, .. } => source.as_ref(),

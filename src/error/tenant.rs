@@ -12,10 +12,10 @@ use std::time::{Duration, SystemTime};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TenantError {
-    /// The registry has no tenant of this name.
+    /// The registry has no tenant with this slug.
     #[error("tenant {tenant} does not exist")]
     NotFound {
-        /// The name.
+        /// The slug.
         tenant: TenantSlug,
     },
     /// The tenant is suspended.
@@ -32,25 +32,25 @@ pub enum TenantError {
         /// Its status in the registry, a [`TenantStatus::Other`].
         status: TenantStatus,
     },
-    /// The tenant is registered, but something that it needs is missing.
+    /// The tenant is registered, but a part of it is missing.
     #[error("tenant {tenant} is not ready: {missing}")]
     NotReady {
         /// The tenant.
         tenant: TenantSlug,
         /// Its status in the registry.
         status: TenantStatus,
-        /// What is missing.
+        /// The missing part.
         missing: String,
     },
-    /// The server refused to enter the tenant. Only the closure sees this error: `with_tenant` itself finds the cause and
-    /// returns that.
+    /// The server refused to enter the tenant. Only the closure sees this error. `with_tenant` itself finds the cause
+    /// and returns it.
     #[error("could not enter tenant {tenant}")]
     EntryRefused {
         /// The tenant.
         tenant: TenantSlug,
     },
-    /// The tenant could not be entered, but a moment later the cause was gone: its status or its schema was being changed.
-    /// Nothing was done; a retry is likely to succeed.
+    /// The tenant could not be entered, but a moment later the cause no longer existed, because another session was
+    /// changing its status or its schema. Nothing was changed. A retry is likely to succeed.
     #[error("tenant {tenant} was changed by another session")]
     Changed {
         /// The tenant.
@@ -61,7 +61,7 @@ pub enum TenantError {
     SchemaNotOurs {
         /// The schema.
         schema: SchemaName,
-        /// The evidence.
+        /// The reason for this conclusion.
         why: String,
     },
     /// The tenant's schema belongs to a different organization than the slug in the registry.
@@ -76,8 +76,8 @@ pub enum TenantError {
         /// The organization that the comment on the schema names.
         found: String,
     },
-    /// The slug belongs to a different organization than the one in the context: the context was created before a rename, or
-    /// for another purpose. Nothing was done.
+    /// The slug belongs to a different organization than the one in the context, which was created before a rename, or
+    /// for another purpose. Nothing was changed.
     #[error("tenant {tenant} is organization {found}, and the context was made for organization {expected}")]
     ContextStale {
         /// The tenant.
@@ -92,18 +92,18 @@ pub enum TenantError {
         "there is no tenant context: the caller runs outside of TenantContext::scope, or in a task that was spawned without it"
     )]
     NoContext,
-    /// A role with the new organization's role name exists and owns or may access objects: another organization had the slug
-    /// before. Nothing was created.
+    /// A role with the new organization's role name exists, and owns or may access objects, because another
+    /// organization had the slug before. Nothing was created.
     #[error("role {role:?} exists and is not free for a new organization: {holds}")]
     RoleInUse {
         /// The tenant.
         tenant: TenantSlug,
         /// The role.
         role: String,
-        /// What the role owns or may access, and in which databases.
+        /// The objects that the role owns or may access, and their databases.
         holds: String,
     },
-    /// The registry says that the tenant is in use, but its schema is missing. Nothing was created.
+    /// According to the registry the tenant is in use, but its schema is missing. Nothing was created.
     #[error("tenant {tenant} is {status}, but its schema {schema:?} does not exist", schema = schema.as_str())]
     SchemaGone {
         /// The tenant.
@@ -120,24 +120,24 @@ pub enum TenantError {
         tenant: TenantSlug,
         /// How long the operation waited.
         waited: Duration,
-        /// The sessions that are inside, as text.
+        /// The sessions in the tenant, as text.
         sessions: String,
     },
-    /// The tenant is being dropped: a part of it may be missing.
+    /// The tenant is being dropped. A part of it may be missing.
     #[error("tenant {tenant} is being dropped")]
     BeingDropped {
         /// The tenant.
         tenant: TenantSlug,
     },
-    /// The tenant is suspended until it is dropped at a given time.
+    /// The tenant is suspended, and its drop is planned for a given time.
     #[error("tenant {tenant} is suspended and is to be dropped")]
     DropPlanned {
         /// The tenant.
         tenant: TenantSlug,
-        /// When it may be dropped.
+        /// The time from which it may be dropped.
         after: SystemTime,
     },
-    /// The tenant is not one to drop now. Nothing was dropped.
+    /// The tenant must not be dropped now. Nothing was dropped.
     #[error("tenant {tenant} is not dropped: {why}")]
     DropNotDue {
         /// The tenant.
@@ -145,12 +145,12 @@ pub enum TenantError {
         /// The reason, as text.
         why: String,
     },
-    /// What was seen of the tenant before its drop is not so any more. Nothing is dropped.
+    /// The tenant has changed since the preview of its drop. Nothing is dropped.
     #[error("tenant {tenant} is not dropped: {why}")]
     DropOutdated {
         /// The tenant.
         tenant: TenantSlug,
-        /// What is different.
+        /// The change.
         why: String,
     },
     /// The tenant cannot have the new slug. Nothing was changed.
@@ -172,7 +172,7 @@ pub enum TenantError {
 }
 
 impl TenantError {
-    /// Code and kind of each variant.
+    /// Returns code and kind of each variant.
     pub(super) fn entry(&self) -> (&'static str, ErrorKind) {
         use ErrorKind::*;
         match self {

@@ -9,15 +9,15 @@ use tokio_postgres::error::SqlState;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TransactionError {
-    /// Code inside the closure ended the transaction, or changed its role or search path. Everything still open was rolled
-    /// back.
+    /// Code inside the closure ended the transaction, or changed its role or search path. Everything that was still
+    /// open was rolled back.
     #[error("the transaction of tenant {tenant} was tampered with and is rolled back")]
     Tampered {
         /// The tenant.
         tenant: TenantSlug,
     },
-    /// The statement would end the transaction, or continue it with another role, search path or organization. It was not
-    /// sent; the transaction can only be rolled back.
+    /// The statement would end the transaction, or continue it with another role, search path or organization. It was
+    /// not sent. The transaction can only be rolled back.
     #[error("`{form}` is refused inside a transaction of cgk: {instead}")]
     StatementRefused {
         /// The first words of the statement form.
@@ -25,17 +25,17 @@ pub enum TransactionError {
         /// What to do instead.
         instead: &'static str,
     },
-    /// A statement failed at the server or in the driver, the closure ignored the error and returned `Ok`. Nothing is
-    /// committed.
+    /// A statement failed at the server or in the driver, but the closure ignored the error and returned `Ok`. Nothing
+    /// is committed.
     #[error("a statement in the transaction of tenant {tenant} failed ({}) and the closure returned Ok: nothing is committed", .failed.as_ref().map_or("no SQLSTATE", |state| state.code()))]
     Aborted {
         /// The tenant.
         tenant: TenantSlug,
-        /// The SQLSTATE of the first statement that failed at the server, if it is known.
+        /// The SQLSTATE of the first statement that failed at the server; `None` if it is not known.
         failed: Option<SqlState>,
     },
-    /// The connection was lost around COMMIT. The transaction is either fully committed or not at all; only the data shows
-    /// which.
+    /// The connection was lost during COMMIT. The transaction is either committed completely or not at all. Only the
+    /// data shows which.
     #[error("connection lost during COMMIT of tenant {tenant}, it is unknown whether the transaction committed: {}", Whole(.cause))]
     CommitUnknown {
         /// The tenant.
@@ -94,22 +94,23 @@ pub enum TransactionError {
     PlatformRefused {
         /// The cause.
         why: String,
-        /// The SQLSTATE of the first statement that failed at the server, if it is known.
+        /// The SQLSTATE of the first statement that failed at the server; `None` if it is not known.
         failed: Option<SqlState>,
     },
-    /// The connection was lost around COMMIT of a transaction of the platform.
+    /// The connection was lost during COMMIT of a transaction of the platform.
     #[error("connection lost during COMMIT of the platform's transaction, it is unknown whether it committed: {}", Whole(.cause))]
     PlatformCommitUnknown {
         /// The driver's error.
         cause: DriverError,
     },
-    /// A task inside a tenant requested platform access, which reaches all organizations.
+    /// A task inside of a tenant requested platform access, with which all organizations can be read.
     #[error("db.platform() was called inside tenant {tenant}")]
     PlatformInsideTenant {
         /// The tenant.
         tenant: TenantSlug,
     },
-    /// A task inside a tenant requested access for a person or for support staff, which reaches other organizations.
+    /// A task inside of a tenant requested access for a person or for support staff, with which other organizations can
+    /// be read.
     #[error("the shared tables were to be read as another role inside tenant {tenant}")]
     ReaderInsideTenant {
         /// The tenant.
@@ -118,7 +119,7 @@ pub enum TransactionError {
 }
 
 impl TransactionError {
-    /// Code and kind of each variant.
+    /// Returns code and kind of each variant.
     pub(super) fn entry(&self) -> (&'static str, ErrorKind) {
         use ErrorKind::*;
         match self {
@@ -138,7 +139,7 @@ impl TransactionError {
         }
     }
 
-    /// The driver's error.
+    /// Returns the driver's error.
     pub(super) fn driver(&self) -> Option<&DriverError> {
         match self {
             Self::CommitUnknown { cause, .. }
@@ -149,7 +150,7 @@ impl TransactionError {
         }
     }
 
-    /// The SQLSTATE of the statement that failed first.
+    /// Returns the SQLSTATE of the statement that failed first.
     pub(super) fn first_failure(&self) -> Option<&SqlState> {
         match self {
             Self::Aborted { failed, .. } | Self::PlatformRefused { failed, .. } => failed.as_ref(),
@@ -158,8 +159,8 @@ impl TransactionError {
     }
 }
 
-/// A driver error with all its causes in one line. Variants that show it in their message do not return it as their source,
-/// so a report of the whole chain contains it once.
+/// A driver error with all its causes in one line. Variants that show it in their message do not return it as their
+/// source, so a report of all causes contains it once.
 struct Whole<'a>(&'a DriverError);
 
 impl fmt::Display for Whole<'_> {

@@ -1,18 +1,18 @@
-//! What is wrong with the data of a tenant on its way into a file, out of one, or into another tenant.
+//! Errors of exports, imports and copies of a tenant's data.
 
 use super::{DriverError, ErrorKind};
 use crate::{ident::SchemaName, slug::TenantSlug};
 
-/// A tenant was not exported, imported or copied.
+/// Why a tenant was not exported, imported or copied.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TransferError {
-    /// The schema contains what cannot be copied.
+    /// The schema contains objects that cannot be copied.
     #[error("schema {:?} contains what cannot be copied: {}", schema.as_str(), objects.join(", "))]
     NotCopyable {
         /// The schema.
         schema: SchemaName,
-        /// The objects, in words.
+        /// Descriptions of the objects.
         objects: Vec<String>,
     },
     /// A file could not be read or written.
@@ -34,13 +34,13 @@ pub enum TransferError {
         /// The newest format that this version reads.
         known: u32,
     },
-    /// The file is not what the export wrote.
+    /// The file differs from what the export wrote.
     #[error("the file is damaged: {problem}")]
     Damaged {
         /// What does not match.
         problem: String,
     },
-    /// The migration set does not create what the source, a file or a tenant, contains data of.
+    /// The source, a file or a tenant, contains data of objects that the migration set does not create.
     #[error("the migrations do not create what the tenant contains: {}", objects.join(", "))]
     NotInSet {
         /// The tables, columns and sequences.
@@ -59,10 +59,10 @@ pub enum TransferError {
     NotInOneTransaction {
         /// The tenant.
         tenant: TenantSlug,
-        /// The first file that needs more.
+        /// The first file that needs more than one transaction.
         file: String,
     },
-    /// What was loaded or copied is not what the source has. Nothing is committed.
+    /// The loaded or copied data differs from the source. Nothing is committed.
     #[error("table {table} differs after the load: {problem}")]
     NotEqual {
         /// The table.
@@ -76,37 +76,38 @@ pub enum TransferError {
         /// The file.
         path: std::path::PathBuf,
     },
-    /// Another session holds a table so that it cannot be read.
+    /// Another session has a lock on a table that prevents reading.
     #[error("could not read tenant {tenant}: {tables} locked for more than {waited:?}")]
     TableLocked {
         /// The tenant.
         tenant: TenantSlug,
-        /// The tables with the processes that lock them, in words.
+        /// Descriptions of the tables, with the processes that lock them.
         tables: String,
-        /// How long it was waited for.
+        /// How long the export waited.
         waited: std::time::Duration,
     },
-    /// A path names something else than a file with contents: a pipe, a device, a folder, a symbolic link.
+    /// A path is not a regular file: it is a pipe, a device, a folder or a symbolic link.
     #[error("{path:?} is not a regular file")]
     NotAFile {
         /// The path.
         path: std::path::PathBuf,
     },
-    /// The tenant and its rows are committed, and what follows the commit failed.
+    /// The tenant and its rows are committed, but a step after the commit failed.
     #[error("tenant {tenant} is created with all its rows, and a step after that failed")]
     Unfinished {
         /// The tenant.
         tenant: TenantSlug,
-        /// What failed.
+        /// The error of this step.
         source: Box<super::Error>,
     },
     /// The text is not a mask.
     #[error("the mask is not valid: {problem}")]
     MaskInvalid {
-        /// What is wrong, with the line.
+        /// The problem, with the line.
         problem: String,
     },
-    /// The mask has expressions for what the source does not have, or for what cannot be set: generated columns, partitions.
+    /// The mask has expressions for columns that the source does not have, or that cannot be set: generated columns,
+    /// partitions.
     #[error("the mask names what cannot be masked: {}", names.join(", "))]
     MaskUnknown {
         /// The tables and columns.
@@ -123,7 +124,7 @@ pub enum TransferError {
 }
 
 impl TransferError {
-    /// Code and kind of each variant.
+    /// Returns code and kind of each variant.
     pub(super) fn entry(&self) -> (&'static str, ErrorKind) {
         use ErrorKind::*;
         match self {
