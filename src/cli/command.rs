@@ -1,4 +1,4 @@
-//! The commands: what their help says first, what each one runs, and what is true after an interruption.
+//! The commands: the first line of their help, the function that each one runs, and the state after an interruption.
 
 use super::{
     audit, auth, completions, config, demo, doctor, domain, drift, events, exit::Exit, init, invite, member, migrate,
@@ -234,12 +234,12 @@ pub(super) enum Command {
 }
 
 impl Command {
-    /// Whether Ctrl-C is how the command is ended.
+    /// Whether the user ends the command with Ctrl-C.
     pub(super) fn runs_until_interrupted(&self) -> bool {
         matches!(self, Self::MigrateStatus(arguments) if arguments.runs_until_interrupted())
     }
 
-    /// What is true of the database after an interruption.
+    /// Returns the state of the database after an interruption.
     pub(super) fn after_interruption(&self) -> &'static str {
         match self {
             Self::SetupDatabase(_) => {
@@ -305,7 +305,7 @@ impl Command {
         }
     }
 
-    /// Runs it.
+    /// Runs the command.
     pub(super) async fn run(&self, session: Session<'_>) -> Result<Exit> {
         match self {
             Self::Init(arguments) => init::run(&session, arguments),

@@ -29,18 +29,18 @@ pub(crate) fn run(printer: &Printer, arguments: &Arguments) -> Exit {
     Exit::Done
 }
 
-/// The parser without its hidden commands, which the generator would offer too.
+/// Returns the parser without its hidden commands, which the generator would also offer.
 fn visible() -> clap::Command {
     let whole = help::command();
     let commands: Vec<_> = whole.get_subcommands().filter(|command| !command.is_hide_set()).cloned().collect();
     clap::Command::new("cgk").args(whole.get_arguments().cloned()).subcommands(commands)
 }
 
-/// bash takes `tenant:create` for three words. The wrapper joins them again before the generated function sees them, and
-/// takes off what stands before the last colon, because bash adds the answer after it.
+/// Wraps the script for bash, which treats `tenant:create` as three words. The wrapper joins them again before the
+/// generated function gets them. It removes the text before the last colon, because bash adds the result after it.
 fn bash(script: &str) -> String {
     let mut inner = script.replace("_cgk()", "_cgk_inner()");
-    // The generated script ends with the lines that register the function.
+    // The last lines of the generated script register the function.
     if let Some(at) = inner.rfind("\nif [[ \"${BASH_VERSINFO[0]}\"") {
         inner.truncate(at + 1);
     }
@@ -78,7 +78,7 @@ _cgk() {
 complete -F _cgk -o bashdefault -o default cgk
 "#;
 
-/// zsh takes what follows a colon for the description of what stands before it.
+/// Changes the script for zsh, which treats the text after a colon as a description.
 fn zsh(mut script: String) -> String {
     for name in visible().get_subcommands().map(clap::Command::get_name).filter(|name| name.contains(':')) {
         script = script.replace(&format!("'{name}:"), &format!("'{}:", name.replace(':', "\\:")));

@@ -1,4 +1,4 @@
-//! `cgk demo`: everything that cgk does, on a real server, in a database that is gone afterwards.
+//! `cgk demo`: shows the features of cgk on a real server, in a temporary database.
 //!
 //! The SQL in this file is the demonstrated application's, not cgk's.
 
@@ -36,14 +36,14 @@ Examples:
 It uses an installed PostgreSQL, or downloads one into your cache. The demo removes everything it \
              creates.";
 
-/// The tenants of the demo: a slug, a name, and what they sell.
+/// The tenants of the demo: a slug, a name, and the prices of their orders.
 const TENANTS: [(&str, &str, &[i64]); 3] =
     [("acme", "Acme Inc.", &[1200, 3400]), ("globex", "Globex GmbH", &[99_00]), ("initech", "Initech", &[5, 10, 15])];
 
 const NEW_MIGRATION: &str = "008_gift_cards.sql";
 const NEW_SQL: &str = "create table gift_cards (\n    code        text   primary key,\n    value_minor bigint not null check (value_minor > 0)\n);\n";
 
-/// A database that ends with this value, and so with the process.
+/// A database that is dropped with this value, and so with the process.
 struct Stage {
     config: Config,
     end: End,
@@ -54,7 +54,7 @@ enum End {
     Database(Reaper),
 }
 
-/// One step, as programs get it.
+/// One step, as JSON.
 #[derive(Serialize)]
 struct StepRecord<'a> {
     event: &'static str,
@@ -110,7 +110,7 @@ impl Stage {
             session.printer.warn(notice);
         }
         let name = Ident::new(format!("cgk_demo_{:08x}", rand::random::<u32>()))?;
-        // A look first: what is wrong with the address is better said before a process is started for it.
+        // Connects first, so that a wrong address is reported before a process is started.
         let operator = Operator::connect(&config).await?;
         session.printer.info(format!("{} {}", paint(FAINT, "server  "), session::target(&operator)));
         drop(operator);
@@ -125,7 +125,7 @@ impl Stage {
     }
 
     async fn on_private_server(session: &Session<'_>) -> Result<Self> {
-        // From another thread, so that Ctrl-C is heard meanwhile; lines about a download come through a channel.
+        // Runs in another thread, so that Ctrl-C works meanwhile. Messages about a download come through a channel.
         let (lines, mut heard) = tokio::sync::mpsc::unbounded_channel::<String>();
         let starting = tokio::task::spawn_blocking(move || {
             LocalServer::start_default(&|line| {
@@ -152,7 +152,7 @@ impl Stage {
         Ok(Self { config, end: End::Server(Box::new(server)) })
     }
 
-    /// Takes everything down, and says what that was.
+    /// Removes everything, and returns a description of it.
     fn strike(self) -> Result<String> {
         match self.end {
             End::Server(server) => {
@@ -367,7 +367,7 @@ impl DemoScript<'_> {
 
     fn begin(&mut self, title: &str, command: &str) {
         self.step += 1;
-        // The results are the library's, told shorter than the command tells them.
+        // The results are those of the library, in a shorter form than the command prints.
         let by = if command.starts_with("cgk ") { "as with: " } else { "" };
         self.printer.output(format!(
             "\n{} {}\n   {by}{}",
@@ -382,7 +382,7 @@ impl DemoScript<'_> {
     }
 }
 
-/// How many orders a tenant has, and what they come to.
+/// Returns the number of a tenant's orders, and their total.
 async fn totals(db: &Db, slug: &TenantSlug) -> Result<(usize, i64)> {
     let (orders, total): (i64, i64) = db
         .with_tenant(slug, async |tx| {
@@ -393,7 +393,7 @@ async fn totals(db: &Db, slug: &TenantSlug) -> Result<(usize, i64)> {
     Ok((usize::try_from(orders).unwrap_or_default(), total))
 }
 
-/// What the server said, without what the library was doing.
+/// Returns the server's message, without the operation of the library.
 fn server_words(error: &Error) -> String {
     match error.db() {
         Some(answer) => sanitize(&format!("{}: {} ({})", answer.severity(), answer.message(), answer.code().code())),

@@ -104,12 +104,12 @@ fn lines(check: &Check) -> Vec<String> {
     let verdict = paint(style, format!("{:8}", check.verdict.name()));
     let mut lines = vec![wrap::hanging(&format!("{verdict} {:28} ", check.name), &sanitize(&check.found), width)];
     lines.extend(check.objects.iter().map(|object| wrap::hanging("           - ", &sanitize(object), width)));
-    // In one line: it is copied.
+    // This is one line, because users copy it.
     lines.extend(check.fix.iter().map(|fix| format!("           fix: {}", paint(COMMAND, sanitize(fix)))));
     lines
 }
 
-/// "22 checks: 20 ok, 1 warning, 1 failed."
+/// Returns a text such as "22 checks: 20 ok, 1 warning, 1 failed."
 fn summary(diagnosis: &Diagnosis) -> String {
     let checks = &diagnosis.checks;
     let of = |verdict| checks.iter().filter(|check| check.verdict == verdict).count();

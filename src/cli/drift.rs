@@ -1,4 +1,4 @@
-//! `cgk drift`, and what it shares with `cgk tenant:verify`
+//! `cgk drift`, and its parts that `cgk tenant:verify` uses.
 
 use anyhow::Result;
 use cgk::{
@@ -29,7 +29,7 @@ Examples:
 Every schema is compared with the recorded result of its migrations. Nothing is changed; a standby \
              or a read-only login is enough.";
 
-/// Schemas of a fleet that are shown one by one; of a larger one, those that are not as they should be.
+/// The maximum number of schemas that are all shown. In a larger fleet, only schemas with a problem are shown.
 const LINES_MAX: usize = 25;
 
 #[derive(Serialize)]
@@ -46,7 +46,7 @@ struct SchemaRecord<'a> {
     reason: Option<String>,
 }
 
-/// One difference; the keys that do not apply are left out.
+/// One difference. Keys that do not apply are left out.
 #[derive(Serialize)]
 pub(crate) struct DifferenceView<'a> {
     kind: &'a str,
@@ -63,7 +63,7 @@ pub(crate) struct DifferenceView<'a> {
     fix: Vec<FixView<'a>>,
 }
 
-/// A difference that a rule of `[drift] ignore` is about.
+/// A difference that matches a rule of `[drift] ignore`.
 #[derive(Serialize)]
 struct IgnoredView<'a> {
     reason: &'a str,
@@ -71,7 +71,7 @@ struct IgnoredView<'a> {
     difference: DifferenceView<'a>,
 }
 
-/// A statement that would take a difference away.
+/// A statement that would remove a difference.
 #[derive(Serialize)]
 struct FixView<'a> {
     sql: &'a str,
@@ -86,14 +86,14 @@ struct Summary<'a> {
     clean: usize,
     drifted: usize,
     not_compared: usize,
-    /// Rights of logins and of everyone that are wrong.
+    /// Wrong rights of logins and of PUBLIC.
     rights: Vec<DifferenceView<'a>>,
     strays: Vec<DifferenceView<'a>>,
-    /// Rows of the registry that are no tenants.
+    /// Rows of the registry that are not valid tenants.
     strange: Vec<StrangeView<'a>>,
-    /// How many differences are ignored, those of the schemas included.
+    /// The number of ignored differences, including those of the schemas.
     ignored: usize,
-    /// Rules of `[drift] ignore` that are about nothing, by their objects.
+    /// The objects of rules of `[drift] ignore` without a match.
     unused_rules: Vec<&'a str>,
     ms: u64,
     exit: Exit,
@@ -106,11 +106,11 @@ pub(crate) struct Arguments {
     sql: bool,
 }
 
-/// What is printed of the differences.
+/// What is printed for differences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shown {
     Lines,
-    /// The script that takes them away.
+    /// The script that removes them.
     Script,
 }
 
@@ -119,7 +119,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     compare(session, "drift", &Scope::Everything, shown).await
 }
 
-/// Compares, and tells of it.
+/// Compares, and prints the result.
 pub(crate) async fn compare(session: &Session<'_>, command: &str, scope: &Scope, shown: Shown) -> Result<Exit> {
     let printer = session.printer;
     let (_, migrations, operator) = session.open().await?;
@@ -181,7 +181,7 @@ pub(crate) async fn compare(session: &Session<'_>, command: &str, scope: &Scope,
     Ok(exit)
 }
 
-/// What to do next, by what was found.
+/// Returns the next steps, depending on the result.
 fn next(report: &DriftReport, shown: Shown) -> Vec<String> {
     let mut lines = Vec::new();
     if report.schemas().any(|schema| !schema.differences.is_empty()) {
@@ -226,7 +226,7 @@ fn counts(report: &DriftReport) -> (usize, usize, usize) {
     (clean, drifted, report.schemas().count() - clean - drifted)
 }
 
-/// One line for the schema, and one for each difference.
+/// Returns one line for the schema, and one for each difference.
 fn lines(schema: &SchemaDrift) -> String {
     let name = schema.slug.as_ref().map_or("public", |slug| slug.as_str());
     let head = schema.head.as_ref().map(|head| format!(" at {head}")).unwrap_or_default();
@@ -258,7 +258,8 @@ fn ignored_number(report: &DriftReport) -> usize {
     report.ignored.len() + report.schemas().map(|schema| schema.ignored.len()).sum::<usize>()
 }
 
-/// What takes a wrong right away, under its line. Statements about objects are printed on request: they may be long.
+/// Returns the statements that remove a wrong right, for the lines below it. Statements about objects can be long, so
+/// they are printed only on request.
 fn fix_lines<'a>(indent: &'a str, difference: &'a Difference) -> impl Iterator<Item = String> + 'a {
     let is_right = matches!(difference.change, Change::Wrong { .. });
     difference
@@ -282,7 +283,7 @@ fn totals(report: &DriftReport, began: Instant) -> String {
             strays.push_str(&format!("; {number} {what}"));
         }
     }
-    // No schema at all: there is nothing to say of them.
+    // Without schemas there is nothing to report about them.
     let split = if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) };
     let number = count(report.schemas().count(), "schema");
     format!("{number}{split}{strays}, in {}.", time::elapsed(began.elapsed()))

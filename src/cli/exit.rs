@@ -1,4 +1,4 @@
-//! What the process ends with. The numbers are an API: scripts and pipelines decide by them.
+//! The exit codes of the process. The numbers are an API: scripts and pipelines depend on them.
 
 use cgk::ErrorKind;
 use std::process::ExitCode;
@@ -65,7 +65,7 @@ impl Exit {
         }
     }
 
-    /// The table for the help, one line a code.
+    /// Returns the table for the help, one line per code.
     pub(crate) fn table() -> String {
         Self::ALL.iter().map(|exit| format!("  {:>3}  {}\n", exit.code(), exit.meaning())).collect()
     }

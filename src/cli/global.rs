@@ -1,4 +1,4 @@
-//! The flags that every command takes.
+//! The flags of every command.
 
 use cgk::config::{ConfigError, Isolation, Overrides, RemotePlaintext};
 use clap::{Args, ValueEnum};
@@ -81,7 +81,8 @@ impl From<ColorArg> for anstream::ColorChoice {
 }
 
 impl Globals {
-    /// The flags as the library takes them. Variables are the library's own to read, so that it knows where a value is from.
+    /// Returns the flags for the library. The library itself reads the variables, so that it knows the source of each
+    /// value.
     pub(crate) fn overrides(&self) -> Result<Overrides, ConfigError> {
         let mut overrides = Overrides::default();
         overrides.database_url.clone_from(&self.database_url);
@@ -99,7 +100,8 @@ impl Globals {
         }
     }
 
-    /// The flags that say where the database is, as variables for a process of ours, whose arguments others could read.
+    /// Returns the flags that define the database, as variables for a child process, because other users could read its
+    /// arguments.
     pub(crate) fn as_environment(&self) -> Vec<(&'static str, Option<OsString>)> {
         let mut variables = Vec::new();
         if let Some(url) = &self.database_url {
@@ -117,7 +119,7 @@ impl Globals {
         variables
     }
 
-    /// Where the configuration file is, when a flag says so.
+    /// Returns the configuration file, if a flag names one.
     pub(crate) fn config_file(&self) -> Option<&PathBuf> {
         self.config.as_ref()
     }
@@ -138,7 +140,7 @@ impl Globals {
         }
     }
 
-    /// What the library's log shows, in the words of its filter.
+    /// Returns the filter for the library's log.
     pub(crate) fn log_level(&self) -> &'static str {
         match (self.quiet, self.verbose) {
             (true, _) => "error",

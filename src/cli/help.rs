@@ -1,11 +1,11 @@
-//! The help as a whole: commands by what they are for.
+//! The complete help: the commands, grouped by topic.
 
 use clap::{CommandFactory, builder::StyledStr};
 use std::fmt::Write as _;
 
 use super::{Cli, exit::Exit};
 
-/// Which command stands under which heading.
+/// The commands below each heading.
 const GROUPS: &[(&str, &[&str])] = &[
     ("Setup", &["init", "setup:database", "config:show", "doctor", "report", "demo"]),
     (
@@ -96,7 +96,7 @@ const GROUPS: &[(&str, &[&str])] = &[
 
 const HELP_ABOUT: &str = "Print this help or the help of a command";
 
-/// The parser, with a help that clap cannot make by itself: it knows one heading for all commands.
+/// Returns the parser, with a help text that clap cannot generate: clap supports only one heading for all commands.
 pub(crate) fn command() -> clap::Command {
     let command = Cli::command();
     let header = command.get_styles().get_header();
@@ -104,7 +104,7 @@ pub(crate) fn command() -> clap::Command {
         "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n{}\n{header}Options:{header:#}\n{{options}}{{after-help}}",
         groups(&command)
     );
-    // `cgk help exit-codes` is a page of its own.
+    // `cgk help exit-codes` is a separate page.
     let exit_codes = format!("{{about}}\n\n{}", Exit::table());
     let command = command.mut_subcommand("exit-codes", |page| page.help_template(exit_codes));
     command.help_template(StyledStr::from(template)).after_help(AFTER_HELP).after_long_help(after_long_help())
@@ -144,7 +144,7 @@ fn groups(command: &clap::Command) -> String {
     text
 }
 
-/// The names of all commands that the help shows.
+/// Returns the names of all commands in the help.
 pub(crate) fn names() -> Vec<String> {
     Cli::command()
         .get_subcommands()

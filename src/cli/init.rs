@@ -88,7 +88,7 @@ struct PlannedView<'a> {
     migrations: usize,
 }
 
-/// Where a project is, and whether its configuration names the folder of its migrations.
+/// The folder of a project, and whether its configuration names the folder of its migrations.
 struct Place {
     root: PathBuf,
     migrations: PathBuf,
@@ -112,7 +112,7 @@ impl ConfigFile {
     }
 }
 
-/// The folder of a project that does not say another one.
+/// The default folder of migrations.
 const FOLDER: &str = "migrations";
 const CONFIG_FILE: &str = "cgk.toml";
 const GITIGNORE: &str = ".gitignore";
@@ -139,7 +139,7 @@ impl Place {
         let mut overrides = session.globals.overrides()?;
         let has_config = overrides.config_file.is_some() || own.exists();
         let flag = overrides.migrations.clone().map(|path| here.join(path));
-        // The configuration of another folder says nothing about this one.
+        // The configuration of another folder does not apply to this one.
         let from = if has_config || root == here {
             overrides.config_file.get_or_insert_with(|| own.clone());
             if !has_config {
@@ -244,7 +244,7 @@ fn tell(session: &Session<'_>, place: &Place, plan: &InitPlan) {
     });
 }
 
-/// What the user adds to files of his own.
+/// Prints the lines that the user must add to other files.
 fn lines_to_add(session: &Session<'_>, place: &Place, plan: &InitPlan) {
     let printer = session.printer;
     let line = |file: &str, line: &str| {
@@ -268,7 +268,7 @@ impl<'a> PlannedView<'a> {
     }
 }
 
-/// `workspace: 3 migrations`
+/// Returns a text such as `workspace: 3 migrations`.
 fn described(template: &PlannedTemplate) -> String {
     let name = match template.name.as_str() {
         "platform" => "shared tables of cgk",
@@ -277,7 +277,7 @@ fn described(template: &PlannedTemplate) -> String {
     format!("{name}: {}", count(template.migrations, "migration"))
 }
 
-/// What a person does next: all of it in a new project, and the look at the plan in one that lives.
+/// Prints the next steps: all of them in a new project, and only the look at the plan in an existing one.
 fn next_steps(session: &Session<'_>, place: &Place, has_migrations: bool) {
     let printer = session.printer;
     let command = |text: &str| paint(COMMAND, text).to_string();

@@ -1,4 +1,4 @@
-//! The command line: one file a command, and nothing decided here that the library decides.
+//! The command line: one file per command. The library makes the decisions.
 
 pub(crate) mod audit;
 pub(crate) mod auth;
@@ -46,7 +46,7 @@ use signal::ShutdownSignal;
 use ui::printer::{Format, Printer, Volume};
 use ui::report::Report;
 
-/// The version of everything that `--json` writes. Keys are added within a version, never renamed or removed.
+/// The version of the JSON output. Within a version, keys are added, and never renamed or removed.
 pub(crate) const JSON_VERSION: u32 = 1;
 
 /// One PostgreSQL schema per tenant: setup, tenants, migrations
@@ -89,7 +89,7 @@ fn run(arguments: Vec<OsString>) -> Exit {
     }
 }
 
-/// How a command ended.
+/// The result of a command.
 enum Ended {
     ByItself(Result<Exit>),
     BySignal(Exit),
@@ -103,7 +103,7 @@ fn execute(cli: &Cli, printer: &Printer) -> Result<Exit> {
         }
         until_signalled(cli, printer).await
     });
-    // A server that is just being fetched or started is not waited for.
+    // Does not wait for a server that is being downloaded or started.
     runtime.shutdown_background();
     match ended {
         Ok(Ended::ByItself(result)) => result,
@@ -116,14 +116,14 @@ fn execute(cli: &Cli, printer: &Printer) -> Result<Exit> {
     }
 }
 
-/// Runs the command. A run over many schemas that is under way is asked to stop by the first signal and to cancel by the
-/// second; anything else, and whatever does not hear, ends with the signal.
+/// Runs the command. For a run over many schemas, the first signal requests a stop and the second one cancels it. Any
+/// other command ends with the first signal.
 async fn until_signalled(cli: &Cli, printer: &Printer) -> Result<Ended> {
     let shutdown = ShutdownSignal::default();
     let mut signals = signal::Signals::listen()?;
     let mut work = std::pin::pin!(cli.command.run(Session { globals: &cli.globals, printer, shutdown: &shutdown }));
     for number in 1.. {
-        // The command that lost is dropped at the end, and with it what it had to clean up.
+        // If a signal ends the command, its future is dropped at the end of this function, and its guards clean up then.
         let exit = tokio::select! {
             result = &mut work => return Ok(Ended::ByItself(result)),
             exit = signals.next() => exit,
@@ -146,7 +146,7 @@ async fn until_signalled(cli: &Cli, printer: &Printer) -> Result<Ended> {
     unreachable!("the loop is endless")
 }
 
-/// Tells of an error: people on standard error, programs on standard output.
+/// Reports an error: as text on standard error, as JSON on standard output.
 fn tell(printer: &Printer, report: &Report) -> Exit {
     report.annotate(printer, &[]);
     printer.error(report.render(&[]));
@@ -154,7 +154,7 @@ fn tell(printer: &Printer, report: &Report) -> Exit {
     report.exit()
 }
 
-/// The parser's own words, with one suggestion instead of five; help and version are no misuse.
+/// Prints the parser's message, with one suggestion instead of five. Help and version are not errors.
 fn misused(error: clap::Error, arguments: &[OsString]) -> Exit {
     let error = suggest::improve(error, arguments, &help::names());
     let says = |flag: &str| arguments.iter().any(|argument| argument == flag);
@@ -181,7 +181,7 @@ fn listen_to_the_library(globals: &Globals) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(globals.log_level()));
     let stderr = std::io::stderr();
     let colours = anstream::AutoStream::choice(&stderr) != anstream::ColorChoice::Never;
-    // Failing to log is no reason to panic: standard error may be a closed pipe.
+    // A failure to log must not panic, because standard error may be a closed pipe.
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(|| ui::bar_line::LogWriter)

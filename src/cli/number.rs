@@ -1,16 +1,16 @@
-//! Values of flags, with messages that say what is allowed.
+//! Parses values of flags. Messages say which values are allowed.
 
 use std::{
     num::{NonZeroU32, NonZeroUsize},
     str::FromStr,
 };
 
-/// A number of workers or of failures.
+/// Parses a number of workers or of failures.
 pub(crate) fn at_least_one(text: &str) -> Result<NonZeroUsize, String> {
     parsed(text)
 }
 
-/// A number of seconds.
+/// Parses a number of seconds.
 pub(crate) fn seconds(text: &str) -> Result<NonZeroU32, String> {
     parsed(text)
 }
@@ -19,7 +19,7 @@ fn parsed<N: FromStr>(text: &str) -> Result<N, String> {
     text.parse().map_err(|_| "write a whole number, 1 or more".to_owned())
 }
 
-/// A name for people, as the registry accepts it.
+/// Parses a display name that the registry accepts.
 pub(crate) fn name(text: &str) -> Result<String, String> {
     const CHARACTERS_MAX: usize = 200;
     let text = text.trim();

@@ -1,8 +1,8 @@
-//! Drops the demo's database when the demo is gone, however it went.
+//! Drops the demo's database when the demo ends in any way.
 //!
-//! The demo starts itself once more, in a process group of its own that Ctrl-C does not reach, and holds the only writing end
-//! of a pipe to it. The kernel closes that end when the demo ends, even by SIGKILL. Where the database is comes through the
-//! environment, because other users can read the arguments of a process.
+//! The demo starts itself a second time, in a separate process group that Ctrl-C does not reach. The demo has the only
+//! writing end of a pipe to this process. The kernel closes that end when the demo ends, even after SIGKILL. The
+//! address of the database is in the environment, because other users can read the arguments of a process.
 
 use anyhow::{Context as _, Result, bail};
 use cgk::{Config, config::Overrides, ident::Ident, testing};
@@ -19,9 +19,9 @@ use super::{exit::Exit, global::Globals};
 /// The name of the hidden command.
 pub(crate) const COMMAND: &str = "demo:reaper";
 const DATABASE: &str = "CGK_DEMO_DATABASE";
-/// Said by the demo once the server has answered, and so nothing is under way that could make the database later.
+/// The demo sends this when the server has responded. After that, no running statement can create the database later.
 const MADE: &[u8] = b"made";
-/// A CREATE DATABASE that was under way when the demo was killed goes on; it is over by then.
+/// If the demo is killed, the server continues a running CREATE DATABASE. It has finished after this time.
 const LATE_MAX: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -33,7 +33,7 @@ pub(crate) struct Reaper {
 }
 
 impl Reaper {
-    /// Starts the process; to be called before the database is made.
+    /// Starts the process. Call it before the database is created.
     pub(crate) fn spawn(globals: &Globals, database: &Ident) -> Result<Self> {
         let program = std::env::current_exe().context("could not find this program")?;
         let mut command = Command::new(program);
@@ -49,14 +49,14 @@ impl Reaper {
         Ok(Self { child, database: database.as_str().to_owned(), reaped: false })
     }
 
-    /// Tells the process that the server has answered.
+    /// Reports to the process that the server has responded.
     pub(crate) fn made(&mut self) {
         if let Some(pipe) = &mut self.child.stdin {
             let _ = pipe.write_all(MADE);
         }
     }
 
-    /// Has the database dropped now.
+    /// Drops the database now.
     pub(crate) fn reap(mut self) -> Result<()> {
         self.finish()
     }
@@ -92,13 +92,13 @@ impl Drop for Reaper {
 
 /// The hidden command.
 pub(crate) async fn run() -> Result<Exit> {
-    // Whoever ends the demo's session means the demo; this process has to survive that.
+    // Signals to the demo's session also reach this process, which must survive them.
     let _ignored = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
     let Ok(name) = std::env::var(DATABASE) else { return Ok(Exit::Usage) };
     let name = Ident::new(name)?;
     let config = Config::load_with(Overrides::default())?;
     let mut said = Vec::new();
-    // Blocking is all this process does until then.
+    // This process only waits until then, so it may block.
     std::io::stdin().read_to_end(&mut said)?;
     if said == MADE {
         testing::drop_database(&config, &name).await?;

@@ -1,4 +1,4 @@
-//! What most commands begin with: the configuration, the migrations, the connection, and saying where it leads.
+//! The start of most commands: the configuration, the migrations, the connection, and a message about the target.
 
 use anyhow::Result;
 use cgk::{
@@ -25,7 +25,7 @@ pub(crate) struct Session<'a> {
     pub(crate) shutdown: &'a ShutdownSignal,
 }
 
-/// Where a connection leads.
+/// The target of a connection.
 #[derive(Serialize)]
 pub(crate) struct TargetView {
     host: String,
@@ -47,7 +47,7 @@ struct StartRecord<'a> {
 }
 
 impl Session<'_> {
-    /// The configuration; what is remarkable about it goes to standard error.
+    /// Returns the configuration. Its notices are written to standard error.
     pub(crate) fn config(&self) -> Result<Config> {
         let config = Config::load_with(self.globals.overrides()?)?;
         for notice in config.notices() {
@@ -60,7 +60,7 @@ impl Session<'_> {
         Ok(Migrations::load(config.migrations())?)
     }
 
-    /// Files first, so that what is wrong with them is said before anything is connected.
+    /// Opens everything. Files are first, so that their problems are reported before anything is connected.
     pub(crate) async fn open(&self) -> Result<(Config, Migrations, Operator)> {
         let config = self.config()?;
         let migrations = self.migrations(&config)?;
@@ -74,12 +74,12 @@ impl Session<'_> {
         Ok(Db::connect(&self.config()?).await?)
     }
 
-    /// Who does what the command does: the audit log names the login.
+    /// Returns the actor of the command: the audit log names the login.
     pub(crate) fn actor(&self, db: &Db) -> Actor {
         Actor::Operator(db.config().target().user().unwrap_or("unknown").to_owned())
     }
 
-    /// Connects as a service does, and finds the tenant's row of the registry.
+    /// Connects as a service does, and returns the tenant's row in the registry.
     pub(crate) async fn tenant(&self, slug: &str) -> Result<(Db, Tenant)> {
         let slug: TenantSlug = slug.parse()?;
         let db = self.connect().await?;
@@ -87,7 +87,7 @@ impl Session<'_> {
         Ok((db, tenant))
     }
 
-    /// Connects as a service does, and finds the organization of a tenant, where one is named.
+    /// Connects as a service does, and returns the organization of a tenant, if one is named.
     pub(crate) async fn organization(&self, slug: Option<&str>) -> Result<(Db, Option<OrganizationId>)> {
         match slug {
             Some(slug) => self.tenant(slug).await.map(|(db, tenant)| (db, Some(tenant.id))),
@@ -102,8 +102,8 @@ impl Session<'_> {
         Ok(operator)
     }
 
-    /// The exit code of a run over many tenants. `last` is the last tenant's error, which decides if the run ended because the
-    /// server could not be reached.
+    /// Returns the exit code of a run over many tenants. `last` is the error of the last tenant. It decides if the run
+    /// ended because the server could not be reached.
     pub(crate) fn exit_of_run(&self, stopped: Option<&Stop>, last: Option<&cgk::Error>, failed: usize) -> Exit {
         match stopped.map(|stop| stop.reason) {
             Some(StopReason::Interrupted) => self.shutdown.exit(),
@@ -113,7 +113,7 @@ impl Session<'_> {
         }
     }
 
-    /// Names the cause of the refusals that follow.
+    /// Warns about the cause of the refusals that follow.
     pub(crate) fn warn_of_service_login(&self, operator: &Operator) {
         if operator.facts().service_login {
             self.printer.warn(format!(
@@ -123,12 +123,12 @@ impl Session<'_> {
         }
     }
 
-    /// For a command that only looks: to which database its answer belongs.
+    /// Prints the database, for a command that only reads.
     pub(crate) fn say_database(&self, operator: &Operator) {
         self.printer.info(format!("{} {}", paint(FAINT, "database  "), target(operator)));
     }
 
-    /// Says, before anything is changed, on which server, database and role it will be.
+    /// Prints the server, database and role, before anything is changed.
     pub(crate) fn introduce(&self, command: &str, operator: &Operator, migrations: &Migrations) {
         let printer = self.printer;
         printer.record(&StartRecord {
@@ -157,7 +157,7 @@ impl TargetView {
     }
 }
 
-/// `shop on db.example.com:5432 as cgk (PostgreSQL 17.2, TLSv1.3, isolation by role)`
+/// Returns a text such as `shop on db.example.com:5432 as cgk (PostgreSQL 17.2, TLSv1.3, isolation by role)`.
 pub(crate) fn target(operator: &Operator) -> String {
     let facts = operator.facts();
     format!(
@@ -170,7 +170,7 @@ pub(crate) fn target(operator: &Operator) -> String {
     )
 }
 
-/// `shop on db.example.com:5432`
+/// Returns a text such as `shop on db.example.com:5432`.
 pub(crate) fn place(operator: &Operator) -> String {
     let host = host(operator.config().target());
     format!("{} on {}", sanitize(&operator.facts().database), sanitize(&host))
@@ -180,7 +180,7 @@ fn host(target: &Target) -> String {
     target.hosts().iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// The version without the packager's remark.
+/// Returns the version without the packager's suffix.
 pub(crate) fn short_version(version: &str) -> &str {
     version.split(' ').next().unwrap_or(version)
 }
@@ -192,7 +192,7 @@ pub(crate) fn isolation(config: &Config) -> &'static str {
     }
 }
 
-/// What the connection's encryption is, in words.
+/// Describes the connection's encryption.
 pub(crate) fn encryption(operator: &Operator) -> String {
     match (&operator.facts().tls, operator.config().tls()) {
         (Some(protocol), TlsMode::Verify { .. }) => format!("{protocol}, certificate and host name verified"),

@@ -6,12 +6,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::exit::Exit;
 
-/// The signals that ask the program to stop. While this exists they do nothing by themselves, so that what is cleaned up
-/// after the first one is not cut off by the second.
+/// The signals that request the program to stop. While this value exists, they do not end the process, so the second
+/// signal does not interrupt the cleanup after the first one.
 pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
-    /// The terminal is closed. `None` where that is to be ignored, as under `nohup`.
+    /// The terminal is closed. `None` if that must be ignored, as under `nohup`.
     hangup: Option<Signal>,
 }
 
@@ -22,7 +22,7 @@ impl Signals {
         Ok(Self { interrupt, terminate, hangup })
     }
 
-    /// Waits for the next one; cancel safe.
+    /// Waits for the next signal. If the future is dropped, nothing is lost.
     pub(crate) async fn next(&mut self) -> Exit {
         tokio::select! {
             _ = self.interrupt.recv() => Exit::Interrupted,
@@ -32,14 +32,14 @@ impl Signals {
     }
 }
 
-/// Whether whoever started the program made it ignore SIGHUP. True where that cannot be known.
+/// Whether the process was started with SIGHUP ignored. Returns true if that is not known.
 fn ignores_hangup() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_none_or(|mask| mask & 1 == 1)
 }
 
-/// What signals have asked for so far; who works through many schemas listens to it.
+/// What the signals have requested so far. Work over many schemas checks it.
 #[derive(Default)]
 pub(crate) struct ShutdownSignal {
     pub(crate) interrupt: Interrupt,
@@ -51,7 +51,7 @@ impl ShutdownSignal {
         let _ = self.first.set(exit);
     }
 
-    /// What a command ends with that was cut short.
+    /// Returns the exit code of an interrupted command.
     pub(crate) fn exit(&self) -> Exit {
         self.first.get().copied().unwrap_or(Exit::Interrupted)
     }

@@ -1,4 +1,4 @@
-//! Finds the command that a person meant when the one they wrote does not exist.
+//! Finds the intended command for a command that does not exist.
 
 use clap::{
     builder::StyledStr,
@@ -6,10 +6,10 @@ use clap::{
 };
 use std::ffi::OsString;
 
-/// How alike two names must be, from 0 to 1, for one to be offered instead of the other.
+/// The minimum similarity of a suggested name, from 0 to 1.
 const LIKENESS_MIN: f64 = 0.8;
 
-/// What other tools call our commands.
+/// The names of other tools for our commands.
 const ALIASES: &[(&str, &str)] = &[
     ("add", "tenant:create"),
     ("check", "drift"),
@@ -36,7 +36,7 @@ const ALIASES: &[(&str, &str)] = &[
     ("validate", "migrate:lint"),
 ];
 
-/// Replaces the parser's suggestions by the one command that was most likely meant.
+/// Replaces the parser's suggestions by the most likely one.
 pub(crate) fn improve(mut error: clap::Error, arguments: &[OsString], commands: &[String]) -> clap::Error {
     keep_best(&mut error);
     let words: Vec<&str> = arguments.iter().skip(1).filter_map(|argument| argument.to_str()).collect();
@@ -71,7 +71,7 @@ pub(crate) fn improve(mut error: clap::Error, arguments: &[OsString], commands: 
     error
 }
 
-/// The parser offers everything that is alike, the best last.
+/// Keeps only the best suggestion. The parser returns all similar names, the best last.
 fn keep_best(error: &mut clap::Error) {
     for kind in [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue] {
         if let Some(ContextValue::Strings(offered)) = error.get(kind)
@@ -82,7 +82,8 @@ fn keep_best(error: &mut clap::Error) {
     }
 }
 
-/// The commands that `written`, followed by `next`, may stand for; the commands of a group when only the group is named.
+/// Returns the commands that `written`, followed by `next`, can mean. If only a group is named, returns the commands of
+/// the group.
 fn meant(written: &str, next: Option<&str>, commands: &[String]) -> Vec<String> {
     let written = written.to_lowercase();
     let exists = |name: &str| commands.iter().any(|command| command == name);
@@ -142,7 +143,7 @@ mod tests {
         ] {
             assert_eq!(meant(written, next, &commands()), [wanted], "{written} {next:?}");
         }
-        // A verb of several nouns: all of them, that of tenants first.
+        // A verb of several nouns: all of them are suggested, that of tenants first.
         assert_eq!(
             meant("create", Some("acme"), &commands()),
             ["tenant:create", "user:create", "invite:create", "key:create"]

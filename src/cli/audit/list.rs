@@ -43,7 +43,7 @@ pub(crate) struct Arguments {
     after: Option<Cursor>,
 }
 
-/// A line of the log, as programs see it.
+/// A row of the log, as JSON.
 #[derive(Serialize)]
 struct AuditView<'a> {
     id: String,

@@ -1,4 +1,4 @@
-//! The commands about who may ask: users, API keys and sessions of one tenant.
+//! The commands about users, API keys and sessions of one tenant.
 
 pub(crate) mod key;
 mod password;
@@ -23,26 +23,26 @@ use super::{
     },
 };
 
-/// Characters of an id that a table shows. Commands accept them in place of the id.
+/// The number of characters of an id in a table. Commands accept them instead of the id.
 const ID_SHOWN: usize = 8;
-/// The fewest characters that stand for an id.
+/// The minimum number of characters of a shortened id.
 const ID_CHARS_MIN: usize = 4;
-/// The library lists the newest thousand.
+/// The library lists at most this many, the newest.
 const LISTED_MAX: usize = 1000;
 
-/// The operations, and the tenant that the command is about.
+/// The operations, and the tenant of the command.
 struct Target {
     auth: Auth,
     tenant: Tenant,
 }
 
 impl Target {
-    /// Connects, and finds the tenant's row of the registry.
+    /// Connects, and finds the tenant's row in the registry.
     async fn open(session: &Session<'_>, slug: &str) -> Result<Self> {
         Self::open_with(session, slug, AuthSettings::default()).await
     }
 
-    /// The same for tokens that start with a name of the service's own.
+    /// Does the same for tokens that start with a name of the service.
     async fn open_branded(session: &Session<'_>, slug: &str, brand: &TokenBrand) -> Result<Self> {
         let mut settings = AuthSettings::default();
         settings.brand = brand.clone();
@@ -54,7 +54,7 @@ impl Target {
         Ok(Self { auth: Auth::new(&db, settings), tenant })
     }
 
-    /// Warns where a credential is created that no service accepts at the moment.
+    /// Warns if no service accepts the created credential at the moment.
     fn warn_if_inactive(&self, printer: &Printer) {
         if self.tenant.status != TenantStatus::Active {
             let (slug, status) = (&self.tenant.slug, &self.tenant.status);
@@ -62,7 +62,7 @@ impl Target {
         }
     }
 
-    /// The user of the tenant with this address or id.
+    /// Returns the user of the tenant with this address or id.
     async fn user(&self, text: &str) -> Result<User> {
         let users = self.auth.users();
         let found = match text.parse() {
@@ -72,7 +72,7 @@ impl Target {
         found.map_err(|error| self.missing(error, "user", text))
     }
 
-    /// The error with the object's name in it, where it says that there is no such object.
+    /// Returns the error. If it says that there is no such object, it names the object.
     fn missing(&self, error: AuthError, what: &str, id: &str) -> anyhow::Error {
         let AuthError::NotFound { .. } = error else { return error.into() };
         let noun = what.rsplit(' ').next().unwrap_or(what);
@@ -82,7 +82,7 @@ impl Target {
         Refusal { message, hint, exit: Exit::Failed }.into()
     }
 
-    /// The whole id that a text stands for: the id itself, or its first characters where one of the listed ids starts with them.
+    /// Returns the complete id for a text: the id itself, or the listed id that starts with these characters.
     fn whole_id<I: Copy + ToString + std::str::FromStr>(&self, text: &str, what: &str, listed: &[I]) -> Result<I> {
         if let Ok(id) = text.parse() {
             return Ok(id);
@@ -108,7 +108,7 @@ impl Target {
     }
 }
 
-/// Whether a key or session may be used, apart from its tenant and user.
+/// Whether a key or session is valid, without regard to its tenant and user.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Live,
@@ -142,19 +142,19 @@ impl State {
     }
 }
 
-/// The first characters of an id.
+/// Returns the first characters of an id.
 pub(crate) fn short(id: impl ToString) -> String {
     id.to_string().chars().take(ID_SHOWN).collect()
 }
 
-/// Says when a list may have left something out.
+/// Warns if a list may be incomplete.
 fn warn_if_cut(printer: &Printer, number: usize, noun: &str) {
     if number >= LISTED_MAX {
         printer.warn(format!("only the newest {LISTED_MAX} {noun}s are listed"));
     }
 }
 
-/// Says how many rows a list leaves out.
+/// Prints how many rows a list leaves out.
 fn note_hidden(printer: &Printer, hidden: usize, noun: &str) {
     if hidden > 0 {
         let hidden = count(hidden, &format!("revoked or expired {noun}"));
@@ -162,18 +162,18 @@ fn note_hidden(printer: &Printer, hidden: usize, noun: &str) {
     }
 }
 
-/// A span of time, as `90days`, `24h` or `30min`.
+/// Parses a duration such as `90days`, `24h` or `30min`.
 pub(in crate::cli) fn span(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text.trim())
         .map_err(|_| "write a number with a unit, for example 90days, 24h or 30min".to_owned())
 }
 
-/// What tokens start with.
+/// Parses the prefix of tokens.
 fn brand(text: &str) -> Result<TokenBrand, String> {
     text.parse().map_err(|_| "write 2 to 16 of a-z and 0-9, starting with a letter".to_owned())
 }
 
-/// Shows a token: it alone goes to standard output.
+/// Shows a token. Only the token is written to standard output.
 fn show_token(printer: &Printer, token: &str) {
     printer.output(token);
     printer.info(paint(super::ui::style::WARNING, "The key is shown only now; cgk stores its hash."));

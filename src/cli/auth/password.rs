@@ -1,4 +1,4 @@
-//! A password from standard input. On a terminal it is asked for twice and not shown.
+//! Reads a password from standard input. On a terminal, it asks twice and does not show the input.
 
 use anyhow::{Context as _, Result};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
@@ -24,7 +24,7 @@ pub(super) async fn read(printer: &Printer) -> Result<String> {
     }
 }
 
-/// The one line of a text.
+/// Returns the only line of a text.
 fn of_text(text: &str) -> Result<String> {
     let line = text.strip_suffix('\n').unwrap_or(text);
     let line = line.strip_suffix('\r').unwrap_or(line);
@@ -41,8 +41,8 @@ fn refused(message: &str, hint: &str) -> anyhow::Error {
     Refusal { message: message.into(), hint: hint.into(), exit: Exit::Usage }.into()
 }
 
-/// Asks on the terminal. The thread that reads is left alone by a signal; the terminal's echo comes back with the guard, which
-/// is dropped with this call.
+/// Asks on the terminal. A signal does not stop the thread that reads. The guard, which is dropped when this call ends,
+/// restores the terminal's echo.
 async fn ask(printer: &Printer, prompt: &str) -> Result<String> {
     let doing = "could not read the password from the terminal";
     printer.prompt(prompt);
@@ -56,7 +56,7 @@ async fn ask(printer: &Printer, prompt: &str) -> Result<String> {
     of_text(&line)
 }
 
-/// The terminal shows nothing of what is typed until this is dropped.
+/// While this value exists, the terminal does not show the input.
 struct EchoOff<'a> {
     printer: &'a Printer,
     before: Termios,
@@ -74,9 +74,9 @@ impl<'a> EchoOff<'a> {
 
 impl Drop for EchoOff<'_> {
     fn drop(&mut self) {
-        // Where the terminal is gone there is nothing to set back.
+        // If the terminal no longer exists, nothing must be restored.
         let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
-        // What ended the line was not shown either.
+        // The line end of the input was not shown either.
         self.printer.prompt("\n");
     }
 }

@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
     changed: bool,
 }
 
-/// A setting as it is shown.
+/// A setting for display.
 #[derive(Serialize)]
 pub(crate) struct SettingView {
     pub(crate) name: &'static str,
@@ -36,7 +36,7 @@ pub(crate) struct SettingView {
 }
 
 impl SettingView {
-    /// All settings of a configuration.
+    /// Returns all settings of a configuration.
     pub(crate) fn all(config: &Config) -> Vec<Self> {
         let settings = config.settings().into_iter();
         settings.map(|of| Self { name: of.name, value: of.value, origin: of.origin.to_string() }).collect()

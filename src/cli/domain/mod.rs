@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
     domain: String,
 }
 
-/// A domain, as programs see it.
+/// A domain, as JSON.
 #[derive(Serialize)]
 struct DomainView<'a> {
     domain: &'a str,
@@ -56,7 +56,7 @@ struct Answer<'a> {
     exit: Exit,
 }
 
-/// The operations, and the tenant that the command is about.
+/// The operations, and the tenant of the command.
 struct Target {
     domains: Domains,
     tenant: Tenant,
@@ -68,7 +68,7 @@ impl Target {
         Ok(Self { domains: Domains::new(&db), tenant })
     }
 
-    /// The record of a command about one domain.
+    /// Writes the record of a command about one domain.
     fn record(&self, session: &Session<'_>, domain: &Domain) {
         session.printer.record(&Answer {
             v: crate::cli::JSON_VERSION,
@@ -78,7 +78,7 @@ impl Target {
         });
     }
 
-    /// The error with the domain's name in it, where it says that the tenant does not have it.
+    /// Returns the error. If it says that the tenant does not have the domain, it names the domain.
     fn missing(&self, error: DomainError, name: &DomainName) -> anyhow::Error {
         let DomainError::NotFound { .. } = error else { return error.into() };
         let slug = &self.tenant.slug;
@@ -87,7 +87,7 @@ impl Target {
     }
 }
 
-/// The domain of a command line.
+/// Parses the domain on a command line.
 fn name(text: &str) -> Result<DomainName> {
     text.parse().map_err(|error| {
         let hint =

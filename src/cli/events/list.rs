@@ -39,7 +39,7 @@ pub(crate) struct Arguments {
     before: Option<i64>,
 }
 
-/// An event, as programs see it.
+/// An event, as JSON.
 #[derive(Serialize)]
 struct EventView<'a> {
     id: String,

@@ -20,7 +20,7 @@ use crate::cli::{
     },
 };
 
-/// Where the secret is: not on the command line, which other users of the machine can see.
+/// The variable with the secret. It is not on the command line, which other users of the machine can see.
 const SECRET: &str = "CGK_WEBHOOK_SECRET";
 
 pub(crate) const EXAMPLES: &str = "\

@@ -1,4 +1,4 @@
-//! The commands about invitations into one tenant's organization.
+//! The commands about invitations to one tenant's organization.
 
 pub(crate) mod create;
 pub(crate) mod list;
@@ -29,7 +29,7 @@ pub(crate) struct InvitationArguments {
     invitation: String,
 }
 
-/// An invitation, as programs see it.
+/// An invitation, as JSON.
 #[derive(Serialize)]
 struct InvitationView<'a> {
     id: String,
@@ -57,7 +57,7 @@ impl<'a> InvitationView<'a> {
     }
 }
 
-/// The answer of a command that makes a token.
+/// The result of a command that creates a token.
 #[derive(Serialize)]
 struct TokenAnswer<'a> {
     v: u32,
@@ -67,7 +67,7 @@ struct TokenAnswer<'a> {
     exit: Exit,
 }
 
-/// The operations, and the tenant that the command is about.
+/// The operations, and the tenant of the command.
 struct Target {
     invitations: Invitations,
     tenant: Tenant,
@@ -79,7 +79,7 @@ impl Target {
         Ok(Self { invitations: Invitations::new(&db).acting_as(session.actor(&db)), tenant })
     }
 
-    /// The invitation with this id, or the one of this address that has not ended.
+    /// Returns the invitation with this id, or the open one for this address.
     async fn find(&self, text: &str) -> Result<InvitationId> {
         if let Ok(id) = text.parse() {
             return Ok(id);
@@ -97,7 +97,7 @@ impl Target {
         }
     }
 
-    /// The error of a command about this invitation, with what to do about it.
+    /// Returns the error of a command about this invitation, with a hint.
     fn refused(&self, error: PlatformError, text: &str) -> anyhow::Error {
         let slug = &self.tenant.slug;
         let (message, hint) = match error {
@@ -124,7 +124,7 @@ impl Target {
         Refusal { message, hint: format!("`cgk invite:list {slug}` lists them."), exit: Exit::Failed }.into()
     }
 
-    /// Shows a token: it alone goes to standard output.
+    /// Shows a token. Only the token is written to standard output.
     fn show_token(&self, session: &Session<'_>, invitation: &Invitation, token: &str) {
         session.printer.record(&TokenAnswer {
             v: crate::cli::JSON_VERSION,

@@ -30,7 +30,7 @@ pub(crate) struct MemberArguments {
     user: String,
 }
 
-/// A member, as programs see it.
+/// A member, as JSON.
 #[derive(Serialize)]
 struct MemberView<'a> {
     id: String,
@@ -64,7 +64,7 @@ struct Answer<'a> {
     exit: Exit,
 }
 
-/// The operations, and the tenant that the command is about.
+/// The operations, and the tenant of the command.
 struct Target {
     db: Db,
     members: Members,
@@ -78,7 +78,7 @@ impl Target {
         Ok(Self { db, members, tenant })
     }
 
-    /// The member with this address or id.
+    /// Returns the member with this address or id.
     async fn user(&self, text: &str) -> Result<UserId> {
         if let Ok(id) = text.parse() {
             return Ok(id);
@@ -91,7 +91,7 @@ impl Target {
         }
     }
 
-    /// The record of a command about one member.
+    /// Writes the record of a command about one member.
     fn record(&self, session: &Session<'_>, member: &Member) {
         session.printer.record(&Answer {
             v: crate::cli::JSON_VERSION,
@@ -101,7 +101,7 @@ impl Target {
         });
     }
 
-    /// The error of a command about this member, with what to do about it.
+    /// Returns the error of a command about this member, with a hint.
     fn refused(&self, error: PlatformError, text: &str) -> anyhow::Error {
         let slug = &self.tenant.slug;
         let (message, hint) = match error {

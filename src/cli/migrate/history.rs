@@ -25,9 +25,9 @@ Examples:
   cgk migrate:history --limit 100
   cgk migrate:history 3f2a          the schemas of the run whose id starts with 3f2a";
 
-/// Characters of a run's identity that are shown in a table.
+/// The number of characters of a run's id in a table.
 const ID_SHOWN: usize = 8;
-/// Schemas of a run that went well and are shown one by one; more are counted.
+/// The maximum number of successful schemas of a run that are shown. The others are only counted.
 const GOOD_ROWS_MAX: usize = 20;
 
 #[derive(Args, Debug)]
@@ -193,7 +193,7 @@ fn look(schema: &SchemaRecord) -> Look {
     }
 }
 
-/// `everything`, `tenants except 2, to 003`.
+/// Returns a text such as `everything`, or `tenants except 2, to 003`.
 fn of(run: &RunRecord) -> String {
     if run.target == "head" { run.selection.clone() } else { format!("{}, to {}", run.selection, run.target) }
 }

@@ -46,14 +46,14 @@ struct Answer<'a> {
     v: u32,
     findings: Vec<FindingView<'a>>,
     locks: Vec<LockView>,
-    /// Files that hold more than what is run.
+    /// Files that contain more than the statements that run.
     tools: &'a [ToolView],
     errors: usize,
     warnings: usize,
     exit: Exit,
 }
 
-/// What was found in some files.
+/// The findings in some files.
 #[derive(Default)]
 struct LintResult {
     findings: Vec<Finding>,
@@ -141,7 +141,8 @@ pub(crate) fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> 
     Ok(exit)
 }
 
-/// The files named, each among the others of its directory: what an earlier file makes, a later one may rely on.
+/// Checks the named files, each together with the other files of its directory, because a later file can need an
+/// earlier one.
 fn look_at_files(files: &[PathBuf]) -> Result<LintResult> {
     let mut wanted: BTreeSet<PathBuf> = BTreeSet::new();
     let mut directories: BTreeSet<PathBuf> = BTreeSet::new();
@@ -154,7 +155,7 @@ fn look_at_files(files: &[PathBuf]) -> Result<LintResult> {
         let is_set = |folder: &Path| {
             [Set::Public, Set::Tenant].iter().any(|set| folder.file_name().is_some_and(|name| name == set.folder()))
         };
-        // The file itself, or the folder that is its migration, as diesel and Prisma have it.
+        // The path is the file itself, or a folder that is one migration, as in diesel and Prisma.
         let folder = path.ancestors().skip(1).take(2).find(|folder| is_set(folder));
         let Some(directory) = folder.and_then(Path::parent) else {
             bail!(unusable(format!("{} is not in a folder named public or tenant", file.display())));
@@ -185,7 +186,7 @@ fn look_at(directory: &Path, wanted: impl Fn(&Path) -> bool) -> Result<LintResul
     Ok(LintResult { findings, locks, tools })
 }
 
-/// The files of which only a part is run, each with the tool whose directives say so.
+/// Returns the files of which only a part runs, each with the tool whose directives define this.
 fn tools_of(migrations: &Migrations, wanted: impl Fn(&Path) -> bool) -> Vec<ToolView> {
     let files = [Set::Public, Set::Tenant].into_iter().flat_map(|set| migrations.set(set).files());
     let tool = |file: &MigrationFile| Some(ToolView { file: display_path(file.path()), tool: file.tool()? });
@@ -234,7 +235,7 @@ fn severity(finding: &Finding) -> &'static str {
     }
 }
 
-/// `migrations/tenant/008_vip.sql:3: warning index-not-concurrent: …`
+/// Returns a text such as `migrations/tenant/008_vip.sql:3: warning index-not-concurrent: …`.
 fn line(finding: &Finding) -> String {
     let place = place(finding);
     let look = if finding.severity() == Severity::Error { BAD } else { WARNING };
@@ -248,7 +249,7 @@ fn place(finding: &Finding) -> String {
     format!("{}{line}", display_path(&finding.file))
 }
 
-/// Beside the file's line, where the answer is for GitHub Actions.
+/// Adds an annotation to the line of the file, if the output is for GitHub Actions.
 fn annotate(printer: &Printer, finding: &Finding) {
     let message = format!("{}\n{}", finding.reason, finding.lint.advice());
     let file = display_path(&finding.file);

@@ -1,4 +1,4 @@
-//! `cgk migrate` and `cgk migrate:…`
+//! The commands `cgk migrate` and `cgk migrate:…`.
 
 pub(in crate::cli) mod baseline;
 pub(in crate::cli) mod history;

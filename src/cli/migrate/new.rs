@@ -55,12 +55,12 @@ struct Answer {
     exit: Exit,
 }
 
-/// Where a set of one's own begins.
+/// The folder of the user's own set.
 const FOLDER: &str = "migrations";
 const CONFIG_FILE: &str = "cgk.toml";
 const CONFIG_LINE: &str = "migrations = \"migrations\"";
 
-/// What became of the configuration file.
+/// The result for the configuration file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ConfigFile {
     Named,
@@ -81,7 +81,7 @@ pub(crate) fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> 
         let hint = "--from-builtin is for your own copy of an older release's files.".to_owned();
         bail!(Refusal { message, hint, exit: Exit::Usage });
     }
-    // The name is checked before a folder full of files is written for it.
+    // The name is checked before the bundled files are written.
     check_name(&directory.join(set.folder()), &arguments.name)?;
     let (mut written, mut config) = (Vec::new(), ConfigFile::Named);
     if bundled {
@@ -147,7 +147,8 @@ fn check_name(folder: &Path, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// The file of a set that has a name, whatever its version. The next one would be a second migration.
+/// Returns the file of a set that has this name, with any version. The next file would be a second migration of that
+/// name.
 fn of_the_same_name(folder: &Path, name: &str) -> Option<PathBuf> {
     let end = format!("_{name}.sql");
     let paths = fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
@@ -157,7 +158,7 @@ fn of_the_same_name(folder: &Path, name: &str) -> Option<PathBuf> {
     })
 }
 
-/// Writes a configuration file that names the folder. One that is there is the user's to edit.
+/// Writes a configuration file that names the folder. An existing file is not changed, because the user edits it.
 fn name_in_config(session: &Session<'_>) -> Result<ConfigFile> {
     if session.globals.config_file().is_some() {
         return Ok(ConfigFile::NeedsLine);

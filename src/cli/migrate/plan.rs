@@ -1,4 +1,4 @@
-//! What `cgk migrate --plan` shows.
+//! The output of `cgk migrate --plan`.
 
 use cgk::{
     ErrorKind,
@@ -19,7 +19,7 @@ use crate::cli::{
     },
 };
 
-/// What `--check` answers. What cannot be migrated at all counts before what only waits to be.
+/// Returns the exit code of `--check`. Schemas that cannot be migrated have precedence over pending migrations.
 pub(crate) fn checked(plan: &FleetPlan<'_>) -> Exit {
     let refused = || {
         plan.tenants.iter().filter_map(|tenant| match &tenant.step {
@@ -51,13 +51,13 @@ struct PlanRecord<'a> {
     exit: Exit,
 }
 
-/// A pending migration: in how many tenants, what it blocks, and its risks.
+/// A pending migration: the number of tenants, what it blocks, and its risks.
 #[derive(Serialize)]
 struct FileView {
     migration: String,
     tenants: usize,
     transaction: bool,
-    /// The tool whose directives part the file into what is run and what is not.
+    /// The tool whose directives divide the file into the part that runs and the part that does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     tool: Option<&'static str>,
     locks: Vec<LockView>,
@@ -91,13 +91,13 @@ struct PlannedView<'a> {
     error: Option<Report>,
 }
 
-/// One migration of a plan, and in how many schemas it is pending.
+/// One migration of a plan, and the number of schemas in which it is pending.
 struct PlannedFile<'a> {
     file: &'a MigrationFile,
     tenants: Vec<&'a str>,
 }
 
-/// Whether the command to run next is said, or said by the caller.
+/// Whether this output or its caller prints the next command.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
     Migrate,
@@ -168,7 +168,7 @@ pub(crate) fn show(
     }
 }
 
-/// The SQL of each file.
+/// Prints the SQL of each file.
 fn show_texts<'a>(printer: &Printer, files: impl Iterator<Item = &'a MigrationFile>) {
     for file in files {
         let tool = file.tool().map(|tool| format!(" (written for {tool})")).unwrap_or_default();
@@ -177,7 +177,7 @@ fn show_texts<'a>(printer: &Printer, files: impl Iterator<Item = &'a MigrationFi
     }
 }
 
-/// The tenants that a run skips or refuses, each with the reason.
+/// Prints the tenants that a run skips or refuses, each with the reason.
 fn show_not_migrated(printer: &Printer, plan: &FleetPlan<'_>) {
     for tenant in &plan.tenants {
         match &tenant.step {
@@ -196,7 +196,7 @@ fn show_not_migrated(printer: &Printer, plan: &FleetPlan<'_>) {
     }
 }
 
-/// What the locks block; -v also shows the locks that block nothing.
+/// Prints what the locks block. -v also prints the locks that block nothing.
 fn show_locks(printer: &Printer, files: &[(String, &MigrationFile, usize)]) {
     let mut grid = Grid::new(&["MIGRATION", "LOCKS", "MODE", "KEEPS WAITING", "BY"]);
     let mut any = false;

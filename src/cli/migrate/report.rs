@@ -1,4 +1,4 @@
-//! What `cgk migrate` shows when it is done.
+//! The output of `cgk migrate` at its end.
 
 use cgk::{
     StrangeRow,
@@ -92,7 +92,7 @@ fn exit(session: &Session<'_>, report: &RunReport) -> Exit {
     }
 }
 
-/// Of a run that is all or nothing, the error that ended it decides.
+/// Returns the exit code of an all-or-nothing run, which depends on the error that ended it.
 fn rolled_back(report: &RunReport) -> Exit {
     let error = report.tenants.iter().find_map(|outcome| match &outcome.result {
         Outcome::Failed { error } => Some(error),
@@ -101,7 +101,7 @@ fn rolled_back(report: &RunReport) -> Exit {
     error.map_or(Exit::Failed, |error| error.kind().into())
 }
 
-/// `1 migration applied to public, 2 tenants migrated, 1 tenant failed (34 ms).`
+/// Returns a text such as `1 migration applied to public, 2 tenants migrated, 1 tenant failed (34 ms).`
 fn totals(report: &RunReport, public: usize, began: Instant) -> String {
     let mut parts = Vec::new();
     if report.public.is_some() {
@@ -127,7 +127,7 @@ fn totals(report: &RunReport, public: usize, began: Instant) -> String {
     format!("{} ({}).", parts.join(", "), time::elapsed(began.elapsed()))
 }
 
-/// What to do next.
+/// Returns the next step.
 fn next(report: &RunReport) -> String {
     let again = paint(COMMAND, "cgk migrate");
     let go_on = format!("Run {again} to continue: finished tenants are skipped.");
@@ -146,7 +146,7 @@ fn next(report: &RunReport) -> String {
             format!("Stopped: the limit of failed tenants is reached. Fix the cause. {go_on}")
         }
         None if report.failed() > 0 => {
-            // A run that had nothing to apply is not in the history, so there is nothing to look up.
+            // A run without anything to apply is not in the history.
             let retry = if report.id.is_some() { paint(COMMAND, "cgk migrate --retry-failed") } else { again };
             format!("Fix the cause and run {retry}: finished tenants are skipped.")
         }

@@ -209,7 +209,7 @@ fn selection(which: &Which) -> Result<Selection> {
     })
 }
 
-/// The same exclusions, of other tenants.
+/// Returns the same exclusions for other tenants.
 fn narrowed(selection: Selection, slugs: Vec<TenantSlug>) -> Selection {
     selection.of(Scope::Only(slugs))
 }

@@ -43,7 +43,7 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    /// With `--check` the end is another one.
+    /// Whether only Ctrl-C ends the command. With `--check`, it also ends by itself.
     pub(crate) fn runs_until_interrupted(&self) -> bool {
         self.watch.is_some() && !self.check
     }
@@ -184,12 +184,12 @@ fn totals(fleet: &FleetState) -> String {
     format!("{}{split}.", count(fleet.tenants.len(), "tenant"))
 }
 
-/// Whether a schema cannot be entered or migrated as it is, and no migration fixes that.
+/// Whether a schema cannot be entered or migrated in its current state, and no migration fixes that.
 fn is_broken(state: &SchemaState) -> bool {
     matches!(state, SchemaState::Missing | SchemaState::HalfProvisioned { .. } | SchemaState::OtherOrganization { .. })
 }
 
-/// Whether the tenant's status calls for a schema; what one means that this version does not know cannot be said.
+/// Whether the tenant's status requires a schema. For a status that this version does not know, this is not known.
 fn is_to_be_whole(tenant: &TenantState) -> bool {
     let belongs_to_another = matches!(tenant.state, SchemaState::OtherOrganization { .. });
     belongs_to_another || matches!(tenant.tenant.status, TenantStatus::Active | TenantStatus::Suspended)
@@ -200,7 +200,7 @@ fn pending(fleet: &FleetState) -> bool {
     behind(&fleet.public) || fleet.tenants.iter().any(|tenant| behind(&tenant.state))
 }
 
-/// What `--check` answers. What cannot be migrated at all counts before what only waits to be.
+/// Returns the exit code of `--check`. Schemas that cannot be migrated have precedence over pending migrations.
 fn checked(fleet: &FleetState) -> Exit {
     let drifted = |state: &SchemaState| matches!(state, SchemaState::Diverged(_));
     let broken = fleet.tenants.iter().any(|tenant| is_broken(&tenant.state) && is_to_be_whole(tenant));

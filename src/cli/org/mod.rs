@@ -1,4 +1,4 @@
-//! The commands about organizations: what stands behind the tenants.
+//! The commands about organizations, to which the tenants belong.
 
 pub(crate) mod list;
 pub(crate) mod show;
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::ui::time;
 
-/// An organization, as programs see it.
+/// An organization, as JSON.
 #[derive(Serialize)]
 struct OrganizationView<'a> {
     id: String,

@@ -13,14 +13,14 @@ use serde::Serialize;
 
 use super::{session::Session, ui::time};
 
-/// A request, as programs see it.
+/// A request, as JSON.
 #[derive(Serialize)]
 struct RequestView<'a> {
     request: String,
     tenant: &'a str,
     status: &'a str,
     attempts: u32,
-    /// When a pending request may be tried next.
+    /// The time from which a pending request may be tried again.
     attempt_at: Option<String>,
     code: Option<&'a str>,
     error: Option<&'a str>,

@@ -63,7 +63,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     for request in &requests {
         match provisioning.retry(request.id).await {
             Ok(()) => retried.push(request.slug.as_str()),
-            // Another process has finished or removed it meanwhile.
+            // Another process has finished or deleted it meanwhile.
             Err(ProvisioningError::NotFound) => {}
             Err(error) => return Err(error.into()),
         }

@@ -58,7 +58,7 @@ struct AttemptRecord<'a> {
     result: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Report>,
-    /// How long until the next attempt, at least.
+    /// The minimum time until the next attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pause_ms: Option<u64>,
     ms: u64,
@@ -126,7 +126,7 @@ fn show(printer: &Printer, attempt: &Attempt) {
     let (result, error, pause) = match &attempt.outcome {
         AttemptOutcome::Done(created) => {
             let result = match created.creation {
-                // The row was there, and nothing else: the first attempt has made it all.
+                // Only the row existed: the first attempt has created everything else.
                 Creation::New | Creation::Finished => "created",
                 Creation::Existed => "existed",
             };

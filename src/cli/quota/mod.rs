@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::{session::Session, ui::time};
 
-/// A grant, as programs see it.
+/// A grant, as JSON.
 #[derive(Serialize)]
 struct GrantView<'a> {
     id: String,
@@ -45,7 +45,7 @@ impl<'a> GrantView<'a> {
     }
 }
 
-/// The operations, and the tenant that the command is about.
+/// The operations, and the tenant of the command.
 struct Target {
     quota: Quota,
     tenant: Tenant,

@@ -24,7 +24,7 @@ Removes old consumptions of all tenants, 10,000 in a transaction. Balances stay 
              allocated and was not given back. The key of a removed consumption counts again: keep them for longer \
              than any caller repeats a call. Run it every day.";
 
-/// A call that is repeated later than this would count twice.
+/// If an older consumption is deleted, a repeated call counts twice.
 const AGE_MIN: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[derive(Args, Debug)]

@@ -5,7 +5,7 @@ use std::{
     str::FromStr,
 };
 
-/// An address of this machine that no other machine reaches.
+/// An address of this machine that other machines cannot reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Loopback(pub(super) SocketAddr);
 
@@ -25,8 +25,8 @@ impl FromStr for Loopback {
     }
 }
 
-/// Whether the Host header of a request names this address. A page of another site whose name leads here, by a changed DNS
-/// answer, sends its own name.
+/// Whether the Host header of a request names this address. A page of another site whose name resolves to this address,
+/// after a changed DNS response, sends its own name.
 pub(super) fn is_own_host(host: &str, address: SocketAddr) -> bool {
     let names = [address.ip().to_string(), format!("[{}]", address.ip()), "localhost".to_owned()];
     let port = format!(":{}", address.port());

@@ -62,7 +62,7 @@ pub(crate) struct Arguments {
     serve: Option<Loopback>,
 }
 
-/// The answer, and what `--data` writes.
+/// The result, which `--data` also writes.
 #[derive(Serialize)]
 struct Answer<'a> {
     v: u32,
@@ -105,7 +105,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     }
     printer.record(&answer);
     let files = || page.iter().chain(&arguments.data);
-    // Standard output holds the names of the files, or one of the answers alone.
+    // Standard output contains the names of the files, or only one of the results.
     let holds_answer = files().any(|file| is_standard_output(file));
     for file in files().filter(|file| !is_standard_output(file)) {
         match holds_answer {
@@ -139,7 +139,7 @@ fn is_standard_output(file: &Path) -> bool {
     file == Path::new("-")
 }
 
-/// Refuses two answers for one place, of which one would be lost or unreadable.
+/// Refuses two results for one destination: one of them would be lost or unreadable.
 fn refuse_shared(page: Option<&Path>, data: Option<&Path>, is_json: bool) -> Result<(), Refusal> {
     let answers =
         [page, data].into_iter().flatten().filter(|file| is_standard_output(file)).count() + usize::from(is_json);

@@ -1,20 +1,19 @@
-//! A request and its response, as HTTP writes them. Only the head of a request is read, and every response closes the
-//! connection.
+//! An HTTP request and its response. Only the head of a request is read, and every response closes the connection.
 
 use std::{fmt::Write as _, io};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// A longer head is refused.
+/// The maximum size of a head. A longer one is refused.
 const HEAD_MAX: usize = 16 * 1024;
 const HEADERS_MAX: usize = 64;
 
-/// What a request asks for.
+/// The contents of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Request {
     pub(super) method: String,
-    /// Without what follows a question mark.
+    /// The path, without a question mark and the text after it.
     pub(super) path: String,
-    /// `None` if there is none or more than one.
+    /// The Host header; `None` if there is none or more than one.
     pub(super) host: Option<String>,
 }
 
@@ -33,7 +32,7 @@ pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Op
     }
 }
 
-/// `Ok(None)` if the head is not complete.
+/// Parses a head. Returns `Ok(None)` if it is not complete.
 fn parse(head: &[u8]) -> Result<Option<Request>, httparse::Error> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
@@ -50,7 +49,7 @@ fn parse(head: &[u8]) -> Result<Option<Request>, httparse::Error> {
 }
 
 pub(super) struct Response {
-    /// `200 OK`
+    /// The status, such as `200 OK`.
     pub(super) status: &'static str,
     pub(super) content_type: &'static str,
     pub(super) body: String,
@@ -61,11 +60,11 @@ impl Response {
         Self { status, content_type: "text/plain; charset=utf-8", body: body.into() + "\n" }
     }
 
-    /// The bytes to send; a HEAD request gets no body.
+    /// Returns the bytes to send. The response to a HEAD request has no body.
     pub(super) fn bytes(&self, method: &str) -> Vec<u8> {
         let mut text = format!("HTTP/1.1 {}\r\nContent-Type: {}\r\n", self.status, self.content_type);
         let _ = write!(text, "Content-Length: {}\r\n", self.body.len());
-        // Nobody else stores it, shows it in a frame or takes it for something else.
+        // Caches must not store it, pages must not embed it, and browsers must not guess its type.
         text.push_str("Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nX-Frame-Options: DENY\r\n");
         text.push_str("Cross-Origin-Resource-Policy: same-origin\r\nCross-Origin-Opener-Policy: same-origin\r\n");
         text.push_str("Referrer-Policy: no-referrer\r\nConnection: close\r\n\r\n");

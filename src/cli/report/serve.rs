@@ -25,11 +25,11 @@ use tokio::{
     time::timeout,
 };
 
-/// A report that is younger than this is served again.
+/// A report that is younger than this is sent again.
 const AGE_MAX: Duration = Duration::from_secs(5);
 /// How long a client may take to send its request, or to read the response.
 const CLIENT_WAIT: Duration = Duration::from_secs(10);
-/// Clients that are served at once; others wait.
+/// The maximum number of clients at once. Others wait.
 const CLIENTS_MAX: usize = 32;
 
 #[derive(Serialize)]
@@ -39,7 +39,7 @@ struct Serving<'a> {
     url: &'a str,
 }
 
-/// Where reports come from, and the last of them.
+/// The source of reports, and the last report.
 pub(super) struct Source {
     config: Config,
     migrations: Migrations,
@@ -48,7 +48,7 @@ pub(super) struct Source {
 }
 
 struct SourceState {
-    /// `None` when the connection was lost.
+    /// `None` after the connection was lost.
     operator: Option<Operator>,
     last: Option<(Instant, Rendered)>,
 }
@@ -59,14 +59,14 @@ impl Source {
         Self { config, migrations, options, state }
     }
 
-    /// What is asked for, of a report that is young enough.
+    /// Returns a part of a report that is young enough.
     async fn take(&self, part: impl Fn(&Rendered) -> String) -> cgk::Result<String> {
         let mut state = self.state.lock().await;
         let is_young = |(read, _): &(Instant, Rendered)| read.elapsed() < AGE_MAX;
         if !state.last.as_ref().is_some_and(is_young) {
             state.last = None;
             let rendered = match self.read(&mut state).await {
-                // The server was restarted since the last load, for instance.
+                // For example, the server was restarted since the last load.
                 Err(error) if error.kind() == ErrorKind::Unavailable => self.read(&mut state).await?,
                 rendered => rendered?,
             };
@@ -88,7 +88,7 @@ impl Source {
     }
 }
 
-/// Serves until the process is asked to end.
+/// Serves until the process receives a signal to end.
 pub(super) async fn run(session: &Session<'_>, address: Loopback, source: Source) -> Result<Exit> {
     let refused = |error: std::io::Error| Refusal {
         message: format!("could not listen on {}: {error}", address.0),
@@ -116,7 +116,7 @@ pub(super) async fn run(session: &Session<'_>, address: Loopback, source: Source
     }
 }
 
-/// One connection, one request. Whatever the client does wrong ends only its connection.
+/// Serves one connection, with one request. An error of a client ends only its own connection.
 async fn serve(mut stream: TcpStream, address: SocketAddr, source: &Source) {
     let Ok(Ok(request)) = timeout(CLIENT_WAIT, request::read(&mut stream)).await else { return };
     let (method, response) = match &request {

@@ -1,3 +1,3 @@
-//! The command about secrets at rest.
+//! The command about stored secrets.
 
 pub(crate) mod rotate;

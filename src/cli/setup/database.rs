@@ -132,12 +132,12 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         true => Some(harden(session, &operator, HardeningMode::Apply).await?),
         false => None,
     };
-    // Shown, and no error: the password that was just shown must not be hidden by one.
+    // The failure is shown, and is not an error, because an error would hide the password that was just shown.
     let failure = admission.as_ref().and_then(|admission| admission.failure.as_ref());
     if let Some(failure) = failure {
         printer.error(Report::of_library(failure).render(&[]));
     }
-    // A database in which the next command must fail is not ready.
+    // A database in which the next command fails is not ready.
     let not_ready = lifecycle::check_rights(&operator).await.err();
     let unfinished = renewed.as_ref().is_some_and(|renewed| !renewed.failed.is_empty());
     let exit = match () {
@@ -197,7 +197,7 @@ async fn admit(
     Ok(Some(admission))
 }
 
-/// Says what is next, or why the next command fails.
+/// Prints the next step, or why the next command fails.
 fn conclude(session: &Session<'_>, exit: Exit, not_ready: Option<&Error>, has_tenants: bool) {
     let printer = session.printer;
     if let Some(error) = not_ready {
@@ -213,7 +213,7 @@ fn conclude(session: &Session<'_>, exit: Exit, not_ready: Option<&Error>, has_te
     }
 }
 
-/// Hardens the database, or shows what that would do.
+/// Hardens the database, or shows what that would change.
 async fn harden(session: &Session<'_>, operator: &Operator, mode: HardeningMode) -> Result<HardeningReport> {
     let printer = session.printer;
     heading(session, "Hardening");
@@ -243,7 +243,7 @@ struct Tenants {
     failed: bool,
 }
 
-/// Makes the roles that tenants lack, or says that they do.
+/// Creates the roles that tenants lack, or reports that they lack them.
 async fn tenants(session: &Session<'_>, operator: &Operator, arguments: &Arguments) -> Result<Tenants> {
     let printer = session.printer;
     let mut tenants = Tenants::default();
@@ -282,8 +282,8 @@ impl Arguments {
         }
     }
 
-    /// Whether services with the other isolation are to be refused, or lose their rights: until then each tenant that was made
-    /// for them needs what this one needs.
+    /// Whether services with the other isolation are refused, or lose their rights. Before that, each tenant that was
+    /// created for them must have the objects that this isolation needs.
     fn leaves_isolation(&self) -> bool {
         self.change_isolation == Some(ChangeStep::Finish) || self.revoke_direct
     }

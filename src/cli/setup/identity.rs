@@ -1,4 +1,4 @@
-//! What `cgk setup:database --new-identity` says.
+//! The output of `cgk setup:database --new-identity`.
 
 use cgk::lifecycle::NewIdentity;
 use serde::Serialize;

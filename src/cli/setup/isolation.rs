@@ -1,4 +1,4 @@
-//! How `cgk setup:database` changes the isolation of a database.
+//! Changes the isolation of a database for `cgk setup:database`.
 
 use anyhow::Result;
 use cgk::{
@@ -15,7 +15,7 @@ use super::lines::warning;
 pub(in crate::cli) enum Start {
     No,
     Asked,
-    /// Where it makes the tenants' roles, and the database has path isolation.
+    /// If it creates the tenants' roles, and the database has path isolation.
     WithRoles,
 }
 
@@ -24,11 +24,11 @@ pub(in crate::cli) enum Start {
 pub(in crate::cli) enum Finish<'a> {
     No,
     Asked,
-    /// Where this login, whose own rights are taken away, is the last that has any.
+    /// If this login, whose own rights are revoked, is the last one that has any.
     AfterLast(&'a LoginName),
 }
 
-/// Before the operator connects, who would be refused.
+/// Starts a change. It runs before the operator connects, because the operator would be refused.
 pub(in crate::cli) async fn start(config: &Config, start: Start) -> Result<()> {
     match (start, config.isolation()) {
         (Start::No, _) | (Start::WithRoles, Isolation::Path) => {}
@@ -46,7 +46,8 @@ pub(in crate::cli) async fn start(config: &Config, start: Start) -> Result<()> {
     Ok(())
 }
 
-/// Before the rights of a login are taken: from then on services that ask the database enter by role.
+/// Finishes a change. It runs before the rights of a login are revoked. After it, services that read the isolation from
+/// the database enter by role.
 pub(in crate::cli) async fn finish(operator: &Operator, finish: Finish<'_>) -> Result<IsolationModes> {
     let config = operator.config();
     let modes = setup::isolation(operator).await?;
@@ -61,7 +62,7 @@ pub(in crate::cli) async fn finish(operator: &Operator, finish: Finish<'_>) -> R
     Ok(if wanted { setup::change_isolation(config, IsolationChange::Finish).await? } else { modes })
 }
 
-/// What there is to say while a change is not finished.
+/// Returns the message about a change that is not finished.
 pub(in crate::cli) fn line(modes: IsolationModes) -> Option<String> {
     let (mode, leaving) = (modes.mode.as_str(), modes.leaving?.as_str());
     Some(warning(format!(

@@ -1,4 +1,4 @@
-//! The lines of setup's answer that its parts share.
+//! Lines of setup's output that several parts use.
 
 use cgk::{Error, TenantSlug};
 use serde::Serialize;

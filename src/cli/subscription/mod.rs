@@ -22,7 +22,7 @@ use super::{
     },
 };
 
-/// A subscription, as programs see it.
+/// A subscription, as JSON.
 #[derive(Serialize)]
 struct SubscriptionView<'a> {
     id: String,
@@ -62,7 +62,7 @@ struct Answer<'a> {
     exit: Exit,
 }
 
-/// The operations, and the tenant that the command is about.
+/// The operations, and the tenant of the command.
 struct Target {
     subscriptions: Subscriptions,
     tenant: Tenant,
@@ -75,7 +75,7 @@ impl Target {
         Ok(Self { subscriptions, tenant })
     }
 
-    /// The record of a command, and what people see of the subscription.
+    /// Shows the subscription: a record for JSON, lines for text.
     fn show(&self, session: &Session<'_>, subscription: &Subscription) {
         let slug = self.tenant.slug.as_str();
         session.printer.record(&Answer {
@@ -93,7 +93,7 @@ impl Target {
         session.printer.output(format!("tenant {slug}: plan {plan}, {status}, {}", paint(FAINT, ends)));
     }
 
-    /// The error with the tenant or plan in it, and what to do about it.
+    /// Returns the error with the tenant or plan in it, and a hint.
     fn refused(&self, error: PlatformError, plan: Option<&PlanKey>) -> anyhow::Error {
         let slug = &self.tenant.slug;
         let (message, hint) = match (error, plan) {

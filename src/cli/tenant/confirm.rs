@@ -1,4 +1,4 @@
-//! Whether a person means it: what is about to be lost must be named.
+//! Asks for a confirmation: the user must repeat the name of what will be lost.
 
 use anyhow::{Context as _, Result};
 use cgk::TenantSlug;
@@ -12,14 +12,14 @@ use crate::cli::{
     ui::{printer::Printer, report::Refusal},
 };
 
-/// Set while the question is open: a signal then ends the command before it has done anything.
+/// Set while the question is open. A signal then ends the command before it has changed anything.
 static ASKS: AtomicBool = AtomicBool::new(false);
 
 pub(crate) fn asks() -> bool {
     ASKS.load(Ordering::Relaxed)
 }
 
-/// Refuses unless the tenant was named a second time: by the flag, or typed on the terminal.
+/// Refuses unless the tenant is named a second time: by the flag, or by input on the terminal.
 pub(super) async fn confirm(printer: &Printer, slug: &TenantSlug, flag: Option<&str>) -> Result<()> {
     let named = match flag {
         Some(named) => named.to_owned(),
@@ -39,7 +39,7 @@ fn refused(message: String, hint: String) -> anyhow::Error {
     Refusal { message, hint, exit: Exit::Usage }.into()
 }
 
-/// The thread that reads is left alone by a signal.
+/// Asks on the terminal. A signal does not stop the thread that reads.
 async fn ask(printer: &Printer, slug: &TenantSlug) -> Result<String> {
     let doing = "could not read from the terminal";
     ASKS.store(true, Ordering::Relaxed);

@@ -84,7 +84,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     }
 }
 
-/// Those of the command line and those of the file.
+/// Returns the tenants of the command line and of the file.
 fn tenants(arguments: &Arguments) -> Result<Vec<NewTenant>> {
     if arguments.name.is_some() {
         let message = "--name works for one tenant only".into();

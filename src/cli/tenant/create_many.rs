@@ -46,11 +46,11 @@ struct Summary {
     exit: Exit,
 }
 
-/// How the tenants are created.
+/// Options for the creation of the tenants.
 pub(crate) struct How {
     pub(crate) jobs: Option<NonZeroUsize>,
     pub(crate) failures_max: Option<NonZeroUsize>,
-    /// Whether they are seeded.
+    /// Whether the tenants are seeded.
     pub(crate) seed: bool,
 }
 
@@ -156,7 +156,7 @@ fn grid(report: &CreateManyReport, everything: bool) -> Grid {
     table::tenants(&["TENANT", "RESULT", "", "TIME"], &rows, everything, "-v")
 }
 
-/// `3 tenants created, 1 tenant failed (212 ms, 14 a second).`
+/// Returns a text such as `3 tenants created, 1 tenant failed (212 ms, 14 a second).`
 fn totals(report: &CreateManyReport, began: Instant) -> String {
     let left = report.stopped.as_ref().map_or(0, |stop| stop.left);
     let counts = [

@@ -69,7 +69,7 @@ pub(crate) struct Arguments {
     locks: Option<NonZeroUsize>,
 }
 
-/// What would be lost, or is.
+/// The data of the tenant that would be lost or is lost, as JSON.
 #[derive(Serialize)]
 struct Answer<'a> {
     v: u32,
@@ -86,9 +86,9 @@ struct Answer<'a> {
     blocked_by: &'a [String],
     sessions: Vec<SessionView<'a>>,
     has_begun: bool,
-    /// Whether it is gone.
+    /// Whether the tenant was dropped.
     dropped: bool,
-    /// The file that it was exported into.
+    /// The file with its export.
     #[serde(skip_serializing_if = "Option::is_none")]
     export: Option<String>,
     ms: u64,
@@ -146,7 +146,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         return Ok(exit);
     }
     options = options.same_organization(&preview);
-    // One that is blocked is refused below, before anything is done.
+    // A blocked tenant is refused below, before anything is changed.
     let is_blocked = !preview.blocked_by.is_empty();
     if !is_blocked {
         confirm(printer, &slug, arguments.confirm.as_deref()).await?;
@@ -177,7 +177,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     Ok(Exit::Done)
 }
 
-/// An earlier run has begun to drop the tenant, so it cannot be exported any more. Its file must be there.
+/// Refuses if the file does not exist. An earlier run has started to drop the tenant, so it can no longer be exported.
 fn require_export(printer: &Printer, preview: &DropPreview, path: &Path) -> Result<()> {
     let tenant = &preview.tenant;
     if !path.exists() {
@@ -191,8 +191,8 @@ fn require_export(printer: &Printer, preview: &DropPreview, path: &Path) -> Resu
     Ok(())
 }
 
-/// Suspends the tenant, and exports it. Returns how it was before the export: it is dropped only if it is still so, because
-/// otherwise there may be newer rows. If the export fails, it stays suspended.
+/// Suspends the tenant, and exports it. Returns its state before the export. It is dropped only if this state is
+/// unchanged, because otherwise it can contain newer rows. If the export fails, the tenant stays suspended.
 async fn export_before(
     session: &Session<'_>,
     operator: &Operator,
@@ -237,7 +237,7 @@ async fn export_before(
     }
 }
 
-/// What would be lost, for people: the answer of `--plan`, and otherwise said before the question.
+/// Prints what would be lost, as text: as the result of `--plan`, and otherwise as a message before the question.
 fn show(printer: &Printer, preview: &DropPreview, is_answer: bool) {
     let mut grid = Grid::new(&["TENANT", "STATUS", "TABLES", "ROWS (ESTIMATE)", "SIZE", "ROLE"]);
     grid.row([
@@ -272,7 +272,7 @@ fn show(printer: &Printer, preview: &DropPreview, is_answer: bool) {
     }
 }
 
-/// Says how far it is.
+/// Prints the progress.
 struct Told<'a> {
     printer: &'a Printer,
 }

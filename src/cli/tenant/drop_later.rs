@@ -19,7 +19,7 @@ use crate::cli::{
     },
 };
 
-/// A drop that is planned.
+/// A planned drop.
 #[derive(Serialize)]
 struct Scheduled<'a> {
     v: u32,
@@ -31,7 +31,7 @@ struct Scheduled<'a> {
     exit: Exit,
 }
 
-/// The planned drops, or what was done with those that were due.
+/// The planned drops, or the results of those that were due.
 #[derive(Serialize)]
 struct Answer<'a> {
     v: u32,
@@ -62,7 +62,7 @@ impl<'a> TenantView<'a> {
     }
 }
 
-/// `--after`
+/// Runs `--after`.
 pub(super) async fn schedule(
     printer: &Printer,
     operator: &Operator,
@@ -87,7 +87,7 @@ pub(super) async fn schedule(
     Ok(Exit::Done)
 }
 
-/// `--due --plan`
+/// Runs `--due --plan`.
 pub(super) async fn waiting(printer: &Printer, operator: &Operator) -> Result<Exit> {
     let planned = lifecycle::planned_drops(operator).await?;
     let tenants = planned.iter().map(|schedule| TenantView::of(schedule, false, None)).collect();
@@ -109,7 +109,7 @@ pub(super) async fn waiting(printer: &Printer, operator: &Operator) -> Result<Ex
     Ok(Exit::Done)
 }
 
-/// `--due`
+/// Runs `--due`.
 pub(super) async fn due(
     printer: &Printer,
     operator: &Operator,

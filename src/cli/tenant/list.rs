@@ -100,7 +100,7 @@ struct Answer<'a> {
     exit: Exit,
 }
 
-/// A row of the registry that is no tenant.
+/// A row of the registry that is not a valid tenant.
 #[derive(Serialize)]
 pub(crate) struct StrangeView<'a> {
     id: Option<&'a str>,
@@ -121,14 +121,14 @@ impl<'a> StrangeView<'a> {
     }
 }
 
-/// One warning for each row of the registry that is no tenant.
+/// Prints one warning for each row of the registry that is not a valid tenant.
 pub(crate) fn warn_of_strange(printer: &Printer, rows: &[StrangeRow]) {
     for row in rows {
         printer.warn(format!("ignored a row of public.organizations: {}", sanitize(&row.to_string())));
     }
 }
 
-/// One tenant of the registry, and where its schema stands.
+/// One tenant of the registry, and the state of its schema.
 #[derive(Serialize)]
 pub(crate) struct TenantView<'a> {
     tenant: &'a str,
@@ -146,7 +146,7 @@ pub(crate) struct TenantView<'a> {
     contents: Option<ContentsView>,
 }
 
-/// What a schema holds, where that was looked at.
+/// The contents of a schema, if they were read.
 #[derive(Serialize)]
 struct ContentsView {
     tables: u64,
@@ -155,7 +155,7 @@ struct ContentsView {
     size_source: SizeSource,
 }
 
-/// Where a schema stands.
+/// The state of a schema.
 #[derive(Serialize)]
 pub(crate) struct StateView {
     pub(crate) state: &'static str,
@@ -178,7 +178,7 @@ impl StateView {
         Self { state: state.name(), pending, detail }
     }
 
-    /// The state in words, and how it looks.
+    /// Returns the text of a state, and its style.
     pub(crate) fn words(state: &SchemaState) -> (String, Look) {
         match state {
             SchemaState::AtHead => ("at head".into(), Look::Good),
@@ -236,7 +236,7 @@ pub(crate) fn status_look(status: &TenantStatus) -> Look {
     }
 }
 
-/// The status in words, and until when a planned drop waits.
+/// Returns the text of the status, with the time of a planned drop.
 fn status(tenant: &TenantState) -> String {
     let status = &tenant.tenant.status;
     match tenant.drop_after() {

@@ -23,7 +23,7 @@ pub(in crate::cli) mod verify;
 
 use serde::Serialize;
 
-/// A session inside a tenant.
+/// A session in a tenant.
 #[derive(Serialize)]
 struct SessionView<'a> {
     pid: Option<i32>,

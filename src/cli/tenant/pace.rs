@@ -1,4 +1,4 @@
-//! How fast a command runs in many tenants, and when it stops.
+//! The flags for the speed of a run over many tenants, and for its early stop.
 
 use anyhow::Result;
 use cgk::migrate::Canary;
@@ -24,12 +24,12 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// The tenants that are first.
+    /// Returns the canaries.
     pub(super) fn canary(&self) -> Result<Option<Canary>> {
         self.canary.as_deref().map(canary).transpose()
     }
 
-    /// After how many failures no further tenant is started.
+    /// Returns the number of failures after which no further tenant starts.
     pub(super) fn failures_max(&self) -> Option<NonZeroUsize> {
         self.max_failures.or(self.fail_fast.then_some(NonZeroUsize::MIN))
     }

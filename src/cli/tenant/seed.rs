@@ -131,7 +131,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     Ok(exit)
 }
 
-/// The seeds of tenants that were just created; their records have an event of their own.
+/// Runs the seeds in tenants that were just created. Their records have a different event.
 pub(super) async fn of_new(
     session: &Session<'_>,
     operator: &Operator,
@@ -143,7 +143,7 @@ pub(super) async fn of_new(
     Ok(exit(session, &report))
 }
 
-/// The seeds of the project, without an argument that names another folder.
+/// Returns the seeds of the project, if no argument names another folder.
 pub(super) fn of_project(config: &Config) -> Result<SeedSet> {
     Ok(SeedSet::read(&folder(config, None))?)
 }
@@ -253,7 +253,7 @@ impl SeedObserver for Lines<'_> {
     }
 }
 
-/// What people see at the end.
+/// Prints the result as text.
 fn show(printer: &Printer, report: &SeedReport, began: Instant) {
     if printer.is_json() {
         return;

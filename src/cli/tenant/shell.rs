@@ -29,9 +29,9 @@ psql starts as the tenant's role, with its search path; without --write its tran
              of psql, and so is the exit code.";
 
 const PSQL: &str = "psql";
-/// The first psql that finds the system's certificate authorities itself.
+/// The first version of psql that finds the system's certificate authorities itself.
 const FINDS_SYSTEM_ROOTS: u32 = 16;
-/// Where systems keep them in one file.
+/// The files in which systems store them.
 const SYSTEM_ROOTS: [&str; 5] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -77,11 +77,11 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         paint(WARNING, sanitize(&who))
     ));
     drop(operator);
-    // It replaces this process: its exit code is the command's, and Ctrl-C is its own.
+    // psql replaces this process: its exit code is the command's, and it handles Ctrl-C itself.
     Err(unusable(&shell.command(PSQL, arguments.psql.iter().cloned()).exec()).into())
 }
 
-/// The major version of psql, such as 16.
+/// Returns the major version of psql, such as 16.
 fn psql_version() -> Result<u32, Refusal> {
     let output = Command::new(PSQL).arg("--version").output().map_err(|error| unusable(&error))?;
     let text = String::from_utf8_lossy(&output.stdout);

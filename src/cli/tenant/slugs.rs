@@ -1,4 +1,4 @@
-//! Slugs from the command line and from files.
+//! Reads slugs from the command line and from files.
 
 use anyhow::{Context as _, Result};
 use cgk::TenantSlug;
@@ -9,11 +9,11 @@ use crate::cli::{
     ui::report::{Refusal, display_path},
 };
 
-/// A line of a file of tenants.
+/// A line in a file of tenants.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) slug: TenantSlug,
-    /// What follows the slug on its line.
+    /// The text after the slug.
     pub(crate) name: Option<String>,
 }
 
@@ -21,8 +21,9 @@ pub(crate) fn parsed<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> Resul
     texts.into_iter().map(|text| Ok(text.as_ref().parse()?)).collect()
 }
 
-/// The tenants of a file, one on a line: a slug and, behind a tab, comma or blank, the name for people. Empty lines, those that
-/// start with # and a first line `slug,name` are left out; a slug that stands there twice counts once. `-` is standard input.
+/// Returns the tenants of a file, one per line: a slug and, after a tab, comma or space, the display name. Empty lines,
+/// lines that start with # and a first line `slug,name` are ignored. A slug that occurs twice counts once. `-` is
+/// standard input.
 pub(crate) fn of_file(file: &Path) -> Result<Vec<Entry>> {
     let text = if file == Path::new("-") {
         let mut text = String::new();
@@ -68,7 +69,7 @@ fn of_text(text: &str, from: &str) -> Result<Vec<Entry>> {
     Err(Refusal { message, hint, exit: Exit::Usage }.into())
 }
 
-/// A field of a CSV file: without the quotes around it, and with one quote for two inside them.
+/// Returns a field of a CSV file without the quotes around it. Two quotes inside become one.
 fn unquoted(field: &str) -> String {
     let field = field.trim();
     match field.strip_prefix('"').and_then(|field| field.strip_suffix('"')) {

@@ -1,4 +1,4 @@
-//! The bar's place on the terminal, which everything else that writes there leaves free.
+//! The bar's line on the terminal. All other output to standard error is written above it.
 
 use super::workflow::harmless;
 use indicatif::ProgressBar as Bar;
@@ -7,10 +7,10 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-/// The bar on standard error. A process draws one at most, and whatever else writes there has to go above it.
+/// The bar on standard error. A process draws at most one, and all other output must be written above it.
 pub(super) static DRAWN: Mutex<Option<Bar>> = Mutex::new(None);
 
-/// Writes to standard error with the bar out of the way.
+/// Writes to standard error while the bar is hidden.
 pub(crate) fn above_bar<T>(write: impl FnOnce() -> T) -> T {
     let drawn = DRAWN.lock().unwrap_or_else(PoisonError::into_inner).clone();
     match drawn {
@@ -19,12 +19,12 @@ pub(crate) fn above_bar<T>(write: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Standard error for the log: each line is written above the bar.
+/// Standard error for the log. Each line is written above the bar.
 pub(crate) struct LogWriter;
 
 impl io::Write for LogWriter {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        // A line of the log is one call.
+        // Each line of the log is one call.
         let text = String::from_utf8_lossy(buffer);
         above_bar(|| io::stderr().write_all(harmless(&text).as_bytes()))?;
         Ok(buffer.len())

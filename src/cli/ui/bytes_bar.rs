@@ -1,4 +1,5 @@
-//! How far one tenant's rows are: a bar with bytes and the time left, on a terminal; a line every ten seconds elsewhere.
+//! Shows the progress in one tenant's rows: on a terminal a bar with bytes and remaining time, otherwise a line every
+//! ten seconds.
 
 use cgk::{TenantSlug, lifecycle::TransferObserver};
 use indicatif::{ProgressBar as Bar, ProgressDrawTarget, ProgressStyle};
@@ -9,9 +10,9 @@ use std::{
 
 use super::{bar_line::DRAWN, printer::Printer, size, time};
 
-/// Shorter work draws nothing.
+/// Shorter work draws no bar.
 const DRAW_AFTER: Duration = Duration::from_millis(250);
-/// How often a log gets a line.
+/// The interval of the lines in a log.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
 pub(crate) struct BytesBar<'a> {

@@ -1,4 +1,4 @@
-//! What to do about an error, as a sentence that can be followed.
+//! Hints: what to do about an error, as a sentence.
 
 mod migration;
 mod transfer;
@@ -9,23 +9,23 @@ use cgk::{
 };
 use std::error::Error as StdError;
 
-/// The shared set is one's own, or older than the tables that are needed.
+/// The hint if the shared set is the user's own, or older than the required tables.
 pub(crate) const TABLES_MISSING: &str = "Run `cgk migrate --public` if migrations are pending. In a shared set of your own, add \
              them: `cgk migrate:new users --public --from-builtin users`, then sessions, api_keys, magic_links and memberships.";
 
-/// The same of the queue.
+/// The same hint for the queue.
 pub(crate) const QUEUE_MISSING: &str = "Run `cgk migrate --public` if migrations are pending. In a shared set of your own, add \
              it: `cgk migrate:new provisioning --public --from-builtin provisioning`.";
 
-/// The same of custom domains.
+/// The same hint for custom domains.
 pub(crate) const DOMAINS_MISSING: &str = "Run `cgk migrate --public` if migrations are pending. In a shared set of your own, add \
              it: `cgk migrate:new domains --public --from-builtin organization_domains`.";
 
-/// The same of what is built around tenants.
+/// The same hint for the tables of the business layer.
 pub(crate) const PLATFORM_MISSING: &str = "Run `cgk migrate --public` if migrations are pending. In a shared set of your own, add \
              the bundled files that are missing: `cgk migrate:new memberships --public --from-builtin memberships`.";
 
-/// How keys for secrets are written.
+/// The format of keys for secrets.
 pub(crate) const SECRET_KEYS: &str = "Set CGK_SECRET_KEYS to an id, a colon and 32 random bytes in base64: \
              `echo 2026:$(head -c 32 /dev/urandom | base64)`. Keep it with the secrets of the deployment: without it nothing can be opened.";
 
@@ -205,12 +205,12 @@ fn seed(refused: &SeedError) -> Option<String> {
     Some(text.into())
 }
 
-/// The server's answer first, then what the network or TLS said.
+/// Returns the hint for a failed connection. The server's response has precedence over an error of the network or TLS.
 fn connect(error: &Error) -> Option<String> {
     if let Some(hint) = by_sqlstate(error) {
         return Some(hint);
     }
-    // The server answered: the address is right, and nothing below is the cause.
+    // The server has responded, so the address is right, and none of the causes below applies.
     if error.sqlstate().is_some() {
         return Some(
             "The server answered and ended the session; the line above says why. Check the settings of the server, of the \
@@ -273,7 +273,7 @@ fn privilege(statement: &str) -> String {
     format!("Run this as the owner or a superuser: `{statement}`.{kind}")
 }
 
-/// Whether the server's message says so, in English.
+/// Whether the server's English message contains this text.
 fn said(error: &Error, text: &str) -> bool {
     let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
     causes.any(|cause| cause.to_string().contains(text))
@@ -313,7 +313,7 @@ fn by_sqlstate(error: &Error) -> Option<String> {
     };
     Some(hint.into())
 }
-/// What to do about templates that were not written.
+/// Returns the hint for templates that were not written.
 pub(super) fn of_template(error: &TemplateError) -> Option<String> {
     let text = match error {
         TemplateError::Unknown { .. } => "`cgk init --list` lists the templates.".to_owned(),

@@ -1,4 +1,4 @@
-//! What a person or a program sees: text, tables, progress, errors.
+//! Output for users and programs: text, tables, progress, errors.
 
 pub(in crate::cli) mod bar_line;
 pub(in crate::cli) mod bytes_bar;

@@ -1,7 +1,7 @@
-//! The one way out: the answer goes to standard output, the conversation to standard error.
+//! The only output: results are written to standard output, messages to standard error.
 //!
-//! A pipe that the reader has closed is no fault of the command: what it was doing goes on, and nobody is told. Any other
-//! failure to write, a full disk for instance, is remembered and makes the command fail at its end.
+//! If the reader has closed a pipe, this is not an error: the command continues without a message. Any other write
+//! failure, for example a full disk, is stored and makes the command fail at its end.
 
 use serde::Serialize;
 use std::{
@@ -22,16 +22,16 @@ pub(crate) struct Printer {
     output: Mutex<Output>,
 }
 
-/// Whether the answer is for people or for programs.
+/// The format of results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     Human,
     Json,
-    /// For people, and in between what GitHub Actions shows beside the files.
+    /// Text, with annotations that GitHub Actions shows beside the files.
     Github,
 }
 
-/// How much of the conversation is wanted.
+/// The amount of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Volume {
     Quiet,
@@ -44,14 +44,14 @@ pub(crate) struct Annotation<'a> {
     /// `error`, `warning` or `notice`.
     pub(crate) level: &'static str,
     pub(crate) title: &'a str,
-    /// File, line and column.
+    /// The file, line and column.
     pub(crate) place: Option<(&'a str, usize, usize)>,
     pub(crate) message: &'a str,
 }
 
 impl Display for Annotation<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What would end the value it stands in, in GitHub's own way of writing it.
+        // These characters would end the value. This is the escape syntax of GitHub.
         let message = |text: &str| text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
         let property = |text: &str| message(text).replace(':', "%3A").replace(',', "%2C");
         write!(f, "::{} title={}", self.level, property(self.title))?;
@@ -99,14 +99,14 @@ impl Printer {
         anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never
     }
 
-    /// A line of the answer; programs get records instead.
+    /// Writes a line of the result. In the JSON format, nothing is written.
     pub(crate) fn output(&self, text: impl Display) {
         if self.format != Format::Json {
             self.write_out(&format!("{text}\n"));
         }
     }
 
-    /// A record of the answer, on a line of its own; people get lines instead.
+    /// Writes a record of the result, on one line. In the text format, nothing is written.
     pub(crate) fn record(&self, record: &impl Serialize) {
         if self.format == Format::Json {
             let text = serde_json::to_string(record).expect("a record has text keys and no failing parts");
@@ -114,13 +114,13 @@ impl Printer {
         }
     }
 
-    /// A line of the answer whatever the format: a script, a help text.
+    /// Writes a line of the result in every format: a script, a help text.
     pub(crate) fn raw(&self, text: impl Display) {
         self.write_out(&text.to_string());
     }
 
-    /// Rows of the answer, byte for byte where standard output is no terminal and is not read by GitHub Actions: they are no text of ours, and escape sequences
-    /// in them are data.
+    /// Writes rows of the result. If standard output is not a terminal and GitHub Actions does not read it, the bytes
+    /// are unchanged: the rows are data, and so are escape sequences in them.
     pub(crate) fn data(&self, text: &str) {
         if io::stdout().is_terminal() {
             self.write_out(text);
@@ -129,48 +129,49 @@ impl Printer {
         }
     }
 
-    /// Something that is wrong, as an annotation for GitHub Actions; nothing elsewhere.
+    /// Writes a problem as an annotation for GitHub Actions. Other formats write nothing.
     pub(crate) fn annotate(&self, annotation: &Annotation<'_>) {
         if self.format == Format::Github {
             self.write_as_it_is(&format!("{annotation}\n"));
         }
     }
 
-    /// Something that is good to know.
+    /// Writes an informational message.
     pub(crate) fn info(&self, text: impl Display) {
         if self.volume >= Volume::Normal {
             self.error(text);
         }
     }
 
-    /// Something that is not as it should be, and stops nothing.
+    /// Writes a warning: a problem that does not stop the command.
     pub(crate) fn warn(&self, text: impl Display) {
         self.annotate(&Annotation { level: "warning", title: "cgk", place: None, message: &text.to_string() });
         self.error(format!("{} {text}", paint(WARNING, "warning:")));
     }
 
-    /// Something that must be said.
+    /// Writes an error message, also with `--quiet`.
     pub(crate) fn error(&self, text: impl Display) {
-        // Where standard error cannot be written there is nobody left to tell.
+        // If standard error cannot be written, the message cannot be shown at all.
         let _ = above_bar(|| writeln!(anstream::stderr(), "{}", harmless(&text.to_string())));
     }
 
-    /// A question on standard error; what is typed follows on the same line.
+    /// Writes a question to standard error. The user's input is on the same line.
     pub(crate) fn prompt(&self, text: &str) {
         let _ =
             above_bar(|| write!(anstream::stderr(), "{}", harmless(text)).and_then(|()| anstream::stderr().flush()));
     }
 
-    /// Starts a new screen on a terminal that has one. These codes are no colours: `NO_COLOR` leaves them.
+    /// Clears the screen if the output is a terminal that supports it. These codes are not colours, so `NO_COLOR` does
+    /// not affect them.
     pub(crate) fn clear_screen(&self) {
         let redraws = std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         if self.format == Format::Human && io::stdout().is_terminal() && redraws {
-            // The third one also clears what was scrolled out of the screen.
+            // The third code also clears the scrollback.
             self.note(io::stdout().lock().write_all(b"\x1b[H\x1b[2J\x1b[3J"));
         }
     }
 
-    /// What went wrong with standard output, if anything but its reader's leaving.
+    /// Returns the error of standard output, except for a pipe that its reader has closed.
     pub(crate) fn finish(&self) -> io::Result<()> {
         self.note(anstream::stdout().flush());
         match std::mem::take(&mut *self.state()) {

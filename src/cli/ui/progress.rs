@@ -1,4 +1,4 @@
-//! What a run shows while it is under way.
+//! The output during a run.
 
 use cgk::{
     TenantSlug,
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{printer::Printer, progress_bar::ProgressBar, report::Report, time};
 
-/// What a migration shows; for programs, a record for every schema.
+/// The output of a migration. In the JSON format, a record per schema.
 pub(crate) struct Progress<'a> {
     printer: &'a Printer,
     bar: ProgressBar<'a>,

@@ -1,4 +1,4 @@
-//! How far a piece of work over many tenants is: a bar on a terminal, a line every ten seconds elsewhere.
+//! Shows the progress of work over many tenants: a bar on a terminal, otherwise a line every ten seconds.
 
 use cgk::{Error, TenantSlug};
 use indicatif::{ProgressBar as Bar, ProgressDrawTarget, ProgressStyle};
@@ -17,14 +17,14 @@ use super::{
     time,
 };
 
-/// Shorter runs draw nothing.
+/// Shorter runs draw no bar.
 const DRAW_AFTER: Duration = Duration::from_millis(250);
-/// How often a log gets a line.
+/// The interval of the lines in a log.
 const LINE_EVERY: Duration = Duration::from_secs(10);
-/// A terminal narrower than this gets the numbers without the bar.
+/// On a narrower terminal, only the numbers are shown.
 const BAR_COLUMNS_MIN: u16 = 60;
 
-/// Shows the progress of one piece of work; removes the bar when dropped.
+/// Shows the progress of one operation. Removes the bar when dropped.
 pub(crate) struct ProgressBar<'a> {
     printer: &'a Printer,
     verb: &'static str,
@@ -33,7 +33,7 @@ pub(crate) struct ProgressBar<'a> {
     total: usize,
     done: usize,
     failed: usize,
-    /// The tenants under way, and whether each waits for a lock of another session.
+    /// The tenants in progress, and whether each waits for a lock of another session.
     under_way: BTreeMap<TenantSlug, bool>,
     bar: Option<Bar>,
 }
@@ -54,14 +54,14 @@ impl<'a> ProgressBar<'a> {
         }
     }
 
-    /// Counts the time from here.
+    /// Restarts the measured time.
     pub(crate) fn restart(&mut self) {
         self.remove();
         self.started = Instant::now();
         self.last_line = self.started;
     }
 
-    /// Says what is done before the first tenant, until [`restart`](Self::restart).
+    /// Shows what runs before the first tenant, until [`restart`](Self::restart).
     pub(crate) fn say(&mut self, what: &'static str) {
         if self.printer.animates() {
             let bar = Bar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
@@ -71,25 +71,25 @@ impl<'a> ProgressBar<'a> {
         }
     }
 
-    /// Notes that a tenant is under way.
+    /// Records that a tenant has started.
     pub(crate) fn begun(&mut self, slug: &TenantSlug) {
         self.under_way.insert(slug.clone(), false);
         self.show();
     }
 
-    /// Notes that a tenant waits for a lock.
+    /// Records that a tenant waits for a lock.
     pub(crate) fn waiting(&mut self, slug: &TenantSlug) {
         self.under_way.insert(slug.clone(), true);
         self.show();
     }
 
-    /// Counts a tenant, and reports its failure at once when the run is long.
+    /// Counts a tenant. In a long run, reports its failure immediately.
     pub(crate) fn done(&mut self, slug: &TenantSlug, error: Option<&Error>) {
         self.done += 1;
         self.under_way.remove(slug);
         if let Some(error) = error {
             self.failed += 1;
-            // A short run reports its failures at the end, all at once.
+            // A short run reports all failures at its end.
             if !self.printer.is_json() && self.total > 1 && self.started.elapsed() >= DRAW_AFTER {
                 let message = sanitize(&Report::of_library(error).short());
                 self.printer.error(format!("{} {slug}: {message}", paint(BAD, "failed")));
@@ -130,7 +130,8 @@ impl<'a> ProgressBar<'a> {
         }
     }
 
-    /// Failures; then who waits for a lock, who is the last, or rate and time left.
+    /// Returns the failures, then either the tenants that wait for a lock, the last tenants, or the rate and the
+    /// remaining time.
     fn rest(&self) -> String {
         let rate = self.done as f64 / self.started.elapsed().as_secs_f64().max(0.001);
         let left = Duration::from_secs_f64(self.total.saturating_sub(self.done) as f64 / rate.max(0.001));
@@ -143,7 +144,7 @@ impl<'a> ProgressBar<'a> {
         if !waiting.is_empty() {
             return format!("{failed}waiting for a lock in {}", listed(&waiting));
         }
-        // The rate of the others says nothing about the last ones.
+        // The rate of the other tenants does not apply to the last ones.
         if !self.under_way.is_empty() && self.done + self.under_way.len() >= self.total {
             return format!("{failed}in progress: {}", listed(&names(false)));
         }
@@ -162,7 +163,7 @@ fn bar(verb: &'static str, total: usize, colours: bool) -> Bar {
     let template = match (wide, colours) {
         (true, true) => "{prefix}  {bar:20.green/black.bright}  {pos} of {len} tenants  {wide_msg:.dim}",
         (true, false) => "{prefix}  {bar:20}  {pos} of {len} tenants  {wide_msg}",
-        // The numbers alone; what does not fit is cut.
+        // Only the numbers. Text that does not fit is cut.
         (false, _) => "{prefix} {pos} of {len} {wide_msg}",
     };
     let style = ProgressStyle::with_template(template).expect("the template is valid").progress_chars("━━─");

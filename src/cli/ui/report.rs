@@ -1,4 +1,4 @@
-//! How an error is told: the code, what was being done, each cause once, and what to do about it.
+//! The format of errors: the code, the operation, each cause once, and a hint.
 
 mod convert;
 mod excerpt;
@@ -17,10 +17,10 @@ use excerpt::excerpt;
 use serde::Serialize;
 use std::{fmt::Write as _, path::Path};
 
-/// Different errors of a run that are shown in full.
+/// The maximum number of different errors of a run that are shown completely.
 const ERRORS_MAX: usize = 10;
 
-/// A refusal of the program's own, with what to do about it.
+/// A refusal by the command-line program itself, with a hint.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct Refusal {
@@ -30,38 +30,38 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// A file that somebody named cannot be read or written.
+    /// Returns the refusal for a named file that cannot be read or written.
     pub(crate) fn file(doing: &str, file: &Path, error: &std::io::Error) -> Self {
         let message = format!("could not {doing} {}: {error}", display_path(file));
         Self { message, hint: "Check the path. Nothing was changed.".into(), exit: Exit::Usage }
     }
 }
 
-/// An error, ready to be shown or written as a record.
+/// An error, prepared for display or as a record.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
     kind: &'static str,
     message: String,
-    /// What the message is made up of, where it is more than one thing.
+    /// The parts of the message, if there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     problems: Vec<String>,
     causes: Vec<String>,
-    /// What the server said beyond its message.
+    /// The server's details beyond its message.
     #[serde(skip_serializing_if = "Option::is_none")]
     server: Option<ServerDetail>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sqlstate: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     place: Option<PlaceView>,
-    /// Where a file without a transaction goes on.
+    /// Where the next run continues in a file without a transaction.
     #[serde(skip_serializing_if = "Option::is_none")]
     unfinished: Option<UnfinishedView>,
-    /// Migrations that were committed before the one that failed.
+    /// The migrations that were committed before the failed one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     committed: Vec<String>,
-    /// How many schemas already have the file that failed.
+    /// How many schemas already have the failed file.
     #[serde(skip_serializing_if = "Option::is_none")]
     schemas_with_file: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,7 +76,7 @@ struct UnfinishedView {
     of: usize,
 }
 
-/// Where in a migration file.
+/// A position in a migration file.
 #[derive(Debug, Serialize)]
 struct PlaceView {
     file: String,
@@ -114,12 +114,12 @@ impl Report {
         }
     }
 
-    /// A wrong command line, in the words of the parser.
+    /// Returns the report for a wrong command line, with the parser's message.
     pub(crate) fn usage(message: &str) -> Self {
         Self::plain("usage", message, Exit::Usage)
     }
 
-    /// A signal.
+    /// Returns the report for a signal.
     pub(crate) fn interrupted(message: &str, exit: Exit) -> Self {
         Self::plain("interrupted", message, exit)
     }
@@ -136,7 +136,7 @@ impl Report {
         &self.problems
     }
 
-    /// The error in one line, for a list in which the schema stands beside it.
+    /// Returns the error in one line, for a list that contains the schema.
     pub(crate) fn short(&self) -> String {
         match (&self.place, self.causes.first()) {
             (Some(place), Some(cause)) => format!("{}:{}:{}: {cause}", place.file, place.line, place.column),
@@ -145,19 +145,19 @@ impl Report {
         }
     }
 
-    /// What two reports have in common that tell of the same fault in different tenants.
+    /// Returns a text that is equal for reports of the same error in different tenants.
     pub(crate) fn likeness(&self, slug: &TenantSlug) -> String {
         let schema = SchemaName::of_tenant(slug);
         let text = format!("{:?} {} {:?} {:?}", self.code, self.message, self.problems, self.causes);
         text.replace(&format!("{:?}", schema.as_str()), "its schema")
     }
 
-    /// The record that ends the answer of a command that failed.
+    /// Returns the last record of a command that failed.
     pub(crate) fn record(&self) -> impl Serialize + '_ {
         Record { event: "error", v: crate::cli::JSON_VERSION, report: self, exit: self.exit }
     }
 
-    /// The report for people; `names` are the tenants that met the same error, where one report stands for several.
+    /// Returns the report as text. If one report is for several tenants with the same error, `names` are these tenants.
     pub(crate) fn render(&self, names: &[&str]) -> String {
         let code = self.code.map(|code| format!("[{code}]")).unwrap_or_default();
         let mut text =
@@ -184,7 +184,7 @@ impl Report {
         text
     }
 
-    /// The report as GitHub Actions shows it, beside the line of the file where there is one.
+    /// Writes the report as an annotation for GitHub Actions, at the line of the file if there is one.
     pub(crate) fn annotate(&self, printer: &Printer, names: &[&str]) {
         let title = self.code.map_or_else(|| "cgk".to_owned(), |code| format!("cgk {code}"));
         let mut message = self.message.clone();
@@ -201,7 +201,7 @@ impl Report {
         printer.annotate(&Annotation { level: "error", title: &title, place, message: &message });
     }
 
-    /// Tells each error once, with the tenants that met it.
+    /// Reports each error once, with the tenants that have it.
     pub(crate) fn tell_each_once<'a>(printer: &Printer, failures: impl Iterator<Item = (&'a TenantSlug, &'a Error)>) {
         let mut groups: Vec<(String, &Error, Vec<&str>)> = Vec::new();
         for (slug, error) in failures {
@@ -226,7 +226,7 @@ impl Report {
     }
 }
 
-/// The first few names, and how many more there are.
+/// Returns the first names, and how many more there are.
 pub(crate) fn listed(names: &[&str]) -> String {
     const SHOWN_MAX: usize = 8;
     let shown = names.iter().take(SHOWN_MAX).copied().collect::<Vec<_>>().join(", ");

@@ -1,5 +1,5 @@
-//! What the server says beyond its message: DETAIL, HINT and CONTEXT. They carry values of rows, so `--no-detail` leaves them
-//! out.
+//! The server's fields beyond its message: DETAIL, HINT and CONTEXT. They can contain values of rows, so `--no-detail`
+//! leaves them out.
 
 use cgk::Error;
 use serde::Serialize;
@@ -9,7 +9,7 @@ use super::style::{FAINT, paint, sanitize};
 
 static SHOWN: AtomicBool = AtomicBool::new(true);
 
-/// Decided once, when the command line is read.
+/// Sets whether they are shown. Called once, when the command line is read.
 pub(crate) fn show(shown: bool) {
     SHOWN.store(shown, Ordering::Relaxed);
 }
@@ -35,7 +35,7 @@ impl ServerDetail {
         (!is_empty).then_some(found)
     }
 
-    /// A line for each, for people; `of` names the tenant where several met the same error.
+    /// Returns a line for each field. `of` is the tenant, if several tenants have the same error.
     pub(crate) fn lines(&self, of: Option<&str>) -> Vec<String> {
         let of = of.map(|slug| format!(" of {slug}")).unwrap_or_default();
         let fields = [("detail", &self.detail), ("hint", &self.hint), ("context", &self.context)];

@@ -1,3 +1,3 @@
-//! Sizes for people.
+//! Formats sizes as text.
 
 pub(crate) use cgk::report::size_text as of;

@@ -1,4 +1,4 @@
-//! Colours, and texts of others made harmless. Whether colours are shown is decided where they are written.
+//! Colours, and the escaping of texts from other sources. Whether colours are shown is decided when text is written.
 
 use clap::builder::styling::{AnsiColor, Style, Styles};
 use std::fmt::Display;
@@ -24,13 +24,14 @@ pub(crate) fn paint(style: Style, text: impl Display) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// A text from elsewhere (a tenant's name, a server's message) without characters that move the cursor or change colours.
+/// Returns a text from another source (a tenant's name, a server's message) without characters that move the cursor or
+/// change colours.
 pub(crate) fn sanitize(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
             '\n' | '\t' => clean.push(c),
-            // Marks that turn the direction of writing around can make a line read as something else.
+            // Characters that change the direction of writing can make a line look like another text.
             '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => clean.extend(c.escape_unicode()),
             c if c.is_control() => clean.extend(c.escape_default()),
             c => clean.push(c),
@@ -39,7 +40,7 @@ pub(crate) fn sanitize(text: &str) -> String {
     clean
 }
 
-/// `1 tenant`, `2 tenants`.
+/// Returns a text such as `1 tenant` or `2 tenants`.
 pub(crate) fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }

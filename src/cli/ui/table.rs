@@ -1,4 +1,4 @@
-//! Tables that a person likes to read: a heading, columns, no lines.
+//! Tables: a heading and columns, without lines.
 
 use clap::builder::styling::Style;
 use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Table, Width, presets::NOTHING};
@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt, io::IsTerminal};
 
 use super::style::{BAD, FAINT, GOOD, HEADING, WARNING, paint, sanitize};
 
-/// How a cell looks.
+/// The style of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Look {
     Plain,
@@ -32,9 +32,9 @@ pub(crate) struct Grid {
     table: Table,
     headings: Vec<String>,
     rows: Vec<Vec<(String, Look)>>,
-    /// The longest word of each column.
+    /// The length of the longest word of each column.
     words: Vec<usize>,
-    /// A line under the table.
+    /// A line below the table.
     footer: Option<String>,
 }
 
@@ -42,7 +42,7 @@ impl Grid {
     pub(crate) fn new(headings: &[&str]) -> Self {
         let mut table = Table::new();
         table.load_style(NOTHING).enforce_styling();
-        // A pipe gets whole lines, however long; a terminal gets cells that are broken to fit.
+        // A pipe gets complete lines of any length. On a terminal, cells are wrapped.
         let terminal = std::io::stdout().is_terminal();
         table.set_content_arrangement(if terminal {
             ContentArrangement::Dynamic
@@ -76,24 +76,24 @@ impl Grid {
     }
 }
 
-/// A row of four columns about one tenant or schema; the first names it.
+/// A row of four columns about one tenant or schema. The first column is its name.
 pub(crate) struct TenantRow {
     pub(crate) cells: [(String, Look); 4],
-    /// Rows with the same text here are alike, and most of them are only counted.
+    /// Rows with the same text in this field are similar, and most of them are only counted.
     pub(crate) alike: String,
-    /// Whether there is nothing to look at.
+    /// Whether the row shows no problem.
     pub(crate) good: bool,
-    /// Whether the row is shown however many there are.
+    /// Whether the row is always shown, for any number of rows.
     pub(crate) always: bool,
 }
 
-/// More rows than this are summed up, unless all are asked for.
+/// The maximum number of rows. More rows are summarized, unless all are requested.
 const ROWS_MAX: usize = 20;
-/// Of rows that are alike, so many are shown one by one.
+/// How many similar rows are shown. The others are counted.
 const ALIKE_SHOWN_MAX: usize = 3;
 
-/// A table of tenants. Of a large fleet the good ones are counted, and so are those that are like others; `all_flag` is what
-/// lists them.
+/// Prints a table of tenants. In a large fleet, rows without a problem are counted, and so are similar rows. `all_flag`
+/// is the flag that lists them.
 pub(crate) fn tenants(headings: &[&str; 4], rows: &[TenantRow], everything: bool, all_flag: &str) -> Grid {
     let all = everything || rows.iter().filter(|row| !row.always).count() <= ROWS_MAX;
     let mut grid = Grid::new(headings);
@@ -118,7 +118,7 @@ pub(crate) fn tenants(headings: &[&str; 4], rows: &[TenantRow], everything: bool
         if hidden > 0 {
             let more = if row.good { "" } else { "more " };
             let name = format!("{hidden} {more}{}", if hidden == 1 { "tenant" } else { "tenants" });
-            // The state is the second column or the last one, whichever is coloured.
+            // The state is the second column or the last one: the column with a colour.
             let cell = |index: usize| (row.cells[index].0.as_str(), row.cells[index].1);
             let last = if cell(3).1 == Look::Faint { ("", Look::Plain) } else { cell(3) };
             let cause = if row.good { ("", Look::Plain) } else { cell(2) };
@@ -129,10 +129,10 @@ pub(crate) fn tenants(headings: &[&str; 4], rows: &[TenantRow], everything: bool
     grid
 }
 
-/// Blanks between columns.
+/// The number of spaces between columns.
 const GAP: usize = 2;
 
-/// Two blanks between columns, none after the last.
+/// Sets two spaces between columns, and none after the last one.
 fn space(table: &mut Table) {
     let last = table.column_iter().count().saturating_sub(1);
     for (index, column) in table.column_iter_mut().enumerate() {
@@ -141,8 +141,8 @@ fn space(table: &mut Table) {
 }
 
 impl Grid {
-    /// The table with its first column in one piece, and no word of the others broken: what is broken in two cannot be copied.
-    /// `None` where they do not fit beside each other.
+    /// Returns the table with its first column on one line and no broken words in the others, because a broken word
+    /// cannot be copied. `None` if the columns do not fit beside each other.
     fn arranged(&self) -> Option<Table> {
         let mut table = self.table.clone();
         let name = usize::from(table.column_max_content_widths().first().copied().unwrap_or_default());
@@ -163,7 +163,8 @@ impl Grid {
         Some(table)
     }
 
-    /// Each row as lines of its own, a heading and a cell each, as psql shows what is too wide; empty cells are left out.
+    /// Returns each row as several lines, one heading and cell per line, as psql shows wide rows. Empty cells are left
+    /// out.
     fn stacked(&self) -> String {
         let indent = self.headings.iter().map(|heading| heading.chars().count()).max().unwrap_or_default();
         let block = |row: &Vec<(String, Look)>| {
@@ -190,12 +191,12 @@ impl fmt::Display for Grid {
     }
 }
 
-/// The length of a text's longest word.
+/// Returns the length of a text's longest word.
 fn longest_word(text: &str) -> usize {
     text.split_whitespace().map(|word| word.chars().count()).max().unwrap_or_default()
 }
 
-/// Takes off the blanks at the end of a line, also those before the codes that end a colour.
+/// Removes the spaces at the end of a line, including those before the codes that end a colour.
 fn trimmed(line: &str) -> String {
     let (mut text, mut codes) = (line, String::new());
     loop {
@@ -212,7 +213,7 @@ fn trimmed(line: &str) -> String {
     }
 }
 
-/// Two columns without a heading, for facts and their names.
+/// Returns two columns without a heading, for facts and their names.
 pub(crate) fn facts(style: Style, rows: &[(String, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
     rows.iter()

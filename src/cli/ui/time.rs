@@ -1,9 +1,9 @@
-//! Times and dates for people and for programs.
+//! Formats times and dates as text.
 
 pub(crate) use cgk::report::{duration_text as elapsed, instant_text as rfc3339};
 use std::time::{Duration, SystemTime};
 
-/// `90days`, `1h 30m`: as a flag is written.
+/// Returns a duration in the format of flags, such as `90days` or `1h 30m`.
 pub(crate) fn span(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
 }
@@ -12,7 +12,7 @@ pub(crate) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// `2026-11-22`.
+/// Returns a date such as `2026-11-22`.
 pub(crate) fn date(time: SystemTime) -> String {
     let text = rfc3339(time);
     let era = if text.ends_with("BC") { " BC" } else { "" };

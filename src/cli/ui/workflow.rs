@@ -1,24 +1,24 @@
-//! What GitHub Actions reads in the output of a step: a line that begins with `::` is a command to it, and so is `##[`.
+//! Prevents commands for GitHub Actions in the output: a line that starts with `::` or `##[` is a command.
 
 use std::{
     borrow::Cow,
     sync::atomic::{AtomicBool, Ordering},
 };
 
-/// Set if the answer is for GitHub Actions; also the log asks.
+/// Set if the output is for GitHub Actions. The log also reads it.
 static READS: AtomicBool = AtomicBool::new(false);
 
 pub(super) fn reads() {
     READS.store(true, Ordering::Relaxed);
 }
 
-/// The text without commands, if GitHub Actions reads it.
+/// Returns the text without commands, if GitHub Actions reads it.
 pub(super) fn harmless(text: &str) -> Cow<'_, str> {
     if READS.load(Ordering::Relaxed) { without_commands(text) } else { Cow::Borrowed(text) }
 }
 
-/// The text with `%3A` and `%5B`, as GitHub itself writes these characters, where a command would begin. A line begins after
-/// blanks and colours.
+/// Returns the text with `%3A` and `%5B`, GitHub's own escapes of these characters, where a command would start. Spaces
+/// and colours before it do not matter.
 fn without_commands(text: &str) -> Cow<'_, str> {
     if !text.contains("::") && !text.contains("##[") {
         return Cow::Borrowed(text);

@@ -1,14 +1,14 @@
-//! Breaks long lines of text at blanks, in a terminal.
+//! Wraps long lines of text at spaces, on a terminal.
 
 use std::io;
 
-/// The width of the terminal that standard output is; `None` for a pipe or a file, which get whole lines.
+/// Returns the width of the terminal on standard output; `None` for a pipe or a file, which get complete lines.
 pub(crate) fn width() -> Option<usize> {
     terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0))
 }
 
-/// A text with its first line behind `lead`, whose colours do not count, and the others as far to the right. No word is broken,
-/// so that what is copied is whole.
+/// Returns a text with its first line after `lead`, and the other lines indented by the same width. The colours of
+/// `lead` do not count. No word is broken, so that it can be copied.
 pub(crate) fn hanging(lead: &str, text: &str, width: Option<usize>) -> String {
     let indent = anstream::adapter::strip_str(lead).to_string().chars().count();
     let room = match width {

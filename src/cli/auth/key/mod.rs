@@ -16,7 +16,7 @@ use crate::cli::{
     ui::{style::sanitize, time},
 };
 
-/// A key, as programs see it.
+/// A key, as JSON.
 #[derive(Serialize)]
 struct KeyView<'a> {
     id: String,
@@ -29,7 +29,7 @@ struct KeyView<'a> {
     revoked_at: Option<String>,
 }
 
-/// A key that was just created, with the token.
+/// A key that was just created, with its token, as JSON.
 #[derive(Serialize)]
 struct NewKey<'a> {
     v: u32,
@@ -58,7 +58,7 @@ fn state(key: &ApiKeyInfo) -> State {
     State::of(key.expires_at, key.revoked_at)
 }
 
-/// `scopes orders:read, orders:write; expires 2026-11-22T08:05:09Z`.
+/// Returns a text such as `scopes orders:read, orders:write; expires 2026-11-22T08:05:09Z`.
 fn described(key: &ApiKeyInfo) -> String {
     let scopes = match key.scopes.as_slice() {
         [] => "no scopes".to_owned(),
@@ -70,13 +70,13 @@ fn described(key: &ApiKeyInfo) -> String {
     }
 }
 
-/// The id of the tenant's key that a text stands for.
+/// Returns the id of the tenant's key for an id or its first characters.
 async fn id_of(target: &Target, text: &str) -> Result<ApiKeyId> {
     let listed: Vec<_> = target.auth.api_keys().list(target.tenant.id).await?.iter().map(|key| key.id).collect();
     target.whole_id(text, "API key", &listed)
 }
 
-/// Shows a key that was just created, what is said of it, and its token.
+/// Shows a key that was just created, a message about it, and its token.
 fn show_new(session: &Session<'_>, target: &Target, key: &ApiKeyInfo, token: &SecretToken, said: String) {
     let printer = session.printer;
     target.warn_if_inactive(printer);

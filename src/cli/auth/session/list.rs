@@ -24,7 +24,7 @@ Examples:
 
 Lists the newest 1000 sessions of the tenant or of one of its users.";
 
-/// Characters of a user agent that the table shows.
+/// The number of characters of a user agent in the table.
 const CLIENT_CHARS_MAX: usize = 32;
 
 #[derive(Args, Debug)]
@@ -48,7 +48,7 @@ struct Answer<'a> {
     exit: Exit,
 }
 
-/// A session, as programs see it.
+/// A session, as JSON.
 #[derive(Serialize)]
 struct SessionView<'a> {
     id: String,
@@ -82,12 +82,12 @@ fn state(session: &SessionInfo) -> State {
     State::of(Some(session.expires_at), session.revoked_at)
 }
 
-/// The user's address, where it is among the users that were listed.
+/// Returns the user's address; `None` if the user is not in the list.
 fn email<'a>(session: &SessionInfo, users: &'a [User]) -> Option<&'a str> {
     users.iter().find(|user| user.id == session.user_id).map(|user| user.email.as_str())
 }
 
-/// Address and user agent, cut.
+/// Returns address and user agent, cut.
 fn client(session: &SessionInfo) -> String {
     let agent = session.user_agent.as_deref().unwrap_or_default();
     let mut shown: String = agent.chars().take(CLIENT_CHARS_MAX).collect();

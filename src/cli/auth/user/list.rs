@@ -84,7 +84,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     Ok(Exit::Done)
 }
 
-/// A user who is one person with another one, as programs see it.
+/// A user who is the same person as another one, as JSON.
 #[derive(Serialize)]
 struct DuplicateView<'a> {
     id: String,

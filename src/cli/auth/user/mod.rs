@@ -46,7 +46,7 @@ impl From<RoleArg> for UserRole {
     }
 }
 
-/// A user, as programs see it.
+/// A user, as JSON.
 #[derive(Serialize)]
 struct UserView<'a> {
     id: String,
@@ -76,7 +76,7 @@ struct Answer<'a> {
     exit: Exit,
 }
 
-/// The record of a command about one user.
+/// Writes the record of a command about one user.
 fn record(session: &Session<'_>, target: &Target, user: &User) {
     session.printer.record(&Answer {
         v: crate::cli::JSON_VERSION,
@@ -90,7 +90,7 @@ fn record(session: &Session<'_>, target: &Target, user: &User) {
 async fn set_status(target: &Target, user: &mut User, text: &str, status: UserStatus) -> Result<()> {
     let set = target.auth.users().set_status(target.tenant.id, user.id, &status).await;
     set.map_err(|error| match error {
-        // It was found a moment ago, as a member.
+        // The user was a member a moment ago.
         AuthError::NotFound { .. } => {
             let slug = &target.tenant.slug;
             let message =

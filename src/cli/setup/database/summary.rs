@@ -1,4 +1,4 @@
-//! What `cgk setup:database --json` writes.
+//! The output of `cgk setup:database --json`.
 
 use super::{
     super::{identity, lines::NotBoundView},
@@ -34,7 +34,7 @@ pub(super) struct Summary {
     pub(super) app_role: Option<AppRoleView>,
     /// `role` or `path`.
     pub(super) isolation: &'static str,
-    /// What the database accepts besides, while a change is not finished.
+    /// The other isolation that the database accepts while a change is not finished.
     pub(super) isolation_leaving: Option<&'static str>,
     pub(super) tenants_isolated: Vec<String>,
     pub(super) tenants_without_role: Vec<String>,
@@ -49,7 +49,7 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    /// The summary of a setup; what else ran is added to it.
+    /// Returns the summary of a setup. The results of other steps are added to it.
     pub(super) fn of(report: SetupReport, modes: IsolationModes, tenants: Tenants, settings: Vec<SettingView>) -> Self {
         Self {
             event: "summary",
@@ -129,7 +129,7 @@ impl MeasureView {
 pub(super) struct AppRoleView {
     name: String,
     created: bool,
-    /// With the password; only in the run that set it.
+    /// The URL with the password. It is only present in the run that set the password.
     url: Option<String>,
     tables: &'static str,
     tenants: usize,

@@ -1,4 +1,4 @@
-//! The lines that `cgk setup:database` writes for people.
+//! The text output of `cgk setup:database`.
 
 use super::super::lines::{ok, warning};
 use crate::cli::{
@@ -19,7 +19,7 @@ use cgk::{
 };
 use std::time::Instant;
 
-/// What is not at its default, and what always matters.
+/// Returns the settings that are not the default, and those that are always shown.
 pub(super) fn configuration(settings: &[SettingView], everything: bool) -> String {
     const ALWAYS: [&str; 3] = ["database_url", "isolation", "migrations"];
     let rows: Vec<(String, String)> = settings
@@ -150,7 +150,7 @@ pub(super) fn login_lines(admission: &Admission, config: &Config) -> Vec<String>
     lines
 }
 
-/// `001_organizations … 010_change_notices`
+/// Returns a text such as `001_organizations … 010_change_notices`.
 pub(crate) fn span(ids: &[MigrationId]) -> String {
     match ids {
         [] => String::new(),

@@ -7,7 +7,7 @@ use cgk::{
 
 use crate::cli::ui::printer::Printer;
 
-/// So many bytes are collected before they are written.
+/// This many bytes are collected before they are written.
 const BUFFER_BYTES: usize = 64 * 1024;
 
 pub(super) struct Lines<'a> {
@@ -60,7 +60,7 @@ impl ExecObserver for Lines<'_> {
     }
 }
 
-/// Rows of tenants that were cancelled.
+/// Writes the rows of tenants that were cancelled.
 impl Drop for Lines<'_> {
     fn drop(&mut self) {
         self.flush();

@@ -1,4 +1,4 @@
-//! Rows and tenants as records.
+//! Writes rows and tenants as JSON records.
 
 use cgk::{
     Operator, TenantSlug,
@@ -102,7 +102,8 @@ impl ExecObserver for Records<'_> {
     }
 }
 
-/// Integers and booleans as such, everything else as the server's text: JSON numbers are not exact in every reader.
+/// Returns integers and booleans as JSON values, everything else as the server's text, because JSON numbers are not
+/// exact in every reader.
 fn value(column: &ExecColumn, text: Option<&str>) -> Value {
     let Some(text) = text else { return Value::Null };
     let typed = match column.type_name.as_str() {

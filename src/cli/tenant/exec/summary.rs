@@ -1,4 +1,4 @@
-//! The end of `cgk tenant:exec`.
+//! Prints the end of `cgk tenant:exec`.
 
 use cgk::lifecycle::ExecReport;
 use serde::Serialize;
@@ -63,7 +63,7 @@ pub(super) fn show(session: &Session<'_>, report: &ExecReport, write: bool, bega
         .filter(|(n, _)| *n > 0)
         .map(|(n, what)| format!("{} {what}", count(usize::try_from(*n).unwrap_or(usize::MAX), "row")));
     parts.extend(rows);
-    // The rows alone are the answer.
+    // This is not part of the result, which contains only the rows.
     printer.info(format!("\n{} ({}).", parts.join(", "), time::elapsed(began.elapsed())));
     Report::tell_each_once(printer, report.failures());
     if report.stopped.is_some() && write {

@@ -1,4 +1,4 @@
-//! Rows as tables, printed in pieces so that memory does not grow with the number of rows.
+//! Prints rows as tables, in pieces, so that memory use does not depend on the number of rows.
 
 use cgk::{
     TenantSlug,
@@ -11,16 +11,16 @@ use crate::cli::ui::{
     table::{Grid, Look},
 };
 
-/// So many rows are printed as one table.
+/// The maximum number of rows in one table.
 const ROWS_MAX: usize = 500;
-/// So many tables are collected at the same time.
+/// The maximum number of tables that are collected at the same time.
 const TABLES_MAX: usize = 16;
-/// So many characters of a value are shown.
+/// The maximum number of characters of a value.
 const VALUE_MAX: usize = 200;
 
 pub(super) struct Tables<'a> {
     printer: &'a Printer,
-    /// In the order of their first row.
+    /// The tables, in the order of their first row.
     tables: Vec<Table>,
     /// The columns of the results that are arriving, by tenant.
     columns: BTreeMap<TenantSlug, Vec<String>>,
@@ -38,14 +38,14 @@ impl<'a> Tables<'a> {
         Self { printer, tables: Vec::new(), columns: BTreeMap::new(), printed: false }
     }
 
-    /// Prints what is collected.
+    /// Prints the collected rows.
     pub(super) fn flush(&mut self) {
         for table in std::mem::take(&mut self.tables) {
             self.print(&table);
         }
     }
 
-    /// The table of this statement and these columns.
+    /// Returns the table of this statement and these columns.
     fn index(&mut self, statement: usize, columns: &[String]) -> usize {
         let same = |table: &Table| table.statement == statement && table.columns == columns;
         if let Some(index) = self.tables.iter().position(same) {
@@ -101,7 +101,7 @@ impl ExecObserver for Tables<'_> {
     }
 }
 
-/// The start of a long text.
+/// Returns the start of a long text.
 fn cut(text: &str) -> String {
     match text.char_indices().nth(VALUE_MAX) {
         Some((end, _)) => format!("{}…", &text[..end]),

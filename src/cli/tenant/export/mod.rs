@@ -119,8 +119,8 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     Ok(Exit::Done)
 }
 
-/// Standard output without the lock of the standard library: a reader that has stopped reading must not block the message of
-/// an interruption.
+/// Returns standard output without the lock of the standard library. A reader that has stopped reading must not block
+/// the message about an interruption.
 fn standard_output() -> std::io::Result<std::fs::File> {
     use std::os::fd::AsFd as _;
     std::io::stdout().as_fd().try_clone_to_owned().map(Into::into)
@@ -140,7 +140,7 @@ fn refuse_stream(session: &Session<'_>, is_stream: bool) -> Result<()> {
     Err(Refusal { message: message.into(), hint, exit: Exit::Usage }.into())
 }
 
-/// `3 tables, 1200 rows, 1.3 MB as text, 240.0 kB in the file`
+/// Returns a text such as `3 tables, 1200 rows, 1.3 MB as text, 240.0 kB in the file`.
 fn contents(exported: &Exported) -> String {
     format!(
         "{}, {}, {} as text, {} in the file",

@@ -1,4 +1,4 @@
-//! What to do about an error of a migration.
+//! Hints for errors of a migration.
 
 use super::by_sqlstate;
 use cgk::{
@@ -85,7 +85,8 @@ fn migration(failure: &MigrationFailure) -> String {
             ),
         },
     };
-    // An error that no edit of the file removes has the same hint for every file. Do not advise an edit of an applied file.
+    // If no edit of the file fixes the error, the hint is the same for every file. Do not advise an edit of an applied
+    // file.
     let edits = matches!(failure.sqlstate.code(), "25001" | "25006");
     if edits && failure.schemas_with_file.is_some_and(|number| number > 0) {
         return again;
@@ -128,9 +129,9 @@ fn migration(failure: &MigrationFailure) -> String {
     }
 }
 
-/// Whether the rows or the file are to be changed: a file that other schemas have stays as it is.
+/// Returns whether to change the rows or the file. A file that other schemas have must not be changed.
 fn advice(failure: &MigrationFailure) -> String {
-    // Integrity violations and values that do not convert.
+    // Integrity violations, and values that cannot be converted.
     let is_data = ["22", "23"].iter().any(|class| failure.sqlstate.code().starts_with(class));
     let have = |number: usize| match number {
         1 => "1 schema already has this file".to_owned(),

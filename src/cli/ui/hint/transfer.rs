@@ -1,4 +1,4 @@
-//! Exports, imports and copies of tenants.
+//! Hints for exports, imports and copies of tenants.
 
 use cgk::TransferError;
 

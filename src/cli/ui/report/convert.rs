@@ -1,4 +1,4 @@
-//! Reads an error of the library, or one of the program's own, into a report.
+//! Converts an error of the library or of the command-line program to a report.
 
 use super::{
     super::{hint, server_detail::ServerDetail, style::count},
@@ -111,7 +111,8 @@ impl Report {
         report
     }
 
-    /// The failure of a rehearsal: what failed in its schema, whose name says nothing to anyone.
+    /// Sets the report to the error in the rehearsal's schema. The name of this schema is left out, because users do
+    /// not know it.
     fn tell_rehearsal(&mut self, source: &Error) {
         let inner = Self::of_library(source);
         match source {
@@ -248,13 +249,13 @@ impl Report {
     }
 }
 
-/// Each cause once: what a cause has said already in the words of the next is left out.
+/// Returns each cause once. If a cause repeats the text of the next one, this part is left out.
 fn causes(first: Option<&(dyn StdError + 'static)>) -> Vec<String> {
     let mut causes: Vec<String> = Vec::new();
     let mut next = first;
     while let Some(error) = next {
         next = error.source();
-        // The details of a server's message carry values of rows; they stay out.
+        // The details of a server's message can contain values of rows, so they are left out.
         if let Some(server) = error.downcast_ref::<tokio_postgres::error::DbError>() {
             causes.push(format!("{}: {} ({})", server.severity(), server.message(), server.code().code()));
             break;

@@ -1,12 +1,12 @@
-//! The line of a file in which an error is.
+//! The line of a file that contains an error.
 
 use super::{
     super::style::{BAD, FAINT, paint},
     PlaceView,
 };
 
-/// The failing line with a mark under the column. Tabs are kept in both lines, so that the mark stands right whatever the
-/// terminal makes of them.
+/// Returns the failing line with a mark under the column. Both lines contain the same tabs, so that the mark is at the
+/// right column with every tab width.
 pub(super) fn excerpt(place: &PlaceView) -> String {
     const BEFORE_MAX: usize = 70;
     const WIDTH_MAX: usize = 110;
