@@ -21,8 +21,8 @@ const _: () = assert!(ROLE_PREFIX.len() + TenantSlug::BYTES_MAX + 1 + ROLE_TAG_B
 pub struct Ident(String);
 
 impl Ident {
-    /// Creates a name from the catalogue or from cgk. A name longer than 63 bytes, or with a zero byte, is refused, because
-    /// the server would truncate it.
+    /// Creates a name from the catalogue or from cgk. A name longer than 63 bytes, or with a zero byte, is refused,
+    /// because the server would truncate it.
     pub fn new(name: impl Into<String>) -> Result<Self, InvalidIdent> {
         let name = name.into();
         if name.is_empty() || name.len() > IDENT_BYTES_MAX || name.contains('\0') {

@@ -44,12 +44,12 @@
 //!
 //! # Guarantees
 //!
-//! - In role mode, the default, the transaction runs as the tenant's own role. The database itself denies access to another
-//!   tenant's tables, even by their full name.
+//! - In role mode, the default, the transaction runs as the tenant's own role. The database itself denies access to
+//!   another tenant's tables, even by their full name.
 //! - However a transaction ends (commit, error, panic, a dropped future, a lost connection), it leaves no state on the
 //!   connection for the next user, and the next user does not wait for an abandoned statement.
-//! - `Ok` means committed. If a statement fails and the closure ignores the error, the transaction returns an error. It is
-//!   never rolled back silently.
+//! - `Ok` means committed. If a statement fails and the closure ignores the error, the transaction returns an error. It
+//!   is never rolled back silently.
 //! - A schema's migrations and their ledger rows are committed together or not at all.
 //!
 //! # Features

@@ -2,8 +2,8 @@
 
 use tokio_postgres::error::{Severity, SqlState};
 
-/// Whether the same work may succeed when it is run again: serialization failures, deadlocks, lock timeouts, and a server
-/// that is starting, stopping or out of connections.
+/// Whether the same work may succeed when it is run again: serialization failures, deadlocks, lock timeouts, and a
+/// server that is starting, stopping or out of connections.
 pub(crate) fn is_passing(state: &SqlState) -> bool {
     [
         SqlState::T_R_SERIALIZATION_FAILURE,
@@ -71,8 +71,8 @@ pub(crate) fn is_unsent(error: &tokio_postgres::Error) -> bool {
     if error.as_db_error().is_some() {
         return false;
     }
-    // The driver does not expose the kind of its errors, and some encoding errors look like decoding errors. The texts below
-    // are only used for encoding.
+    // The driver does not expose the kind of its errors, and some encoding errors look like decoding errors. The texts
+    // below are only used for encoding.
     const UNWRITABLE: [&str; 3] =
         ["string contains embedded null", "value too large to transmit", "message length overflow"];
     let unwritable = |cause: &(dyn std::error::Error + 'static)| {

@@ -12,8 +12,8 @@ use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
 use tokio_postgres::SimpleQueryRow;
 
-/// The queries of earlier versions, whose records are translated by running both. If `objects.sql` changes after a release,
-/// add the released text here.
+/// The queries of earlier versions, whose records are translated by running both. If `objects.sql` changes after a
+/// release, add the released text here.
 const EARLIER: &[&str] = &[include_str!("earlier/001.sql")];
 
 const QUERY: &str = include_str!("objects.sql");

@@ -1,4 +1,5 @@
-//! Checks whether the catalogue's rows about a schema are unchanged since an earlier check, without reading their content.
+//! Checks whether the catalogue's rows about a schema are unchanged since an earlier check, without reading their
+//! content.
 //!
 //! A stamp is computed from the positions and the inserting transactions (`ctid`, `xmin`) of all rows that the query of
 //! the parent module reads about a schema. A change writes a new row. PostgreSQL changes rows of these catalogues in
@@ -124,8 +125,8 @@ const SHARED: [&str; 8] = [
     "pg_ts_parser",
 ];
 
-/// Types that are compared, and those of tables' rows, which add no information but are cheaper to include than to exclude.
-/// Array types are excluded, because they follow their element type.
+/// Types that are compared, and those of tables' rows, which add no information but are cheaper to include than to
+/// exclude. Array types are excluded, because they follow their element type.
 const IS_TYPE: &str = "(x.typtype in ('e', 'd', 'r', 'c') or (x.typtype = 'b' and x.typelem = 0))";
 
 /// Returns rows of a mark, a schema, its stamp. `major` is the server's version.

@@ -123,7 +123,8 @@ async fn until_signalled(cli: &Cli, printer: &Printer) -> Result<Ended> {
     let mut signals = signal::Signals::listen()?;
     let mut work = std::pin::pin!(cli.command.run(Session { globals: &cli.globals, printer, shutdown: &shutdown }));
     for number in 1.. {
-        // If a signal ends the command, its future is dropped at the end of this function, and its guards clean up then.
+        // If a signal ends the command, its future is dropped at the end of this function, and its guards clean up
+        // then.
         let exit = tokio::select! {
             result = &mut work => return Ok(Ended::ByItself(result)),
             exit = signals.next() => exit,

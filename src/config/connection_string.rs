@@ -1,7 +1,7 @@
 //! Splits a connection string, `postgresql://…` or `key=value …`, into its parts, as libpq does.
 //!
-//! Other modules interpret the options. No message contains a part of the text: if a password was not escaped, any part may
-//! belong to it.
+//! Other modules interpret the options. No message contains a part of the text: if a password was not escaped, any part
+//! may belong to it.
 
 use super::error::Problem;
 use super::parts::Parts;

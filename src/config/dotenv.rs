@@ -46,8 +46,8 @@ impl DotEnv {
                 Ok((name, value)) => {
                     variables.insert(name, value);
                 }
-                // The error contains the line itself, which may be a secret, so it is neither shown nor kept. An open quote
-                // joins all following lines.
+                // The error contains the line itself, which may be a secret, so it is neither shown nor kept. An open
+                // quote joins all following lines.
                 Err(dotenvy::Error::LineParse(broken, _)) => {
                     let first = broken.lines().next().unwrap_or_default();
                     let line = line_of(text.as_bytes(), text.find(first).unwrap_or(0));

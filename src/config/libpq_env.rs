@@ -1,5 +1,5 @@
-//! Fills gaps in a connection string from libpq's environment: `PGHOST`, `PGPORT`, `PGUSER`, `PGPASSWORD`, `PGDATABASE`,
-//! `PGSSLMODE`, `PGSSLROOTCERT`, and the password file.
+//! Fills gaps in a connection string from libpq's environment: `PGHOST`, `PGPORT`, `PGUSER`, `PGPASSWORD`,
+//! `PGDATABASE`, `PGSSLMODE`, `PGSSLROOTCERT`, and the password file.
 //!
 //! The rules are those of libpq: the connection string has precedence, then the variable, then the password file
 //! (`PGPASSFILE`, or `~/.pgpass`). A password file that others may read is ignored with a notice.

@@ -2,9 +2,9 @@
 //!
 //! # Sources of values
 //!
-//! In order of precedence: command-line flags, environment variables, `.env` in the working directory, `cgk.toml` in the
-//! working directory, defaults. A [`Config`] records the source of each value; see [`Config::settings`]. An empty variable
-//! counts as unset. Only `DATABASE_URL` is required.
+//! In order of precedence: command-line flags, environment variables, `.env` in the working directory, `cgk.toml` in
+//! the working directory, defaults. A [`Config`] records the source of each value; see [`Config::settings`]. An empty
+//! variable counts as unset. Only `DATABASE_URL` is required.
 //!
 //! | `cgk.toml` | variable |
 //! |---|---|
@@ -30,16 +30,16 @@
 //! | `[pool]` `tenants_per_connection_max` | `CGK_POOL_TENANTS_PER_CONNECTION_MAX` |
 //! | `[pool]` `descriptions_max` | `CGK_POOL_DESCRIPTIONS_MAX` |
 //!
-//! Relative paths are relative to the file that contains them, otherwise to the working directory. A password in `cgk.toml`
-//! is refused, because that file is usually under version control. In `.env`, `$` starts a substitution; single quotes
-//! around the value prevent it.
+//! Relative paths are relative to the file that contains them, otherwise to the working directory. A password in
+//! `cgk.toml` is refused, because that file is usually under version control. In `.env`, `$` starts a substitution;
+//! single quotes around the value prevent it.
 //!
 //! # The variables of libpq
 //!
-//! Gaps in the URL are filled as `psql` does it: from `PGHOST`, `PGPORT`, `PGUSER`, `PGPASSWORD`, `PGDATABASE`, `PGSSLMODE`
-//! and `PGSSLROOTCERT`, and the password from the file that `PGPASSFILE` names, or `~/.pgpass`. These variables are read
-//! from the environment only, not from `.env`. Without any URL, `PGDATABASE` must be set: cgk does not guess the database.
-//! [`Config::from_url`] reads none of them.
+//! Gaps in the URL are filled as `psql` does it: from `PGHOST`, `PGPORT`, `PGUSER`, `PGPASSWORD`, `PGDATABASE`,
+//! `PGSSLMODE` and `PGSSLROOTCERT`, and the password from the file that `PGPASSFILE` names, or `~/.pgpass`. These
+//! variables are read from the environment only, not from `.env`. Without any URL, `PGDATABASE` must be set: cgk does
+//! not guess the database. [`Config::from_url`] reads none of them.
 //!
 //! # Connection URLs
 //!
@@ -47,9 +47,9 @@
 //! addresses in brackets, socket directories, and the `key=value` form. Options of other programs are ignored with a
 //! [notice](Config::notices). An option that cgk cannot support is an error.
 //!
-//! Connections to a server on this machine use no TLS unless the URL asks for it. Connections to any other server use TLS,
-//! and the certificate and host name are verified, also if `sslmode` is missing, `prefer`, `require`, `verify-ca` or
-//! `verify-full`. `sslrootcert` names the certificate authorities to trust instead of the system's.
+//! Connections to a server on this machine use no TLS unless the URL asks for it. Connections to any other server use
+//! TLS, and the certificate and host name are verified, also if `sslmode` is missing, `prefer`, `require`, `verify-ca`
+//! or `verify-full`. `sslrootcert` names the certificate authorities to trust instead of the system's.
 
 mod address;
 mod connection_string;
@@ -200,7 +200,8 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// The errors of [`from_url`](Config::from_url), for every setting; and [`MissingUrl`](ConfigErrorKind::MissingUrl).
+    /// The errors of [`from_url`](Config::from_url), for every setting; and
+    /// [`MissingUrl`](ConfigErrorKind::MissingUrl).
     pub fn load() -> Result<Config, ConfigError> {
         Config::load_with(Overrides::default())
     }
@@ -301,8 +302,8 @@ impl Config {
         config
     }
 
-    /// Returns the connection URL of another login on the same server and database, including its password, with the TLS
-    /// settings of this configuration.
+    /// Returns the connection URL of another login on the same server and database, including its password, with the
+    /// TLS settings of this configuration.
     ///
     /// ```
     /// let config = cgk::Config::from_url("postgresql://cgk:secret@db.example.com/shop?sslmode=verify-full")?;
@@ -393,8 +394,8 @@ impl Config {
         show::SESSION.iter().fold(self, |config, name| config.by_code(name))
     }
 
-    /// Returns the driver's settings, for code that needs its own connection: host, user, password, database. They do not
-    /// include TLS and the session timeouts. A connection opened with them has none of this library's protections.
+    /// Returns the driver's settings, for code that needs its own connection: host, user, password, database. They do
+    /// not include TLS and the session timeouts. A connection opened with them has none of this library's protections.
     ///
     /// ```no_run
     /// # async fn example(config: cgk::Config) -> Result<(), cgk::tokio_postgres::Error> {

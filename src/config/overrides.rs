@@ -9,8 +9,8 @@ use super::{ConfigError, Origin, value};
 
 /// The settings that were given as flags. `None`: the flag was not given.
 ///
-/// Do not let the argument parser read environment variables into these: [`Config::load_with`](super::Config::load_with)
-/// reads them itself, so that it knows the source of each value.
+/// Do not let the argument parser read environment variables into these:
+/// [`Config::load_with`](super::Config::load_with) reads them itself, so that it knows the source of each value.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct Overrides {

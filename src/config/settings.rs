@@ -32,7 +32,8 @@ pub enum Pooling {
     /// A direct session with the server, or a pooler that assigns whole sessions.
     #[default]
     Direct,
-    /// A pooler that assigns a server connection per transaction, such as PgBouncer in transaction mode or Supavisor on port
+    /// A pooler that assigns a server connection per transaction, such as PgBouncer in transaction mode or Supavisor on
+    /// port
     /// 6543. Named prepared statements are not used.
     Transaction,
 }
@@ -60,8 +61,8 @@ pub enum RemotePlaintext {
 
 /// The settings of every session.
 ///
-/// A timeout of zero means no timeout, as in PostgreSQL. PostgreSQL accepts up to 2³¹ − 1 milliseconds. The timeouts are not
-/// sent as start-up options, because transaction poolers refuse those.
+/// A timeout of zero means no timeout, as in PostgreSQL. PostgreSQL accepts up to 2³¹ − 1 milliseconds. The timeouts
+/// are not sent as start-up options, because transaction poolers refuse those.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionSettings {
     /// The name under which sessions appear in `pg_stat_activity`. Default: `cgk`.
@@ -116,11 +117,11 @@ pub struct PoolSettings {
     pub wait: Duration,
     /// The age at which a connection is replaced when it is returned. Default: 30 minutes.
     pub connection_age_max: Duration,
-    /// The number of different tenants after which a connection is replaced, because the server's backend keeps about 100 kB
-    /// of catalogue cache for each of them and does not free it. Default: 500.
+    /// The number of different tenants after which a connection is replaced, because the server's backend keeps about
+    /// 100 kB of catalogue cache for each of them and does not free it. Default: 500.
     pub tenants_per_connection_max: usize,
-    /// The maximum number of statements for which a [`Db`](crate::Db) keeps the parameter types, about 150 bytes each. A
-    /// statement counts once per tenant. For further statements, cgk asks the server again, which takes a round trip.
+    /// The maximum number of statements for which a [`Db`](crate::Db) keeps the parameter types, about 150 bytes each.
+    /// A statement counts once per tenant. For further statements, cgk asks the server again, which takes a round trip.
     /// Default: 20,000.
     pub descriptions_max: usize,
 }

@@ -148,8 +148,8 @@ pub(crate) struct Comparison {
     pub(crate) guard: String,
 }
 
-/// Compares a schema without a ledger of cgk with the objects of the migrations up to a version, without the rights of the
-/// tenant's role, and without one table of another tool.
+/// Compares a schema without a ledger of cgk with the objects of the migrations up to a version, without the rights of
+/// the tenant's role, and without one table of another tool.
 pub(crate) async fn compare_up_to(
     operator: &Operator,
     migrations: &Migrations,

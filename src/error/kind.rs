@@ -3,8 +3,8 @@
 /// The complete list of error kinds, for decisions in programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// The input is not valid: a slug, a setting, a migration file, or a parameter whose type differs from the statement's.
-    /// Nothing was changed.
+    /// The input is not valid: a slug, a setting, a migration file, or a parameter whose type differs from the
+    /// statement's. Nothing was changed.
     Invalid,
     /// The database cannot be reached or used now. A later attempt may succeed.
     Unavailable,

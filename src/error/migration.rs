@@ -28,8 +28,8 @@ pub enum MigrationError {
         /// All problems.
         problems: Vec<FileProblem>,
     },
-    /// The server refused a migration. The schema is unchanged, except for what [`MigrationFailure`] reports about files
-    /// without a transaction.
+    /// The server refused a migration. The schema is unchanged, except for what [`MigrationFailure`] reports about
+    /// files without a transaction.
     #[error(transparent)]
     Failed(Box<MigrationFailure>),
     /// A schema's ledger and the files differ.

@@ -8,8 +8,8 @@ use crate::{
 use std::{fmt, path::PathBuf};
 use tokio_postgres::error::SqlState;
 
-/// A migration that the server refused. The schema is the same as before the run, except for [`committed`](Self::committed)
-/// and [`unfinished`](Self::unfinished).
+/// A migration that the server refused. The schema is the same as before the run, except for
+/// [`committed`](Self::committed) and [`unfinished`](Self::unfinished).
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct MigrationFailure {

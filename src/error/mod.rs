@@ -107,8 +107,8 @@ pub enum Error {
     /// closure, `?` converts driver errors to this variant.
     #[error(transparent)]
     Driver(DriverError),
-    /// An error of the application, returned by a closure of a [`Db`](crate::Db) with the default error type. To keep the
-    /// type of the error, use an error type of the application ([`Db::errors`](crate::Db::errors)).
+    /// An error of the application, returned by a closure of a [`Db`](crate::Db) with the default error type. To keep
+    /// the type of the error, use an error type of the application ([`Db::errors`](crate::Db::errors)).
     #[error(transparent)]
     Application(Box<dyn StdError + Send + Sync>),
     /// An operation failed for which several callers waited, such as one query for all of them.
@@ -133,9 +133,10 @@ impl fmt::Debug for Error {
 impl Error {
     /// Returns the kind, for decisions.
     ///
-    /// A statement that failed because of the server's condition (a full disk, a shutdown, no free connection, a read-only
-    /// server) is [`Unavailable`](ErrorKind::Unavailable), not [`Failed`](ErrorKind::Failed). A statement that the driver
-    /// did not send, because of a parameter or a zero byte in its text, is [`Invalid`](ErrorKind::Invalid).
+    /// A statement that failed because of the server's condition (a full disk, a shutdown, no free connection, a
+    /// read-only server) is [`Unavailable`](ErrorKind::Unavailable), not [`Failed`](ErrorKind::Failed). A statement
+    /// that the driver did not send, because of a parameter or a zero byte in its text, is
+    /// [`Invalid`](ErrorKind::Invalid).
     pub fn kind(&self) -> ErrorKind {
         match self.entry().1 {
             // The session could write when the connection was opened. A statement of the file made it read-only.

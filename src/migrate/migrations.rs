@@ -59,9 +59,10 @@ impl Migrations {
 
     /// Reads the folders `public` and `tenant` of a directory.
     ///
-    /// Reads `001_orders.sql`, `V001__orders.sql`, `001_orders.up.sql`, `2020_01_01_000001_orders.sql` and the folders of
-    /// diesel and Prisma. If a file contains an up and a down section, only the up section is used. Ignores `.down.sql`
-    /// files, dot files and a `README.md` ([`Source::left_aside`]). `docs/migrations.md` has the complete list.
+    /// Reads `001_orders.sql`, `V001__orders.sql`, `001_orders.up.sql`, `2020_01_01_000001_orders.sql` and the folders
+    /// of diesel and Prisma. If a file contains an up and a down section, only the up section is used. Ignores
+    /// `.down.sql` files, dot files and a `README.md` ([`Source::left_aside`]). `docs/migrations.md` has the complete
+    /// list.
     ///
     /// # Errors
     ///

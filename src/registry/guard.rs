@@ -27,8 +27,8 @@ pub enum RegistryGuard {
 /// The statements that create the triggers. They replace objects with the same names.
 const GUARD: &str = include_str!("guard.sql");
 
-/// The triggers, each with its `pg_trigger.tgtype`: for each row (1), before (2), on insert (4), delete (8), update (16),
-/// truncate (32).
+/// The triggers, each with its `pg_trigger.tgtype`: for each row (1), before (2), on insert (4), delete (8), update
+/// (16), truncate (32).
 const TRIGGERS: [(&str, i16); 3] =
     [("cgk_registry_delete", 1 | 8), ("cgk_registry_update", 1 | 16), ("cgk_registry_truncate", 2 | 32)];
 
@@ -40,7 +40,8 @@ pub(crate) enum GuardFound {
     Wrong(Vec<(&'static str, &'static str)>),
 }
 
-/// Checks whether each trigger exists, is enabled, and calls the function as created by [`guard_registry`]. Writes nothing.
+/// Checks whether each trigger exists, is enabled, and calls the function as created by [`guard_registry`]. Writes
+/// nothing.
 pub(crate) async fn look_at_guard(operator: &Operator) -> Result<GuardFound> {
     let doing = || while_doing("look at the guard of the registry");
     let sql = "select w.name, t.oid is not null, t.tgenabled in ('O', 'A'), t.tgtype = w.type

@@ -1,4 +1,5 @@
-//! `cgk report --serve`: the page for browsers on this machine. Each load reads the database, at most every few seconds.
+//! `cgk report --serve`: the page for browsers on this machine. Each load reads the database, at most every few
+//! seconds.
 
 use super::{
     Rendered,

@@ -22,8 +22,8 @@ impl SchemaDrift {
 }
 
 impl DriftReport {
-    /// Returns the [scripts](SchemaDrift::fix_script) of all schemas, and one for rights and for objects that belong to no
-    /// tenant.
+    /// Returns the [scripts](SchemaDrift::fix_script) of all schemas, and one for rights and for objects that belong to
+    /// no tenant.
     pub fn fix_script(&self) -> String {
         let mut scripts: Vec<String> = self.schemas().map(SchemaDrift::fix_script).collect();
         for (what, differences) in [("rights of logins and of everyone", &self.rights), ("of no tenant", &self.strays)]

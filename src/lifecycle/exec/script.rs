@@ -24,8 +24,8 @@ impl ExecScript {
     ///
     /// # Errors
     ///
-    /// Kind `Invalid`: the text contains no statement, contains COPY, or cannot be split, for example because a string does
-    /// not end.
+    /// Kind `Invalid`: the text contains no statement, contains COPY, or cannot be split, for example because a string
+    /// does not end.
     pub fn parse(text: &str) -> Result<Self> {
         let cut = sql::cut(text).map_err(|unreadable| {
             let line = text[..unreadable.at].matches('\n').count() + 1;

@@ -37,8 +37,8 @@ impl SeedSet {
     ///
     /// # Errors
     ///
-    /// Kind `Refused`: the folder or a file cannot be read ([`SeedError::Unreadable`]). `Invalid`: it contains no such file, or a
-    /// file contains no statement, contains COPY, or cannot be split into statements.
+    /// Kind `Refused`: the folder or a file cannot be read ([`SeedError::Unreadable`]). `Invalid`: it contains no such
+    /// file, or a file contains no statement, contains COPY, or cannot be split into statements.
     pub fn read(folder: &Path) -> Result<Self> {
         let unreadable = |path: &Path, source| SeedError::Unreadable { path: path.to_owned(), source };
         let entries = fs::read_dir(folder).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());

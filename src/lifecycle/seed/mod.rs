@@ -43,8 +43,8 @@ use work::{Job, TenantSeed};
 ///
 /// # Cancel safety
 ///
-/// If the future is dropped, transactions in progress roll back, except those whose COMMIT was sent. To stop with a report,
-/// use an [`Interrupt`](crate::migrate::Interrupt).
+/// If the future is dropped, transactions in progress roll back, except those whose COMMIT was sent. To stop with a
+/// report, use an [`Interrupt`](crate::migrate::Interrupt).
 pub async fn seed(
     operator: &Operator,
     seeds: &SeedSet,

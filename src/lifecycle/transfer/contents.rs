@@ -335,8 +335,8 @@ impl Table {
         }
     }
 
-    /// Returns the statement that loads rows with this table's columns, in the transaction that created the table. The rows
-    /// of a plain table are frozen, so that no VACUUM writes them again.
+    /// Returns the statement that loads rows with this table's columns, in the transaction that created the table. The
+    /// rows of a plain table are frozen, so that no VACUUM writes them again.
     pub(crate) fn copy_in_sql(&self, schema: &SchemaName) -> String {
         let frozen = if self.kind == TableKind::Plain { " with (freeze)" } else { "" };
         format!("copy {}{} from stdin{frozen}", of(schema, &self.name), self.column_list())

@@ -35,7 +35,8 @@ pub struct ImportOptions {
 }
 
 impl ImportOptions {
-    /// Imports the tenant under another slug, as a new organization. Default: the slug and the organization of the file.
+    /// Imports the tenant under another slug, as a new organization. Default: the slug and the organization of the
+    /// file.
     pub fn slug(mut self, slug: TenantSlug) -> Self {
         self.slug = Some(slug);
         self

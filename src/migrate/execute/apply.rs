@@ -1,5 +1,5 @@
-//! Applies one schema's migrations in pieces. A piece is one message ([`together`]), whose implicit transaction contains
-//! everything, or a file that runs without a transaction ([`non_transactional`]).
+//! Applies one schema's migrations in pieces. A piece is one message ([`together`]), whose implicit transaction
+//! contains everything, or a file that runs without a transaction ([`non_transactional`]).
 //!
 //! Provisioning, the statements of all files, the ledger's rows and its comment are committed together or not at all.
 //! Only a file that runs without a transaction divides them. The files before it are one message. The file itself runs

@@ -58,8 +58,8 @@ impl RunOptions {
         self
     }
 
-    /// Skips the rehearsal ([`rehearse`](crate::migrate::rehearse())): tenants are migrated even if a new one could not be
-    /// created.
+    /// Skips the rehearsal ([`rehearse`](crate::migrate::rehearse())): tenants are migrated even if a new one could not
+    /// be created.
     pub fn unrehearsed(mut self) -> Self {
         self.unrehearsed = true;
         self

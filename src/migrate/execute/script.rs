@@ -1,7 +1,7 @@
 //! Builds a message of several parts, and finds the part in which an error occurred.
 //!
-//! Marker rows of cgk, `cgk:<random>:<n>`, show where each part starts, so that an error can be assigned to its part even if
-//! the server reports no position.
+//! Marker rows of cgk, `cgk:<random>:<n>`, show where each part starts, so that an error can be assigned to its part
+//! even if the server reports no position.
 
 use crate::{
     db::message::{Answer, Kept},

@@ -1,5 +1,5 @@
-//! Determines which statements cannot share a transaction, and which parts of them can be omitted if no other session uses
-//! the schema.
+//! Determines which statements cannot share a transaction, and which parts of them can be omitted if no other session
+//! uses the schema.
 
 use super::concurrent::Concurrent;
 use crate::{

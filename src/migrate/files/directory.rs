@@ -61,8 +61,8 @@ fn read(directory: &Path, read_folder: impl Fn(&Path) -> Result<Folder>) -> Resu
     Ok(Directory { public, tenant, unreadable })
 }
 
-/// Finds files that look like migrations but are in neither set: a `.sql` file beside the two folders, or a folder whose
-/// name is similar to a set's. Other files beside the folders are ignored.
+/// Finds files that look like migrations but are in neither set: a `.sql` file beside the two folders, or a folder
+/// whose name is similar to a set's. Other files beside the folders are ignored.
 fn misplaced(directory: &Path) -> Result<Vec<FileProblem>> {
     let listed = |error| {
         Error::Migration(MigrationError::Unreadable {

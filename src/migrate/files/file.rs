@@ -54,7 +54,8 @@ impl MigrationFile {
         &self.sql
     }
 
-    /// Returns the tool whose directives divide the file into an up section, which is run, and a down section, which is not.
+    /// Returns the tool whose directives divide the file into an up section, which is run, and a down section, which is
+    /// not.
     pub fn tool(&self) -> Option<&'static str> {
         self.tool
     }

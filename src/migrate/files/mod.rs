@@ -1,7 +1,7 @@
 //! Reads migration files in the layouts of other tools: names, folders, directives in comments, encodings.
 //!
-//! A file that cgk does not understand is refused, and the error names the tool that it seems to belong to. cgk does not
-//! guess.
+//! A file that cgk does not understand is refused, and the error names the tool that it seems to belong to. cgk does
+//! not guess.
 
 pub(crate) mod bundled;
 pub(in crate::migrate) mod directory;

@@ -1,5 +1,5 @@
-//! Counts how many schemas have which files, from their ledgers: one query for the fleet, and the rows of one ledger for
-//! each distinct state.
+//! Counts how many schemas have which files, from their ledgers: one query for the fleet, and the rows of one ledger
+//! for each distinct state.
 
 use crate::{
     db::{Operator, own_objects::OwnObject},

@@ -73,8 +73,8 @@ impl FleetFiles {
         Ok(files)
     }
 
-    /// Prepares recording, after [`check`](FleetFiles::check): creates the table if it is missing, with the files in the
-    /// ledgers, and removes rows that no ledger has and that contradict the files.
+    /// Prepares recording, after [`check`](FleetFiles::check): creates the table if it is missing, with the files in
+    /// the ledgers, and removes rows that no ledger has and that contradict the files.
     ///
     /// Locks: if it creates the table, the record's own lock, until the end of one message.
     pub(crate) async fn begin(&self, operator: &Operator, migrations: &Migrations) -> Result<FileRecord> {

@@ -1,5 +1,5 @@
-//! Detects text that another program must process before the server: psql's commands and variables, templates, placeholders,
-//! and invisible characters.
+//! Detects text that another program must process before the server: psql's commands and variables, templates,
+//! placeholders, and invisible characters.
 
 use super::{Fault, Lint};
 use crate::sql::{Statement, Token, TokenKind};

@@ -129,8 +129,8 @@ impl TableLock {
 }
 
 impl MigrationFile {
-    /// Returns the locks that the file takes, statement by statement, on relations that it has not created itself. In a file
-    /// that runs in a transaction, they are held until all pending files of the schema are done.
+    /// Returns the locks that the file takes, statement by statement, on relations that it has not created itself. In a
+    /// file that runs in a transaction, they are held until all pending files of the schema are done.
     ///
     /// ```
     /// use cgk::migrate::{Blocks, LockMode, Migrations, Set};

@@ -59,8 +59,8 @@ impl Plan<'_> {
 ///
 /// # Errors
 ///
-/// A [`Divergence`] that lists every applied migration whose file was edited or is missing, every file that was skipped, and
-/// every migration newer than the files.
+/// A [`Divergence`] that lists every applied migration whose file was edited or is missing, every file that was
+/// skipped, and every migration newer than the files.
 pub fn plan<'a>(
     source: &'a Source,
     schema: &SchemaName,

@@ -50,8 +50,8 @@ pub struct Rehearsal {
     pub file_by_file: bool,
 }
 
-/// Rehearses the tenants' set, unless it was already rehearsed in this database with the same files, the same state of the
-/// shared schema and the same major version of the server.
+/// Rehearses the tenants' set, unless it was already rehearsed in this database with the same files, the same state of
+/// the shared schema and the same major version of the server.
 ///
 /// # Locks
 ///

@@ -1,7 +1,8 @@
 //! Stores the results of rehearsals in two tables of the shared schema.
 //!
 //! `cgk_rehearsals` stores, for each isolation, which set was rehearsed and how it applies. `cgk_references` stores the
-//! objects of a schema after each file, as returned by the catalogue query. Drift reads both with only the SELECT right.
+//! objects of a schema after each file, as returned by the catalogue query. Drift reads both with only the SELECT
+//! right.
 
 use super::Grouping;
 use crate::{

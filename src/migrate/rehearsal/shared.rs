@@ -5,9 +5,9 @@
 //! stored until the record is written, so that the next run completes the work of a killed one. A database of an
 //! earlier version has no record, and its current objects become the record.
 //!
-//! A record of another version of cgk is translated (`translate.rs`), so that an upgrade adds no manual changes to it. A
-//! record of another major version of the server, of a restored dump, or of an unknown query stays unchanged, and drift
-//! reports every difference.
+//! A record of another version of cgk is translated (`translate.rs`), so that an upgrade adds no manual changes to it.
+//! A record of another major version of the server, of a restored dump, or of an unknown query stays unchanged, and
+//! drift reports every difference.
 //!
 //! From the first snapshot to the record, only one run may work. A second run that reads the schema during the
 //! migration would treat its new tables as created by hand.

@@ -1,11 +1,11 @@
 //! Translates the record of another version of cgk to this version's format.
 //!
 //! The query of another version describes the same catalogue differently. Both queries read the current schema, and the
-//! differences between the two results are applied to the record, like the changes of a migration. Objects that were created
-//! by hand are in both results, so they are not recorded.
+//! differences between the two results are applied to the record, like the changes of a migration. Objects that were
+//! created by hand are in both results, so they are not recorded.
 //!
-//! The record contains no information about aspects that only this version reads. Their current value is used and logged,
-//! except for rights: drift reports a right that no version recorded.
+//! The record contains no information about aspects that only this version reads. Their current value is used and
+//! logged, except for rights: drift reports a right that no version recorded.
 
 use super::{
     carry::{carried_over, keyed},
