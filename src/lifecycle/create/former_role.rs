@@ -1,4 +1,5 @@
-//! A role that has the name of a new organization's, left over from one that had the slug before.
+//! Checks a role that has the name of a new organization's role, and that remains from an organization that had the
+//! slug before.
 
 use crate::{
     db::Operator,
@@ -9,8 +10,9 @@ use crate::{
 };
 use tokio_postgres::types::{ToSql, Type};
 
-/// What a role has, a line each. One statement, so that a tenant that is being made meanwhile either has its schema, and then
-/// nothing is asked of its role, or has given its role nothing yet. Entries of pg_shdepend tell of every database.
+/// What a role owns or may access, one line each. It is one statement: a tenant that is being created meanwhile either
+/// has its schema, and then its role is not checked, or has not granted anything to its role yet. pg_shdepend contains
+/// entries of every database.
 const HOLDS: &str = "
 with role as (select r.* from pg_catalog.pg_roles r where r.rolname = $1),
 login as (
@@ -41,7 +43,7 @@ union all
 select pg_catalog.string_agg(l.text, '; ' order by l.text collate pg_catalog.\"C\") from line l
 where not ";
 
-/// Refuses a role that is there already and has anything that the new organization would take over.
+/// Refuses an existing role that owns or may access anything that the new organization would get.
 pub(super) async fn refuse_role_in_use(operator: &Operator, slug: &TenantSlug, role: &RoleName) -> Result<()> {
     let doing = || while_doing(format!("look at what role {:?} has", role.as_str()));
     let params: [(&(dyn ToSql + Sync), Type); 2] = [(&role.as_str(), Type::NAME), (&slug.as_str(), Type::TEXT)];

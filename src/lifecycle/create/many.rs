@@ -1,4 +1,4 @@
-//! Many tenants at once: a fleet is made at the server's speed, and a creation that was cut short goes on where it stopped.
+//! Creates many tenants at once, in parallel. An interrupted creation continues where it stopped.
 
 use super::{CreateOptions, Creation, Fresh, Replay, TRIES_MAX, check_privileges, enter, require_ready, try_once};
 use crate::{
@@ -32,12 +32,12 @@ use std::{
     time::Duration,
 };
 
-/// A tenant to be made.
+/// A tenant to create.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewTenant {
     /// Its slug.
     pub slug: TenantSlug,
-    /// Its name for people; the slug if there is none.
+    /// Its display name. Default: the slug.
     pub name: Option<String>,
 }
 
@@ -47,7 +47,7 @@ impl From<TenantSlug> for NewTenant {
     }
 }
 
-/// How many tenants are made.
+/// Options for the creation of many tenants.
 #[derive(Clone, Debug, Default)]
 pub struct CreateManyOptions {
     jobs: Option<NonZeroUsize>,
@@ -56,93 +56,99 @@ pub struct CreateManyOptions {
 }
 
 impl CreateManyOptions {
-    /// How many are made at once, each on a connection of its own. Default: up to four, fewer for a few tenants or where the
-    /// server is short of connections.
+    /// Sets how many tenants are created at once, each on a separate connection. Default: up to four, fewer for a few
+    /// tenants or if the server has few free connections.
     pub fn jobs(mut self, jobs: NonZeroUsize) -> Self {
         self.jobs = Some(jobs);
         self
     }
 
-    /// Begins no further tenant once this many have failed. Default: no limit.
+    /// Starts no further tenant after this many have failed. Default: no limit.
     pub fn failures_max(mut self, failures: NonZeroUsize) -> Self {
         self.failures_max = Some(failures);
         self
     }
 
-    /// Lets the work be asked to end early.
+    /// Sets the value with which the run can be stopped early.
     pub fn interrupt(mut self, interrupt: &Interrupt) -> Self {
         self.interrupt = interrupt.clone();
         self
     }
 }
 
-/// How one tenant fared.
+/// The result of one tenant.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct CreateOutcome {
     /// The tenant.
     pub slug: TenantSlug,
-    /// What was done, or why it could not be; then nothing of it is left.
+    /// The result, or the error. After an error, nothing of the tenant is created.
     pub result: Result<Creation>,
-    /// How long it took.
+    /// The time it took.
     pub elapsed: Duration,
 }
 
-/// How all of them fared.
+/// The results of all tenants.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct CreateManyReport {
-    /// Each tenant that was come to, in the order in which they were done.
+    /// The processed tenants, in the order in which they were finished.
     pub tenants: Vec<CreateOutcome>,
-    /// Why the work ended before it was done, if it did.
+    /// Why the run ended early; `None` if it did not.
     pub stopped: Option<Stop>,
 }
 
 impl CreateManyReport {
-    /// How many ended like this.
+    /// Returns how many tenants have this result.
     pub fn count(&self, creation: Creation) -> usize {
         self.tenants.iter().filter(|tenant| tenant.result.as_ref().is_ok_and(|made| *made == creation)).count()
     }
 
-    /// How many could not be made.
+    /// Returns how many tenants failed.
     pub fn failed(&self) -> usize {
         self.tenants.iter().filter(|tenant| tenant.result.is_err()).count()
     }
 }
 
-/// Told of each tenant as it is done.
+/// Receives the result of each tenant when it is known.
 pub trait CreateObserver: Send {
-    /// One tenant is dealt with.
+    /// Called when a tenant has succeeded or failed.
     fn tenant(&mut self, outcome: &CreateOutcome) {
         let _ = outcome;
     }
 }
 
-/// Hears nothing.
+/// Ignores every event.
 impl CreateObserver for crate::migrate::Silent {}
 
-/// Makes many tenants, each as [`create`](super::create()) does: a transaction and a round trip of its own. Those that are whole already
-/// are left alone and cost nothing but one query for all; so running it again goes on where it stopped. A slug that is given
-/// twice is made once.
+/// Creates many tenants, each as [`create`](super::create()) does: in a separate transaction with one round trip.
+/// Tenants that are complete already are not changed, and need only one query for all of them. So a second call
+/// continues where the first one stopped. A slug that is given twice is created once.
 ///
-/// In the end one query looks at the schema, the role and the ledger of every tenant that was made, and the first and the last of
-/// them are entered as a service would. Entering each one would cost the server more than making it: a login that is no
-/// superuser works out all its memberships anew whenever a role was made meanwhile.
+/// At the end, one query checks the schema, the role and the ledger of every created tenant, and the first and the last
+/// of them are entered as a service would enter them. Entering each tenant would cost the server more than creating it,
+/// because a login that is not a superuser computes all its memberships again after a role was created.
 ///
 /// # Locks
 ///
-/// Per tenant, to the end of its message: its migration lock.
+/// Per tenant, until its transaction ends: its migration lock.
+///
+/// # Committed when
+///
+/// One tenant at a time, as by [`create`](super::create()).
 ///
 /// # Errors
 ///
-/// Kind `NotReady`: the database is not set up. `Denied`: the role may not create schemas or roles. `Drift`: the files are
-/// not the fleet's. What is wrong with one
-/// tenant is in its outcome.
+/// - Kind `NotReady`: the database is not set up.
+/// - Kind `Denied`: the role may not create schemas or roles.
+/// - Kind `Drift`: the files differ from those of the fleet.
+///
+/// An error in one tenant is in its outcome.
 ///
 /// # Cancel safety
 ///
-/// Dropped, the tenants under way may still be made by the server; running again tells. To end it and know how it ended, use
-/// an [`Interrupt`].
+/// If the future is dropped, the server may still create the tenants in progress. Call it again to find out. To stop
+/// with a report, use an [`Interrupt`].
 pub async fn create_many(
     operator: &Operator,
     db: &Db,
@@ -185,11 +191,11 @@ pub async fn create_many(
 struct Job {
     tenant: NewTenant,
     facts: TenantFacts,
-    /// How the last attempt put its files together.
+    /// How the last attempt grouped its files.
     grouping: Grouping,
 }
 
-/// What is known of each of them, in one query; in the order given.
+/// Returns the known facts about each tenant, from one query, in the given order.
 async fn jobs(operator: &Operator, tenants: &[NewTenant]) -> Result<Vec<Job>> {
     let slugs: Vec<TenantSlug> = tenants.iter().map(|tenant| tenant.slug.clone()).collect();
     let mut facts: BTreeMap<TenantSlug, TenantFacts> = registry::facts_of_all(operator, &slugs).await?.tenants;
@@ -240,7 +246,7 @@ impl TenantWork for TenantCreator<'_, '_> {
         }
     }
 
-    /// Whether the set applies file by file alone. Another tenant may have found that out meanwhile.
+    /// Whether the set can only be applied file by file. Another tenant may have found that out meanwhile.
     async fn recovers(&self, operator: &Operator, job: &mut Job, error: &Error) -> bool {
         job.grouping != self.replay.grouping() || self.replay.helps(operator, self.migrations, error).await
     }
@@ -258,8 +264,8 @@ impl TenantWork for TenantCreator<'_, '_> {
     }
 }
 
-/// Looks at what was made, all of it in one query: a tenant that is not whole has failed. Returns those that can be entered
-/// too: a suspended tenant that was finished cannot.
+/// Checks the created tenants in one query: a tenant that is not complete has failed. Returns those that can also be
+/// entered. A suspended tenant that was completed cannot.
 async fn verified(
     operator: &Operator,
     migrations: &Migrations,
@@ -276,7 +282,7 @@ async fn verified(
     let not_ready = |tenant: TenantSlug, status, missing: &str| {
         Error::Tenant(TenantError::NotReady { tenant, status, missing: format!("{missing} is missing") })
     };
-    // Slugs that were made are readable.
+    // The slugs of created tenants are valid.
     let mut strange = Vec::new();
     state::each_tenant(operator, migrations, TenantFilter::Made(&slugs), &mut strange, |tenant| {
         let (slug, status) = (tenant.tenant.slug, tenant.tenant.status);
