@@ -17,18 +17,18 @@ use crate::{
 use std::time::{Duration, Instant};
 use tokio_postgres::error::SqlState;
 
-/// Between two tries at what somebody else holds.
+/// The pause between two attempts to take locks that another session holds.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What a tenant is to be called.
+/// Options for a rename.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct RenameOptions {
-    /// The new slug; with it schema and role get new names. Default: as it is.
+    /// The new slug. It also changes the names of schema and role. Default: no change.
     pub slug: Option<TenantSlug>,
-    /// The new name for people. Default: as it is.
+    /// The new display name. Default: no change.
     pub name: Option<String>,
-    /// How long transactions inside the tenant, and migrations of it, are waited for. Default: the operator's
+    /// How long to wait for transactions in the tenant and for its migrations. Default: the operator's
     /// `session.migration_wait`.
     pub wait: Option<Duration>,
 }
@@ -40,57 +40,62 @@ impl RenameOptions {
         self
     }
 
-    /// Sets the new name for people.
+    /// Sets the new display name.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Sets how long others are waited for.
+    /// Sets how long to wait for other sessions.
     pub fn wait(mut self, wait: Duration) -> Self {
         self.wait = Some(wait);
         self
     }
 }
 
-/// What became of a rename.
+/// The result of a rename.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Renamed {
-    /// The tenant as it was.
+    /// The tenant before the rename.
     pub before: Tenant,
-    /// The tenant as it is.
+    /// The tenant after the rename.
     pub tenant: Tenant,
 }
 
-/// Gives a tenant another slug, another name for people, or both. With the slug, schema and role get their new names; rows,
-/// rights, ledger and the organization's id stay, and whoever could enter it still can, by the new slug.
+/// Changes the slug or the display name of a tenant, or both. With the slug, schema and role get new names. Rows,
+/// rights, ledger and the organization's id do not change. The same logins can enter the tenant, with the new slug.
 ///
-/// Transactions that are inside finish first, as the tenant that they entered. From the commit on, the old slug is unknown,
-/// and free for another tenant.
+/// Transactions that are in the tenant finish first. After the commit, the old slug is unknown, and another tenant can
+/// use it.
 ///
 /// # Locks
 ///
-/// For a new slug the schema's migration lock, the lock of both slugs ([`lock::tenant_key`](crate::lock::tenant_key)) and the
-/// tenant's row, to the end of one short transaction. They are asked for again and again, each time for 200 ms at most: so long
-/// do those wait who enter meanwhile.
+/// For a new slug, the schema's migration lock, the locks of both slugs ([`lock::tenant_key`](crate::lock::tenant_key))
+/// and the tenant's row, until one short transaction ends. They are requested repeatedly, each time for at most 200 ms.
+/// A session that enters meanwhile waits at most this long.
 ///
 /// # Committed when
 ///
-/// Registry, schema and role together, or nothing.
+/// Registry, schema and role in one transaction.
 ///
 /// # Errors
 ///
-/// Kind `NotFound`: there is no such tenant; after an interruption it may have the new slug already. `Conflict`: the new slug, or its
-/// schema or role, is there already, or something names the old schema as text ([`TenantError::RenameBlocked`]): a function and the
-/// default values of its arguments, a default value of a column or domain, a constraint, a view, a rule, an index, a policy, the
-/// arguments and the condition of a trigger, or the settings of a role or of the database; the schema belongs to another organization; the tenant is being dropped. `NotReady`: it is still being created, or its schema is gone. `Locked`:
-/// transactions are inside ([`TenantError::InUse`]) or it is being migrated for longer than the wait; nothing is changed.
-/// `Denied`: the operator may not rename the role. `Unavailable` ([`TenantError::Changed`]): another session changed it meanwhile.
+/// - Kind `NotFound`: there is no such tenant. After an interruption, it may already have the new slug.
+/// - Kind `Conflict` ([`TenantError::RenameBlocked`]): the new slug, its schema or its role exists, or an object
+///   contains the name of the old schema as text. Such an object can be a function or a default value of its arguments,
+///   a default value of a column or domain, a constraint, a view, a rule, an index, a policy, the arguments or the
+///   condition of a trigger, or a setting of a role or of the database.
+/// - Kind `Conflict`: the schema belongs to another organization, or the tenant is being dropped.
+/// - Kind `NotReady`: the tenant is still being created, or its schema does not exist.
+/// - Kind `Locked`: transactions are in the tenant ([`TenantError::InUse`]), or a migration of it takes longer than the
+///   wait. Nothing is changed.
+/// - Kind `Denied`: the operator may not rename the role.
+/// - Kind `Unavailable` ([`TenantError::Changed`]): another session changed the tenant meanwhile.
 ///
 /// # Cancel safety
 ///
-/// Dropped, the server may still commit it.
+/// If the future is dropped, the server may still commit.
 pub async fn rename(operator: &Operator, slug: &TenantSlug, options: &RenameOptions) -> Result<Renamed> {
     operator.facts().require_writable()?;
     let facts = registry::facts_of(operator, slug).await?;
@@ -109,7 +114,7 @@ pub async fn rename(operator: &Operator, slug: &TenantSlug, options: &RenameOpti
         Some(to) => {
             run.check(to).await?;
             match run.send(&run.slug_sql(to)).await {
-                // Perhaps somebody else took the name meanwhile.
+                // Another session may have used the name meanwhile.
                 Err(Error::Tenant(TenantError::Changed { tenant })) => {
                     run.check(to).await?;
                     return Err(Error::Tenant(TenantError::Changed { tenant }));
@@ -140,7 +145,7 @@ impl Rename<'_> {
         while_doing(format!("rename tenant {}", self.before.slug))
     }
 
-    /// Refuses, before anything is done, what cannot be renamed.
+    /// Refuses, before anything is changed, a tenant that cannot be renamed.
     async fn check(&self, to: &TenantSlug) -> Result<()> {
         let slug = &self.before.slug;
         let schema = SchemaName::of_tenant(slug);
@@ -182,14 +187,14 @@ select pg_catalog.set_config('lock_timeout', {}, true), pg_catalog.set_config('s
         )
     }
 
-    /// The registry's row.
+    /// Returns the statements that change the registry row.
     fn row_sql(&self, to: &TenantSlug) -> String {
         let Tenant { id, slug, .. } = self.before;
         let name = self.name.unwrap_or(&self.before.name);
         registry::demand_sql(*id, slug) + &registry::rename_sql(*id, to, name)
     }
 
-    /// The locks, then the schema, the role and the row.
+    /// Returns the statements that take the locks, and change the schema, the role and the row.
     fn slug_sql(&self, to: &TenantSlug) -> String {
         let (own, slug) = (self.operator.facts(), &self.before.slug);
         let (schema, new_schema) = (SchemaName::of_tenant(slug), SchemaName::of_tenant(to));
@@ -217,7 +222,7 @@ select pg_catalog.set_config('lock_timeout', {}, true), pg_catalog.set_config('s
         sql + &self.row_sql(to)
     }
 
-    /// Sends it until it gets its locks, or the wait is over.
+    /// Sends the statements again until they get their locks, or the wait ends.
     async fn send(&self, sql: &str) -> Result<()> {
         let slug = &self.before.slug;
         let schema = SchemaName::of_tenant(slug);
@@ -243,7 +248,7 @@ select pg_catalog.set_config('lock_timeout', {}, true), pg_catalog.set_config('s
                 }
                 Some(error) => {
                     return Err(match error.code() {
-                        // Somebody else took one of the names, or changed the tenant.
+                        // Another session has used one of the names, or has changed the tenant.
                         Some(
                             &(SqlState::DIVISION_BY_ZERO
                             | SqlState::DUPLICATE_SCHEMA

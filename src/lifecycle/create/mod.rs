@@ -44,42 +44,42 @@ const TRIES_MAX: u32 = 4;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct CreateOptions {
-    /// The name for people. Default: the slug.
+    /// The display name. Default: the slug.
     pub name: Option<String>,
-    /// What is done for a tenant in use whose schema is gone.
+    /// What is done if a tenant is in use and its schema does not exist.
     pub lost_schema: LostSchema,
-    /// Whether a service has written the registry's row: the tenant is new, though it is registered, and gets nothing that is
-    /// there already under its name.
+    /// Whether a service has written the registry row. Then the tenant is new although it is registered, and must not
+    /// get objects that exist already under its name.
     pub(crate) new_organization: bool,
     /// The organization of a new tenant. Default: a new one.
     pub(crate) organization: Option<OrganizationId>,
 }
 
-/// What is done for a tenant that the registry calls active or suspended and whose schema is gone.
+/// What is done if a tenant is active or suspended in the registry and its schema does not exist.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LostSchema {
-    /// Nothing: [`TenantError::SchemaGone`]. Its rows were somewhere, and may be in a dump.
+    /// Refuse with [`TenantError::SchemaGone`], because the rows existed, and a dump may contain them.
     #[default]
     Refuse,
-    /// A new, empty schema is made. What the tenant had stays lost.
+    /// Create a new, empty schema. The previous data of the tenant stays lost.
     StartEmpty,
 }
 
 impl CreateOptions {
-    /// Sets the name for people.
+    /// Sets the display name.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Sets what is done for a tenant in use whose schema is gone.
+    /// Sets what is done if a tenant is in use and its schema does not exist.
     pub fn lost_schema(mut self, lost: LostSchema) -> Self {
         self.lost_schema = lost;
         self
     }
 }
 
-/// What became of a creation.
+/// The result of a creation.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Created {
@@ -87,20 +87,20 @@ pub struct Created {
     pub tenant: Tenant,
     /// The schema.
     pub schema: SchemaName,
-    /// What was done.
+    /// What the call created.
     pub creation: Creation,
-    /// Migrations that were applied, in this order.
+    /// The migrations that were applied, in this order.
     pub applied: Vec<MigrationId>,
 }
 
-/// What was done.
+/// What a creation did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Creation {
-    /// The tenant was made.
+    /// The tenant was created.
     New,
-    /// It was registered or half made, and is whole now.
+    /// The tenant was registered or incomplete, and is complete now.
     Finished,
-    /// It was whole already; nothing was done.
+    /// The tenant was already complete. Nothing was changed.
     Existed,
 }
 
@@ -112,27 +112,31 @@ pub enum Creation {
 ///
 /// # Committed when
 ///
-/// Everything together, from the registry row to the last ledger row. Interrupted anywhere before that, nothing is left.
-/// Eight at once on one slug: one makes it, the others find it.
+/// Everything in one transaction, from the registry row to the last ledger row. If the call is interrupted before the
+/// commit, nothing is changed. If several calls use the same slug at once, one creates the tenant and the others find
+/// it.
 ///
-/// Migrations without a transaction are part of that one: in a new schema nobody is kept waiting, so CONCURRENTLY is left out
-/// and VACUUM left undone. Only where such a file holds what no transaction can (a procedure that commits) the tenant is
-/// made in steps, like the file; it is `onboarding` and cannot be entered until the last one is done, and running again
-/// goes on from there.
+/// Files without a transaction are part of that transaction: no other session uses a new schema, so CONCURRENTLY and
+/// VACUUM are omitted. If such a file contains statements that no transaction allows (a procedure that commits), the
+/// tenant is created in steps, like the file. It is `onboarding` and cannot be entered until the last step is complete.
+/// A second call continues from there.
 ///
 /// # Errors
 ///
-/// Kind `NotReady`: the database is not set up, or the tenant is in use and its schema is gone ([`LostSchema`]). `Conflict`: a
-/// schema of that name is there and not cgk's, or it belongs to another organization than the registry's, or the role of that name
-/// is there, has anything, and would be a new organization's ([`TenantError::RoleInUse`]), or PUBLIC or a tenant's
-/// role may create in `public`. `Denied`: the role
-/// may not create schemas, or roles in role mode. `Drift`: the ledger and the files do not agree, or the files are not the
-/// fleet's ([`MigrationError::WrongFiles`]). `Failed`: a migration was
-/// refused; nothing is left. An error of [`Db::with_tenant`]: the tenant is made, and `db`'s login cannot enter it.
+/// - Kind `NotReady`: the database is not set up, or the tenant is in use and its schema does not exist
+///   ([`LostSchema`]).
+/// - Kind `Conflict`: a schema of that name exists and does not belong to cgk, or belongs to another organization than
+///   in the registry. Or the role of a new organization exists and owns or may access objects
+///   ([`TenantError::RoleInUse`]). Or PUBLIC or a tenant's role may create objects in `public`.
+/// - Kind `Denied`: the role may not create schemas or, with role isolation, roles.
+/// - Kind `Drift`: the ledger and the files do not match, or the files differ from those of the fleet
+///   ([`MigrationError::WrongFiles`]).
+/// - Kind `Failed`: a migration was refused. Nothing is changed.
+/// - An error of [`Db::with_tenant`]: the tenant is created, but `db`'s login cannot enter it.
 ///
 /// # Cancel safety
 ///
-/// Dropped, the server may still finish and commit; running again tells.
+/// If the future is dropped, the server may still finish and commit. Call it again to find out.
 pub async fn create(
     operator: &Operator,
     db: &Db,
@@ -147,7 +151,7 @@ pub async fn create(
     Ok(created)
 }
 
-/// The same without entering the tenant.
+/// Does the same without entering the tenant.
 pub(super) async fn create_unentered(
     operator: &Operator,
     migrations: &Migrations,
@@ -175,7 +179,7 @@ pub(super) async fn create_unentered(
     Err(Error::Migration(MigrationError::Contended { schema: SchemaName::of_tenant(slug), tries: TRIES_MAX }))
 }
 
-/// What must be there before a tenant is made: the registry and the whole shared schema.
+/// Refuses if the registry or a migration of the shared schema is missing, because a new tenant needs them.
 async fn require_ready(operator: &Operator, migrations: &Migrations) -> Result<()> {
     registry::require(operator).await?;
     operator.refuse_writable_path().await?;
@@ -260,13 +264,13 @@ struct Made {
     applied: Vec<MigrationId>,
 }
 
-/// What is the same for every tenant that has nothing yet, found out once where many are made.
+/// The facts that are the same for every tenant without any objects. They are read once if many tenants are created.
 struct Fresh<'a> {
     plan: Plan<'a>,
     logins: Vec<Admitted>,
 }
 
-/// Makes whatever is missing; `None` when somebody else was quicker.
+/// Creates the missing parts. Returns `None` if another session changed the tenant meanwhile.
 async fn try_once(
     operator: &Operator,
     migrations: &Migrations,
@@ -282,7 +286,7 @@ async fn try_once(
     let onboarding = is_onboarding(facts);
     let whole = is_whole(facts, role.as_ref());
     let existed = || Ok(Some(Made { creation: Creation::Existed, applied: Vec::new() }));
-    // One of many: those that are there already are not visited.
+    // If many tenants are created, complete ones are not visited.
     if whole && fresh.is_some() {
         return existed();
     }
@@ -300,7 +304,7 @@ async fn try_once(
         return existed();
     }
     check_privileges(operator, facts, role.is_some() && !facts.has_role)?;
-    // The look at many does not ask what the operator may do with each role.
+    // The query over many tenants does not read what the operator may do with each role.
     let looked = match &role {
         Some(_) if facts.has_role && fresh.is_some() => Some(registry::facts_of(operator, slug).await?),
         _ => None,
@@ -339,19 +343,19 @@ async fn try_once(
     })
 }
 
-/// Whether the registry has the tenant as one that is still being created.
+/// Whether the tenant is registered and still being created.
 fn is_onboarding(facts: &TenantFacts) -> bool {
     facts.tenant.as_ref().is_some_and(|tenant| tenant.status == TenantStatus::Onboarding)
 }
 
-/// Whether the tenant is there, with everything but, at most, migrations and the rights of logins. Pending migrations of such a
-/// tenant are `migrate`'s business.
+/// Whether the tenant is complete, except for migrations and the rights of logins. `migrate` applies the pending
+/// migrations of such a tenant.
 fn is_whole(facts: &TenantFacts, role: Option<&RoleName>) -> bool {
     let needs_role = role.is_some() && !(facts.has_role && facts.role_admitted);
     facts.tenant.is_some() && !is_onboarding(facts) && facts.has_ledger && !needs_role && !facts.is_unbound()
 }
 
-/// Refuses a schema, a role or a row of the registry that the tenant must not get.
+/// Refuses a schema, a role or a registry row that the tenant must not get.
 async fn refuse_unsuitable(
     operator: &Operator,
     slug: &TenantSlug,
@@ -361,7 +365,7 @@ async fn refuse_unsuitable(
 ) -> Result<()> {
     let schema = SchemaName::of_tenant(slug);
     if facts.owner.is_some() && !facts.has_ledger {
-        // Something else may have its name.
+        // Another object may have the ledger's name.
         ledger::refuse_unfit(operator, &schema).await?;
     }
     refuse_foreign_schema(&schema, facts)?;
@@ -373,7 +377,7 @@ async fn refuse_unsuitable(
         let why = "it belongs to no organization, and the tenant is new".into();
         return Err(Error::Tenant(TenantError::SchemaNotOurs { schema, why }));
     }
-    // Schema and role are committed together: a role without the schema is of an earlier tenant.
+    // Schema and role are committed together, so a role without the schema belongs to an earlier tenant.
     let role_is_older = facts.has_role && (facts.tenant.is_none() || (onboarding && facts.owner.is_none()));
     match role.filter(|_| role_is_older) {
         Some(role) => former_role::refuse_role_in_use(operator, slug, role).await,
@@ -381,7 +385,7 @@ async fn refuse_unsuitable(
     }
 }
 
-/// The files that the tenant lacks.
+/// Returns the files that the tenant lacks.
 async fn plan_of<'a>(
     operator: &Operator,
     migrations: &'a Migrations,
@@ -397,7 +401,7 @@ async fn plan_of<'a>(
     Ok(planned.map_err(MigrationError::Diverged)?)
 }
 
-/// Applies what is missing; a tenant that was made in steps is activated after the last one.
+/// Applies the missing migrations. A tenant that is created in steps is activated after the last one.
 async fn apply_and_activate(
     operator: &Operator,
     migrations: &Migrations,
@@ -419,7 +423,7 @@ async fn apply_and_activate(
     Ok(outcome)
 }
 
-/// A schema that is there must show that cgk made it: a registry row and a ledger of ours.
+/// Refuses an existing schema, unless it has a registry row and a ledger of cgk.
 fn refuse_foreign_schema(schema: &SchemaName, facts: &TenantFacts) -> Result<()> {
     if facts.owner.is_none() {
         return Ok(());
@@ -432,7 +436,7 @@ fn refuse_foreign_schema(schema: &SchemaName, facts: &TenantFacts) -> Result<()>
     Err(Error::Tenant(TenantError::SchemaNotOurs { schema: schema.clone(), why: why.into() }))
 }
 
-/// A tenant in use whose schema is gone has lost it; an empty one in its place would hide that.
+/// Refuses a tenant in use whose schema does not exist. An empty schema would hide the loss.
 fn refuse_to_replace(schema: &SchemaName, facts: &TenantFacts, options: &CreateOptions) -> Result<()> {
     match &facts.tenant {
         Some(tenant)
@@ -447,13 +451,13 @@ fn refuse_to_replace(schema: &SchemaName, facts: &TenantFacts, options: &CreateO
     }
 }
 
-/// Checks that tenants can be made: the operator's role has the rights, as it had them when it connected, and only roles that
-/// are no tenant's may create in `public`. Reads only.
+/// Checks that tenants can be created: the operator's role has the rights, with its state at the connect, and no role
+/// except those that do not belong to tenants may create objects in `public`. Only reads.
 ///
 /// # Errors
 ///
-/// Kind `Denied`: it may not create schemas in the database or, with role isolation, roles. `Conflict`: PUBLIC or a tenant's
-/// role may create in `public`.
+/// - Kind `Denied`: the role may not create schemas in the database or, with role isolation, roles.
+/// - Kind `Conflict`: PUBLIC or a tenant's role may create objects in `public`.
 pub async fn check_rights(operator: &Operator) -> Result<()> {
     operator.facts().require_schema_creation()?;
     require_role_creation(operator, operator.config().isolation() == Isolation::Role)?;
@@ -471,7 +475,8 @@ fn require_role_creation(operator: &Operator, makes_role: bool) -> Result<()> {
     if makes_role { operator.facts().require_role_creation() } else { Ok(()) }
 }
 
-/// Refuses where a role that is there must be handed on, to the operator itself or to a login, and may not be.
+/// Refuses an existing role that must be granted to the operator itself or to a login, if the operator may not grant
+/// it.
 fn check_role(operator: &Operator, facts: &TenantFacts, role: &RoleName, needs_logins: bool) -> Result<()> {
     if facts.has_role && !facts.role_grantable && (!facts.role_usable || needs_logins) {
         return Err(isolation::lacks_admin(operator.facts(), role));
@@ -485,7 +490,8 @@ async fn finished(operator: &Operator, slug: &TenantSlug, made: Made) -> Result<
     Ok(Created { tenant, schema: SchemaName::of_tenant(slug), creation: made.creation, applied: made.applied })
 }
 
-/// Enters the tenant as a service does. `with_tenant` itself checks schema and role; the query is there to be run.
+/// Enters the tenant as a service does. `with_tenant` itself checks schema and role. The query only tests that
+/// statements run.
 async fn enter(db: &Db, slug: &TenantSlug) -> Result<()> {
     db.with_tenant(slug, async |tx| tx.query_typed("select 1", &[]).await.map(drop)).await
 }

@@ -1,4 +1,4 @@
-//! The statements that make a tenant's row, role and schema, before its migrations run in the same message.
+//! Returns the statements that create a tenant's row, role and schema, before its migrations run in the same message.
 
 use super::CreateOptions;
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 };
 use uuid::Uuid;
 
-/// What is made for a tenant.
+/// The parts of a tenant to create.
 pub(super) struct Provision<'a> {
     pub(super) operator: &'a Operator,
     pub(super) slug: &'a TenantSlug,
@@ -53,7 +53,7 @@ impl Provision<'_> {
         (sql, ledger)
     }
 
-    /// Writes the registry's row, or checks it; returns the organization.
+    /// Writes or checks the registry row. Returns the organization.
     fn register(&self, sql: &mut String) -> OrganizationId {
         match &self.facts.tenant {
             None => {
@@ -101,7 +101,7 @@ impl Provision<'_> {
     }
 }
 
-/// The schema's owner, if it is not the operator.
+/// Returns the schema's owner; `None` if it is the operator.
 pub(super) fn other_owner<'a>(operator: &Operator, facts: &'a TenantFacts) -> Option<&'a Ident> {
     facts.owner.as_ref().filter(|owner| owner.as_str() != operator.facts().role)
 }

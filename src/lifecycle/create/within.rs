@@ -1,4 +1,4 @@
-//! Creates a tenant inside a transaction that does more, such as an import.
+//! Creates a tenant inside of a transaction that does more, such as an import.
 
 use super::{
     CreateOptions, check_privileges, check_role, files_of_fleet, provision::Provision, refuse_unsuitable, require_ready,
@@ -22,7 +22,7 @@ use crate::{
     slug::TenantSlug,
 };
 
-/// A tenant that does not exist yet, and what was found out before its transaction.
+/// A tenant that does not exist yet, and the facts that were read before its transaction.
 pub(in crate::lifecycle) struct NewTenantParts<'a> {
     operator: &'a Operator,
     slug: &'a TenantSlug,
@@ -35,7 +35,7 @@ pub(in crate::lifecycle) struct NewTenantParts<'a> {
 }
 
 impl<'a> NewTenantParts<'a> {
-    /// Checks what creation checks. Outside of the transaction.
+    /// Runs the checks of a creation, outside of the transaction.
     pub(in crate::lifecycle) async fn check(
         operator: &'a Operator,
         migrations: &Migrations,
@@ -56,7 +56,7 @@ impl<'a> NewTenantParts<'a> {
         Ok(Self { operator, slug, options, schema: SchemaName::of_tenant(slug), facts, role, logins, files })
     }
 
-    /// What of the tenant exists, in words.
+    /// Describes the parts of the tenant that exist.
     pub(in crate::lifecycle) fn existing(&self) -> Vec<String> {
         let mut existing = Vec::new();
         if let Some(tenant) = &self.facts.tenant {
@@ -68,7 +68,7 @@ impl<'a> NewTenantParts<'a> {
         existing
     }
 
-    /// Creates the tenant in the open transaction. `in_steps` is whether it stays `onboarding`, so that it cannot be entered.
+    /// Creates the tenant in the open transaction. With `in_steps` it stays `onboarding`, so that it cannot be entered.
     pub(in crate::lifecycle) async fn create(&self, plan: &Plan<'_>, in_steps: bool) -> Result<ApplyOutcome> {
         let role = self.role.as_ref();
         let (operator, slug, schema) = (self.operator, self.slug, &self.schema);
@@ -90,12 +90,13 @@ impl<'a> NewTenantParts<'a> {
     }
 }
 
-/// Whether the set is known to work only file by file, and not in one transaction.
+/// Whether it is known that the set only works file by file, and not in one transaction.
 pub(in crate::lifecycle) async fn needs_steps(operator: &Operator, migrations: &Migrations) -> Result<bool> {
     Ok(rehearsal::known_grouping(operator, migrations).await? == Some(Grouping::FileByFile))
 }
 
-/// Records what the migrations create, if no rehearsal did; drift compares with it. The tenant exists either way.
+/// Records the objects that the migrations create, if no rehearsal did. Drift compares with the record. A failure does
+/// not affect the tenant.
 pub(in crate::lifecycle) async fn record_reference(operator: &Operator, migrations: &Migrations) {
     let recorded = match rehearsal::known_grouping(operator, migrations).await {
         Ok(Some(_)) => return,
