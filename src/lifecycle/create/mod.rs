@@ -451,8 +451,8 @@ fn refuse_to_replace(schema: &SchemaName, facts: &TenantFacts, options: &CreateO
     }
 }
 
-/// Checks that tenants can be created: the operator's role has the rights, with its state at the connect, and no role
-/// except those that do not belong to tenants may create objects in `public`. Only reads.
+/// Checks that tenants can be created: the operator's role has the rights, as they were read when it connected, and
+/// neither PUBLIC nor a tenant's role may create objects in `public`. Only reads.
 ///
 /// # Errors
 ///
