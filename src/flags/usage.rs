@@ -48,8 +48,8 @@ const ALLOWANCE: &str = "
 /// # Ok(()) }
 /// ```
 ///
-/// Checking and recording are separate calls, so concurrent requests may exceed a limit slightly. If a limit must never
-/// be exceeded, use a quota ([`platform`](crate::platform)).
+/// Checking and recording are separate calls. So a limit may be exceeded by the usage of the requests that run at the
+/// same time. If a limit must never be exceeded, use a quota ([`platform`](crate::platform)).
 #[derive(Clone, Debug)]
 pub struct Usage {
     db: Db<FlagsError>,
