@@ -4,7 +4,6 @@
 //! They are in `public.cgk_stamps`, which a rehearsal creates. A login that may not read the table works without it. A
 //! login that may not write it does not change it, and neither does a standby. It contains only schemas without
 //! differences.
-//! may not write it, and a standby, do not change it. It contains only schemas without differences.
 
 use crate::{
     catalogue::{

@@ -177,9 +177,14 @@ impl Error {
     }
 
     /// Returns whether the same operation can succeed when it is repeated from its start, without any other change.
-    /// That is so if no connection was free, the connection was lost before COMMIT was sent, the server was starting or
-    /// stopping, the server rolled the work back because of a conflict with other sessions, a lock was held, or a
-    /// server-side plan was out of date. It returns false if it is unknown whether the work is committed.
+    /// These are the causes of such an error:
+    ///
+    /// - No connection was free, or the connection was lost before COMMIT was sent.
+    /// - The server was starting or stopping.
+    /// - A lock was held, or the server rolled the work back because of a conflict with other sessions.
+    /// - A server-side plan was out of date.
+    ///
+    /// Returns false if it is unknown whether the work is committed.
     pub fn is_retryable(&self) -> bool {
         if let Self::Shared(error) = self {
             return error.is_retryable();

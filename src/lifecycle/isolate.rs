@@ -113,8 +113,8 @@ pub struct NewIdentity {
 ///
 /// # Errors
 ///
-/// - Kind `Denied`: the operator may not create roles, or does not own the shared tables.
-/// - Kind `Conflict`: there is no registry.
+/// - Kind `Denied`: the operator may not create roles, schemas or tables in `public`, or does not own the shared tables.
+/// - Kind `NotReady`: there is no registry.
 ///
 /// An error in one tenant is in the report.
 ///

@@ -100,7 +100,6 @@ pub(crate) async fn facts_rows(
     let (usable, grantable) = acting_sql(operator, &slugs);
     // Names are compared as text. A comparison as type `name` would cut long names and then treat them as equal. The
     // second comparison uses the index.
-    // comparison uses the index.
     let sql = format!(
         "select s.slug, s.id::pg_catalog.text, coalesce(s.name::pg_catalog.text, ''), s.status::pg_catalog.text,
                 coalesce(s.created_at::pg_catalog.timestamptz, 'epoch'::pg_catalog.timestamptz),

@@ -80,11 +80,13 @@ pub struct DueDrop {
 /// - Kind `Suspended` ([`TenantError::StatusUnknown`]): cgk does not know the tenant's status.
 /// - Kind `Locked` ([`TenantError::InUse`]): transactions are still in the tenant when the wait ends. **The tenant is
 ///   suspended and its drop is planned.**
+/// - Kind `Locked` ([`MigrationError::Locked`](crate::MigrationError::Locked)): other sessions hold its locks for longer
+///   than the wait. Nothing is changed.
+/// - Kind `Unavailable` ([`TenantError::Changed`]): another session changed the tenant meanwhile.
 ///
 /// # Cancel safety
 ///
 /// If the future is dropped, the server may still commit. Call it again.
-/// Dropped, the server may still commit it; run it again.
 pub async fn schedule_drop(
     operator: &Operator,
     slug: &TenantSlug,
@@ -130,7 +132,6 @@ pub async fn schedule_drop(
 /// # Cancel safety
 ///
 /// If the future is dropped, the server may still commit. Call it again.
-/// Dropped, the server may still commit it; run it again.
 pub async fn undrop(operator: &Operator, slug: &TenantSlug, options: &DropOptions) -> Result<Undropped> {
     operator.facts().require_writable()?;
     let doomed = look(operator, slug).await?;

@@ -179,9 +179,10 @@ pub async fn preview_drop(operator: &Operator, slug: &TenantSlug) -> Result<Drop
 /// # Errors
 ///
 /// - Kind `NotFound`: there is no such tenant. After an interruption, this can mean that the drop has finished.
-/// - Kind `Conflict`: an object outside of the tenant depends on it, or the registry row cannot be deleted
-///   ([`TenantError::DropBlocked`]; if this happens before the first step, nothing is changed), or its schema belongs
-///   to another organization.
+/// - Kind `Conflict` ([`TenantError::DropBlocked`]): an object outside of the tenant depends on it, or the registry row
+///   cannot be deleted. If this happens before the first step, nothing is changed.
+/// - Kind `Conflict` ([`TenantError::DropOutdated`]): the tenant has changed since the preview in the options.
+/// - Kind `Conflict`: its schema belongs to another organization.
 /// - Kind `Locked`: other sessions hold the tenant or its tables for longer than the wait.
 /// - Kind `Denied`: the operator may not drop the role.
 /// - Kind `Unavailable` ([`TenantError::Changed`]): another session changed the tenant meanwhile.
