@@ -92,8 +92,8 @@ pub(crate) fn demand_comment_sql(schema: &SchemaName, comment: Option<&str>) -> 
 /// The organization that a schema belongs to, according to its comment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Binding {
-    /// No organization: there is no comment, or a different one. Schemas of cgk 0.1 are in this state until `cgk
-    /// setup:database` or `cgk migrate` binds them.
+    /// No organization: there is no comment, or a different one. Schemas of cgk 0.1 are in this state until
+    /// `cgk setup:database` or `cgk migrate` binds them.
     None,
     /// This organization. It is a text, because the comment can contain any text after the prefix.
     To(String),

@@ -7,8 +7,8 @@ use crate::{
 };
 use std::time::Duration;
 
-/// Checks for transactions of this database that are older than the limit. A migration waits for their locks, `create
-/// index concurrently` waits for their snapshots, and vacuum cannot remove rows that they can still see.
+/// Checks for transactions of this database that are older than the limit. A migration waits for their locks,
+/// `create index concurrently` waits for their snapshots, and vacuum cannot remove rows that they can still see.
 pub(super) async fn old_transactions(operator: &Operator, options: &DoctorOptions) -> Result<Found> {
     let doing = "list the sessions";
     // For a role without pg_read_all_stats, the times of other users' sessions are null.

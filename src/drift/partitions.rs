@@ -69,8 +69,8 @@ fn may_be(found: &Facts, table: &Facts) -> Facts {
     facts
 }
 
-/// Returns the common rights of two lists of grants, in the order of the first: `bob: insert, select; everyone:
-/// select`.
+/// Returns the common rights of two lists of grants, in the order of the first:
+/// `bob: insert, select; everyone: select`.
 fn common(grants: &str, others: &str) -> String {
     let parts = |text: &str| -> Vec<(String, Vec<String>)> {
         let split = |held: &str| {

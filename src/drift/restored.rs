@@ -1,9 +1,9 @@
 //! Converts an expression to the text that the server writes after a dump is restored. Runs no queries.
 //!
-//! `x between 1 and 5 and y > 0` is an AND inside an AND. PostgreSQL writes it as `(((x >= 1) AND (x <= 5)) AND (y >
-//! 0))`. When it parses that text, for example to restore a dump, it creates one AND of three operands. Another example
-//! is a list of values that are all converted to another type, as in `varchar in ('a', 'b')`. PostgreSQL writes it as
-//! one array with a cast, and parses that text as an array of casts.
+//! `x between 1 and 5 and y > 0` is an AND inside an AND. PostgreSQL writes it as
+//! `(((x >= 1) AND (x <= 5)) AND (y > 0))`. When it parses that text, for example to restore a dump, it creates one AND
+//! of three operands. Another example is a list of values that are all converted to another type, as in
+//! `varchar in ('a', 'b')`. PostgreSQL writes it as one array with a cast, and parses that text as an array of casts.
 
 use std::ops::Range;
 

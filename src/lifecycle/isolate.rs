@@ -113,7 +113,8 @@ pub struct NewIdentity {
 ///
 /// # Errors
 ///
-/// - Kind `Denied`: the operator may not create roles, schemas or tables in `public`, or does not own the shared tables.
+/// - Kind `Denied`: the operator may not create roles, schemas or tables in `public`, or does not own the shared
+///   tables.
 /// - Kind `NotReady`: there is no registry.
 ///
 /// An error in one tenant is in the report.

@@ -1,5 +1,5 @@
-//! Statements for differences of rights, from lists such as `everyone: select; bob: insert and to pass that on,
-//! select`.
+//! Statements for differences of rights, from lists such as
+//! `everyone: select; bob: insert and to pass that on, select`.
 
 use super::{FixStatement, Phase, ROLE, SCHEMA, function, own, run};
 use crate::{drift::objects::Key, ident::quoted};

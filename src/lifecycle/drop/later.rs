@@ -80,8 +80,8 @@ pub struct DueDrop {
 /// - Kind `Suspended` ([`TenantError::StatusUnknown`]): cgk does not know the tenant's status.
 /// - Kind `Locked` ([`TenantError::InUse`]): transactions are still in the tenant when the wait ends. **The tenant is
 ///   suspended and its drop is planned.**
-/// - Kind `Locked` ([`MigrationError::Locked`](crate::MigrationError::Locked)): other sessions hold its locks for longer
-///   than the wait. Nothing is changed.
+/// - Kind `Locked` ([`MigrationError::Locked`](crate::MigrationError::Locked)): other sessions hold its locks for
+///   longer than the wait. Nothing is changed.
 /// - Kind `Unavailable` ([`TenantError::Changed`]): another session changed the tenant meanwhile.
 ///
 /// # Cancel safety

@@ -23,8 +23,8 @@
 //! - Foreign keys are dropped before the load and added after it, with the same definition. So cycles, self references
 //!   and the order of tables do not matter, and each key is checked once, for all rows. The same applies to checks that
 //!   are not validated, and to checks that call functions, which can read tables that are loaded later.
-//! - Triggers of users do not fire: they are disabled by name, and get their previous state after the load. `DISABLE
-//!   TRIGGER` needs the table's owner; `session_replication_role` would need a superuser.
+//! - Triggers of users do not fire: they are disabled by name, and get their previous state after the load.
+//!   `DISABLE TRIGGER` needs the table's owner; `session_replication_role` would need a superuser.
 //! - If row security is forced on the owner, it is not forced during the load. In the source it is refused, unless the
 //!   role bypasses it, because rows would be missing.
 //! - Unlogged tables are copied like others. Foreign tables are not copied, because their rows are elsewhere.

@@ -1,10 +1,10 @@
 //! Detects and removes what an interrupted CONCURRENTLY statement leaves behind.
 //!
 //! A `CREATE INDEX CONCURRENTLY` that fails or is killed leaves an INVALID index: no query uses it, every write updates
-//! it, and `IF NOT EXISTS` treats it as the intended index. `REINDEX CONCURRENTLY` leaves a copy. `DROP INDEX
-//! CONCURRENTLY` leaves an index that is no longer updated. `DETACH PARTITION CONCURRENTLY` leaves a partition that is
-//! not completely detached. If the client was killed, the server may also have completed the statement. The catalogue
-//! shows which of these happened.
+//! it, and `IF NOT EXISTS` treats it as the intended index. `REINDEX CONCURRENTLY` leaves a copy.
+//! `DROP INDEX CONCURRENTLY` leaves an index that is no longer updated. `DETACH PARTITION CONCURRENTLY` leaves a
+//! partition that is not completely detached. If the client was killed, the server may also have completed the
+//! statement. The catalogue shows which of these happened.
 
 use crate::{
     db::{Operator, message},
