@@ -1,4 +1,4 @@
-//! Whole connection strings and whole environments, as people have them.
+//! Tests with complete connection strings and environments, as users have them.
 
 mod layers;
 mod libpq;
@@ -44,7 +44,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What is left in the temporary directory harms nobody.
+        // A remaining temporary directory does not affect other tests.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

@@ -1,4 +1,4 @@
-//! Where values come from, and which of two counts.
+//! Tests of the sources of values and their precedence.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -39,7 +39,7 @@ fn flags_beat_environment_beats_dotenv_beats_file() {
     assert_eq!(user(&config), "env");
     assert_eq!(origin(&config, "database_url"), Origin::Environment("DATABASE_URL"));
 
-    // A file that the environment names beats a URL in .env.
+    // A file that the environment names has precedence over a URL in .env.
     let config = scratch.load(&[("CGK_DATABASE_URL_FILE", "secret")]).unwrap();
     assert_eq!(user(&config), "secret");
     assert_eq!(origin(&config, "database_url"), Origin::Environment("CGK_DATABASE_URL_FILE"));

@@ -1,4 +1,4 @@
-//! The variables of libpq and its password file.
+//! Tests of the variables of libpq and its password file.
 
 use super::Scratch;
 use crate::config::{Config, Origin};
@@ -32,7 +32,7 @@ fn variables_fill_what_the_url_leaves_open() {
     assert_eq!(target(&config), "postgresql://cgk@localhost:6000/shop");
     assert_eq!(password(&config), Some("from_variable"));
 
-    // What the URL says counts.
+    // The values in the URL have precedence.
     let config = with("postgres://app:own@127.0.0.1:5555/other");
     assert_eq!(target(&config), "postgresql://app@127.0.0.1:5555/other");
     assert_eq!(password(&config), Some("own"));
@@ -74,11 +74,11 @@ fn the_password_file_is_read_as_libpq_reads_it() {
 
     mode(0o600);
     assert_eq!(password(&scratch.load(&[url, named]).unwrap()), Some("from_file"));
-    // The variable beats the file, the URL beats both.
+    // The variable has precedence over the file, and the URL over both.
     assert_eq!(password(&scratch.load(&[url, named, ("PGPASSWORD", "variable")]).unwrap()), Some("variable"));
     let own = ("DATABASE_URL", "postgres://cgk:own@localhost/shop");
     assert_eq!(password(&scratch.load(&[own, named, ("PGPASSWORD", "variable")]).unwrap()), Some("own"));
-    // Another user has no line.
+    // The file has no line for another user.
     assert_eq!(password(&scratch.load(&[("DATABASE_URL", "postgres://x@localhost/shop"), named]).unwrap()), None);
 
     mode(0o644);
@@ -86,7 +86,7 @@ fn the_password_file_is_read_as_libpq_reads_it() {
     assert_eq!(password(&config), None);
     assert!(config.notices()[0].contains("chmod 600"), "{:?}", config.notices());
 
-    // ~/.pgpass, and a home without one.
+    // The file is ~/.pgpass; then a home directory without this file.
     mode(0o600);
     std::fs::rename(&path, scratch.path().join(".pgpass")).unwrap();
     let home = scratch.path().to_str().unwrap().to_owned();

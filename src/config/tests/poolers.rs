@@ -1,4 +1,4 @@
-//! Poolers in front of the server, and the address for DDL.
+//! Tests of poolers in front of the server, and of the address for DDL.
 
 use super::Scratch;
 use crate::config::{Config, ConfigErrorKind, Origin, Pooling};

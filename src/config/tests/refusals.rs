@@ -1,4 +1,4 @@
-//! Strings that must not work, each with what is said about it.
+//! Tests of strings that must be refused, each with the text of the error.
 
 use crate::config::{Config, ConfigErrorKind};
 
@@ -11,7 +11,7 @@ const CASES: &[(&str, ConfigErrorKind, &str, &str)] = &[
     ("mysql://u:pw@h/db", Invalid, "does not start with postgresql://", "postgresql://"),
     ("jdbc:postgresql://h/db", Invalid, "does not start with postgresql://", "jdbc:"),
     ("postgresql+asyncpg://u:pw@h/db", Invalid, "does not start with postgresql://", "+asyncpg"),
-    // What was not escaped
+    // Characters that are not escaped.
     ("postgres://u:p@ss@h/db", Invalid, "unescaped `@`", "%40"),
     ("postgres://u:p#ss@h/db", Invalid, "unescaped `/`, `?`, `#` or `@`", "%23"),
     ("postgres://u:p/ss@h/db", Invalid, "unescaped `/`, `?`, `#` or `@`", "%2F"),
@@ -20,7 +20,7 @@ const CASES: &[(&str, ConfigErrorKind, &str, &str)] = &[
     ("postgres://u:p%ss@h/db", Invalid, "a `%` that", "%25"),
     ("postgres://u:p%00@h/db", Invalid, "a `%` that", "%00"),
     ("postgres://u%ff:p@h/db", Invalid, "not UTF-8", "UTF-8"),
-    // Addresses
+    // Addresses.
     ("postgres://u:pw@h", Invalid, "names no database", "/database"),
     ("postgres://u:pw@h/", Invalid, "names no database", "/database"),
     ("postgres://u:pw@/db", Invalid, "names no host", "/var/run/postgresql"),
@@ -37,7 +37,7 @@ const CASES: &[(&str, ConfigErrorKind, &str, &str)] = &[
     ("host=a,b hostaddr=127.0.0.1 dbname=db", Invalid, "different lengths", "one port"),
     ("host=localhost dbname=db password=two words", Invalid, "a word that is not", "single quotes"),
     ("host=localhost password='open", Invalid, "closing quote", "single quotes"),
-    // TLS
+    // TLS.
     ("postgres://u:pw@h/db?sslmode=disable", Refused, "in the clear", "CGK_INSECURE_PLAINTEXT"),
     ("postgres://u:pw@localhost,h/db?sslmode=disable", Refused, "in the clear", "--insecure-plaintext"),
     ("postgres://u:pw@h/db?sslmode=allow", Refused, "accept any server", "verify-full"),
@@ -52,7 +52,7 @@ const CASES: &[(&str, ConfigErrorKind, &str, &str)] = &[
     ("host=/tmp,h dbname=db", Refused, "mixes socket", "one URL"),
     ("postgres://u:pw@h/db?sslaccept=accept_invalid_certs", Refused, "`sslaccept`", "sslrootcert"),
     ("postgres://u:pw@h/db?sslpassword=x&sslcert=a", Refused, "`sslpassword`", "Decrypt"),
-    // Options
+    // Options.
     ("postgres://u:pw@h/db?schema=shop", Refused, "`schema`", "slug"),
     ("postgres://u:pw@h/db?currentSchema=shop", Refused, "`currentSchema`", "slug"),
     ("postgres://u:pw@h/db?options=-c%20search_path%3Dx", Refused, "search_path", "`options`"),

@@ -1,4 +1,4 @@
-//! Passwords get to the server and nowhere else.
+//! Tests that passwords are only sent to the server.
 
 use std::error::Error;
 
@@ -8,7 +8,7 @@ use super::Scratch;
 use crate::config::parts::Parts;
 use crate::config::{Config, ConfigError, Overrides, percent};
 
-/// Everything an error may show: the message, its causes, the advice and the debug form.
+/// Returns everything that an error can show: the message, its causes, the advice and the debug form.
 fn everything(error: &ConfigError) -> String {
     let mut text = format!("{error} {} {error:?}", error.advice());
     let mut source = error.source();
@@ -19,7 +19,7 @@ fn everything(error: &ConfigError) -> String {
     text
 }
 
-/// A secret that is recognised in any text, with characters that matter to the parsers around it.
+/// Returns a secret that can be recognised in any text, with characters that are special for the parsers.
 fn secret() -> impl Strategy<Value = String> {
     r#"([^\x00]|[@:/?#&=%' \[\]\\"$,;])*"#.prop_map(|noise: String| format!("Zq7x{noise}Zq7y"))
 }

@@ -1,4 +1,4 @@
-//! Strings that must work.
+//! Tests of strings that must be accepted.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ const fn noticed(url: &'static str, target: &'static str, tls: TlsMode, pooling:
 fn cases() -> Vec<Case> {
     use TlsMode::Disable as Plain;
     vec![
-        // Neon, direct and pooled
+        // Neon, direct and pooled.
         case(
             "postgresql://app_owner:npg_x1@ep-cool-name-a1b2c3.eu-central-1.aws.neon.tech/shop?sslmode=require&channel_binding=require",
             "postgresql://app_owner@ep-cool-name-a1b2c3.eu-central-1.aws.neon.tech:5432/shop",
@@ -40,7 +40,7 @@ fn cases() -> Vec<Case> {
             Pooling::Direct,
             1,
         ),
-        // Supabase: direct, session pooler, transaction pooler
+        // Supabase: direct, session pooler, transaction pooler.
         case(
             "postgresql://postgres:pw@db.abcdefgh.supabase.co:5432/postgres",
             "postgresql://postgres@db.abcdefgh.supabase.co:5432/postgres",
@@ -58,13 +58,13 @@ fn cases() -> Vec<Case> {
             Pooling::Transaction,
             1,
         ),
-        // RDS
+        // RDS.
         case(
             "postgres://admin:pw@shop.c9x.eu-west-1.rds.amazonaws.com:5432/shop?sslmode=verify-full",
             "postgresql://admin@shop.c9x.eu-west-1.rds.amazonaws.com:5432/shop",
             SYSTEM,
         ),
-        // Prisma's own example
+        // Prisma's own example.
         noticed(
             "postgresql://johndoe:pw@localhost:5432/mydb?schema=public&connection_limit=5&pool_timeout=20",
             "postgresql://johndoe@localhost:5432/mydb",
@@ -72,25 +72,25 @@ fn cases() -> Vec<Case> {
             Pooling::Direct,
             3,
         ),
-        // Heroku, and what its users add
+        // Heroku, and options that its users add.
         case(
             "postgres://uabc:p0f@ec2-1-2-3-4.compute-1.amazonaws.com:5432/d1?ssl=true",
             "postgresql://uabc@ec2-1-2-3-4.compute-1.amazonaws.com:5432/d1",
             SYSTEM,
         ),
-        // Google Cloud SQL: the host in the query counts
+        // Google Cloud SQL: the host in the query is used.
         case(
             "postgresql://u:pw@localhost/shop?host=/cloudsql/project:region:instance",
             "postgresql://u@/shop?host=/cloudsql/project%3Aregion%3Ainstance&port=5432",
             Plain,
         ),
-        // Azure's user names
+        // User names of Azure.
         case(
             "postgres://app%40server:pw@server.postgres.database.azure.com/shop?sslmode=require",
             "postgresql://app%40server@server.postgres.database.azure.com:5432/shop",
             SYSTEM,
         ),
-        // Sockets, where sslmode means nothing
+        // Sockets, for which sslmode has no effect.
         case(
             "postgresql:///shop?host=/var/run/postgresql",
             "postgresql:///shop?host=/var/run/postgresql&port=5432",
@@ -101,21 +101,21 @@ fn cases() -> Vec<Case> {
             "postgresql://u@/shop?host=/tmp/pg&port=5433",
             Plain,
         ),
-        // This machine
+        // This machine.
         case("postgres://u:pw@127.0.0.1/shop", "postgresql://u@127.0.0.1:5432/shop", Plain),
         case("postgres://u:pw@[::1]:5433/shop?sslmode=prefer", "postgresql://u@[::1]:5433/shop", Plain),
         case("postgres://u:pw@[::1]/shop?sslmode=disable", "postgresql://u@[::1]:5432/shop", Plain),
         case("postgres://localhost/shop?sslmode=require", "postgresql://localhost:5432/shop", SYSTEM),
         case("postgres://localhost/shop?channel_binding=require", "postgresql://localhost:5432/shop", SYSTEM),
         case("postgres://localhost/shop?sslrootcert=system", "postgresql://localhost:5432/shop", SYSTEM),
-        // Elsewhere
+        // Other machines.
         case("postgres://u@[2001:db8::1]/shop", "postgresql://u@[2001:db8::1]:5432/shop", SYSTEM),
         noticed("postgres://u@db/shop?sslmode=prefer", "postgresql://u@db:5432/shop", SYSTEM, Pooling::Direct, 1),
         noticed("postgres://u@db/shop?sslmode=verify-ca", "postgresql://u@db:5432/shop", SYSTEM, Pooling::Direct, 1),
-        // A name that says localhost and an address that does not
+        // The name is localhost, but the address is not.
         case("host=localhost hostaddr=203.0.113.9 dbname=shop", "postgresql://localhost:5432/shop", SYSTEM),
         case("hostaddr=203.0.113.9 dbname=shop port=5433", "postgresql://203.0.113.9:5433/shop", SYSTEM),
-        // Several hosts
+        // Several hosts.
         case(
             "postgres://u:pw@a.example:5433,b.example,[2001:db8::2]:5434/shop?target_session_attrs=read-write",
             "postgresql://u@a.example:5433,b.example:5432,[2001:db8::2]:5434/shop",
@@ -131,13 +131,13 @@ fn cases() -> Vec<Case> {
             "postgresql://localhost:5432,10.0.0.1:6000/shop",
             SYSTEM,
         ),
-        // key=value
+        // The key=value form.
         case(
             r"host=localhost user='my user' password='it\'s' dbname=shop sslmode=disable",
             "postgresql://my%20user@localhost:5432/shop",
             Plain,
         ),
-        // Blanks around, empty options, names that need escapes
+        // Spaces around, empty options, names that need escapes.
         case("\n postgres://localhost/my%20shop?sslmode=& \n", "postgresql://localhost:5432/my%20shop", Plain),
     ]
 }

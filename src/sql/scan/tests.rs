@@ -50,7 +50,7 @@ fn a_string_goes_on_behind_a_line_end() {
     for (text, cuts) in [
         ("select E'a'\n'b\\'; c'; x", vec!["select E'a'\n'b\\'; c'", "x"]),
         ("select E'a' -- '\r -- c\n\t'b\\'; c'; x", vec!["select E'a' -- '\r -- c\n\t'b\\'; c'", "x"]),
-        // Without a line end it is another string, and its backslash is none.
+        // Without a line end it is a separate string, in which a backslash has no special meaning.
         ("select E'a' 'b\\'; x", vec!["select E'a' 'b\\'", "x"]),
         ("select E'a' /*\n*/ 'b\\'; x", vec!["select E'a' /*\n*/ 'b\\'", "x"]),
         ("select 'a'\n'b\\'; x", vec!["select 'a'\n'b\\'", "x"]),
@@ -76,7 +76,7 @@ fn an_atomic_body_ends_where_the_grammar_ends_it() {
         let (one, two) = (body(inner), "create table z (begin atomic)");
         assert_eq!(parts(&format!("{one}; {two}; end")), [one.as_str(), two, "end"], "{inner}");
     }
-    // Names elsewhere.
+    // Elsewhere these words are names.
     assert_eq!(parts("select begin atomic from t; end"), ["select begin atomic from t", "end"]);
     assert_eq!(parts("create view f as select begin atomic; end"), ["create view f as select begin atomic", "end"]);
 }
