@@ -47,7 +47,7 @@ pub use report::{Change, Difference, DriftReport, FixStatement, IgnoredDifferenc
 use crate::{
     catalogue,
     db::Operator,
-    error::{Error, MigrationError, Result},
+    error::{Error, LedgerProblem, MigrationError, Result},
     ident::{RoleName, SchemaName, literal},
     migrate::{LEDGER_TABLE, MigrationFile, Migrations, Scope, Set, Version},
     registry,
@@ -179,7 +179,7 @@ pub(crate) async fn compare_up_to(
         InspectOutcome::Gone => {
             return Err(Error::Migration(MigrationError::LedgerRefused {
                 schema: schema.clone(),
-                why: "there is no such schema".into(),
+                why: LedgerProblem::NoSchema,
             }));
         }
     };

@@ -1,6 +1,6 @@
 //! Errors of migration files, of their execution in schemas, and of the ledgers.
 
-use super::{DriverError, Error, ErrorKind, MigrationFailure};
+use super::{DriverError, Error, ErrorKind, LedgerProblem, MigrationFailure};
 use crate::{
     ident::SchemaName,
     migration::{Divergence, FileMismatch, FileProblem, MigrationId, Set, count},
@@ -124,7 +124,7 @@ pub enum MigrationError {
         /// The schema.
         schema: SchemaName,
         /// The reason.
-        why: String,
+        why: LedgerProblem,
     },
     /// The table does not contain the content that cgk wrote to a row, or it refused the row. The transaction was
     /// rolled back.

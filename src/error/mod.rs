@@ -10,6 +10,7 @@ mod exec;
 #[cfg(feature = "platform")]
 mod http_status;
 mod kind;
+mod ledger_problem;
 mod migration;
 mod migration_failure;
 mod report;
@@ -23,6 +24,7 @@ pub use connection::ConnectionError;
 pub use driver::DriverError;
 pub use exec::ExecError;
 pub use kind::ErrorKind;
+pub use ledger_problem::LedgerProblem;
 pub use migration::MigrationError;
 pub use migration_failure::{MigrationFailure, Unfinished};
 pub use report::ReportError;

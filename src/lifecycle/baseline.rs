@@ -11,7 +11,7 @@ use crate::{
     binding::{self, Binding},
     db::{Operator, milliseconds},
     drift::{self, Comparison},
-    error::{ConnectionError, Error, MigrationError, Result, SetupError, while_doing},
+    error::{ConnectionError, Error, LedgerProblem, MigrationError, Result, SetupError, while_doing},
     ident::{Ident, RoleName, SchemaName, literal, quoted},
     identity,
     migrate::{
@@ -120,12 +120,15 @@ fn organization(facts: &TenantFacts) -> OrganizationId {
 /// happens if the dump of one tenant is restored as a second tenant.
 async fn refuse_known_organization(operator: &Operator, schema: &SchemaName, facts: &TenantFacts) -> Result<()> {
     let (None, Binding::To(id)) = (&facts.tenant, Binding::of(facts.schema_comment.as_deref())) else { return Ok(()) };
-    let refuse = |why: String| Err(Error::Migration(MigrationError::LedgerRefused { schema: schema.clone(), why }));
+    let refuse =
+        |why: LedgerProblem| Err(Error::Migration(MigrationError::LedgerRefused { schema: schema.clone(), why }));
     let Ok(uuid) = id.parse::<Uuid>() else {
-        return refuse(format!("the comment on it names organization {id}, which is not a valid id"));
+        return refuse(LedgerProblem::InvalidOrganization { id });
     };
-    let Some(other) = registry::slug_of(operator, uuid).await? else { return Ok(()) };
-    refuse(format!("it belongs to organization {id}, which is tenant {} in the registry", other.escape_debug()))
+    match registry::slug_of(operator, uuid).await? {
+        Some(slug) => refuse(LedgerProblem::OfAnotherTenant { id: OrganizationId(uuid), slug }),
+        None => Ok(()),
+    }
 }
 
 /// One attempt.
@@ -151,7 +154,7 @@ impl<'a> Adoption<'a> {
         let set = slug.map_or(Set::Public, |_| Set::Tenant);
         let adoption = Self { operator, migrations, set, schema, slug, role, facts };
         if adoption.facts.as_ref().is_some_and(|facts| facts.owner.is_none()) {
-            return Err(adoption.refuse("there is no such schema"));
+            return Err(adoption.refuse(LedgerProblem::NoSchema));
         }
         if let Some(facts) = &adoption.facts {
             facts.refuse_other_organization()?;
@@ -164,8 +167,8 @@ impl<'a> Adoption<'a> {
         Ok(adoption)
     }
 
-    fn refuse(&self, why: impl Into<String>) -> Error {
-        Error::Migration(MigrationError::LedgerRefused { schema: self.schema.clone(), why: why.into() })
+    fn refuse(&self, why: LedgerProblem) -> Error {
+        Error::Migration(MigrationError::LedgerRefused { schema: self.schema.clone(), why })
     }
 
     fn needs_role(&self) -> bool {
@@ -185,14 +188,10 @@ impl<'a> Adoption<'a> {
             ledger::refuse_unfit(self.operator, self.schema).await?;
         }
         if let Some(foreign) = table.as_ref().filter(|table| !table.is_ours()) {
-            let columns = foreign.columns.join(", ");
-            return Err(self.refuse(format!(
-                "its schema_migrations belongs to another tool{}, with the columns {columns}",
-                foreign::named(&foreign.columns)
-            )));
+            return Err(self.refuse(foreign.refused()));
         }
         if table.is_some() && options.from_table.as_deref() == Some(LEDGER_TABLE) {
-            return Err(self.refuse(format!("its {LEDGER_TABLE} is cgk's own ledger, not the table of another tool")));
+            return Err(self.refuse(LedgerProblem::OfCgk));
         }
         let rows = match &table {
             Some(_) => ledger::read(self.operator, self.schema).await?.rows,
@@ -275,8 +274,8 @@ impl<'a> Adoption<'a> {
             .map_err(MigrationError::Diverged)?;
         let version = head.as_ref().map(|head| head.version);
         if let Some(wanted) = options.version.filter(|wanted| Some(*wanted) != version) {
-            let at = head.map(|head| head.to_string()).unwrap_or_default();
-            return Err(self.refuse(format!("it says {at} already, and not version {wanted}")));
+            let recorded = head.map(|head| head.to_string()).unwrap_or_default();
+            return Err(self.refuse(LedgerProblem::OtherVersion { recorded, wanted }));
         }
         if self.is_whole() {
             return Ok(Some(self.done(head, Baselining::Existed, Vec::new())));
@@ -305,14 +304,11 @@ impl<'a> Adoption<'a> {
         };
         match (options.version, told) {
             (Some(version), Some(told)) if told != Some(version) => {
-                let told = told.map_or_else(|| "nothing".into(), |told| told.to_string());
-                Err(self.refuse(format!(
-                    "its table {} says {told}, and not version {version}",
-                    options.from_table.as_deref().unwrap_or_default()
-                )))
+                let table = options.from_table.clone().unwrap_or_default();
+                Err(self.refuse(LedgerProblem::OtherVersionInTable { table, recorded: told, wanted: version }))
             }
             (Some(version), _) if !source.files().iter().any(|file| file.id().version == version) => {
-                Err(self.refuse(format!("there is no file of version {version} in the {} set", self.set)))
+                Err(self.refuse(LedgerProblem::NoFile { version, set: self.set }))
             }
             (Some(version), _) => Ok(Some(version)),
             (None, Some(told)) => Ok(told),

@@ -8,7 +8,7 @@ use super::files::{file::MigrationFile, source::Source};
 use crate::{
     access::isolation,
     db::Operator,
-    error::{Error, MigrationError, Result, while_doing},
+    error::{Error, LedgerProblem, MigrationError, Result, while_doing},
     ident::{RoleName, SchemaName, hex, literal},
     migration::MigrationId,
     row_check,
@@ -285,15 +285,24 @@ impl LedgerTable {
     pub(crate) fn has(&self, column: &str) -> bool {
         self.columns.iter().any(|found| found == column)
     }
+
+    /// Returns the refusal of a table that is not ours.
+    pub(crate) fn refused(&self) -> LedgerProblem {
+        let columns: Vec<&str> = self.columns.iter().map(String::as_str).collect();
+        let tool = match columns.as_slice() {
+            ["version", "dirty"] => Some("golang-migrate"),
+            ["version"] => Some("that of Rails or dbmate"),
+            _ => None,
+        };
+        LedgerProblem::OfAnotherTool { tool, columns: self.columns.clone() }
+    }
 }
 
 /// Refuses a table that has a ledger's name and another tool's columns.
 async fn refuse_foreign(operator: &Operator, schema: &SchemaName) -> Result<()> {
     match table(operator, schema).await? {
         Some(foreign) if !foreign.is_ours() => {
-            let columns = foreign.columns.join(", ");
-            let why = format!("its {LEDGER_TABLE} belongs to another tool: its columns are {columns}");
-            Err(Error::Migration(MigrationError::LedgerRefused { schema: schema.clone(), why }))
+            Err(Error::Migration(MigrationError::LedgerRefused { schema: schema.clone(), why: foreign.refused() }))
         }
         _ => Ok(()),
     }
@@ -337,11 +346,12 @@ pub(crate) async fn read(operator: &Operator, schema: &SchemaName) -> Result<Led
     };
     let kind: Option<String> = found.try_get(0).map_err(doing())?;
     let unfilled: Vec<String> = found.try_get(2).map_err(doing())?;
-    let refuse = |why: String| Err(Error::Migration(MigrationError::LedgerRefused { schema: schema.clone(), why }));
+    let refuse =
+        |why: LedgerProblem| Err(Error::Migration(MigrationError::LedgerRefused { schema: schema.clone(), why }));
     let ledger_exists = match kind.as_deref() {
         None => false,
         Some("table") => true,
-        Some(kind) => return refuse(format!("its {LEDGER_TABLE} is a {kind}, and a ledger is a table")),
+        Some(kind) => return refuse(LedgerProblem::NotATable { kind: kind.to_owned() }),
     };
     let mut comment: Option<String> = found.try_get(1).map_err(doing())?;
     let mut rows = Vec::new();
@@ -363,9 +373,7 @@ pub(crate) async fn read(operator: &Operator, schema: &SchemaName) -> Result<Led
             found => found.map_err(doing())?,
         };
         if let [column, ..] = &unfilled[..] {
-            return refuse(format!(
-                "column {column:?} of its {LEDGER_TABLE} is not null without a default, and cgk writes no value to it"
-            ));
+            return refuse(LedgerProblem::UnfilledColumn { column: column.clone() });
         }
         for row in found {
             let version: i64 = row.try_get(0).map_err(doing())?;

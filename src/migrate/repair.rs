@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     db::{Operator, milliseconds},
-    error::{ConnectionError, Error, MigrationError, Result, SetupError, TenantError, while_doing},
+    error::{ConnectionError, Error, LedgerProblem, MigrationError, Result, SetupError, TenantError, while_doing},
     fleet::selection::Scope,
     ident::{Ident, SchemaName, literal, quoted},
     migration::Set,
@@ -192,20 +192,20 @@ async fn slugs(operator: &Operator, scope: &Scope) -> Result<Vec<TenantSlug>> {
 
 /// Refuses repairs that are wrong for every ledger.
 fn check(schema: &SchemaName, migrations: &Migrations, set: Set, repair: &Repair) -> Result<()> {
-    let refuse = |why: String| Err(Error::Migration(MigrationError::LedgerRefused { schema: schema.clone(), why }));
+    let refuse =
+        |why: LedgerProblem| Err(Error::Migration(MigrationError::LedgerRefused { schema: schema.clone(), why }));
     let (version, reason) = match repair {
         Repair::Accept { version, reason } | Repair::Forget { version, reason } => (*version, reason),
         Repair::Comment => return Ok(()),
     };
     if reason.trim().is_empty() {
-        return refuse("--reason is empty".into());
+        return refuse(LedgerProblem::NoReason);
     }
     match (repair, file_of(migrations, set, version)) {
         (Repair::Accept { .. }, None) => Err(Error::Migration(MigrationError::NoSuchVersion { set, version })),
-        (Repair::Forget { .. }, Some(file)) => refuse(format!(
-            "{} exists: without its ledger row it would be applied again",
-            crate::migration::printable(file.path())
-        )),
+        (Repair::Forget { .. }, Some(file)) => {
+            refuse(LedgerProblem::FileExists { file: crate::migration::printable(file.path()).to_string() })
+        }
         _ => Ok(()),
     }
 }
@@ -222,11 +222,10 @@ async fn repair_schema(
     repair: &Repair,
 ) -> Result<RepairOutcome> {
     for _ in 0..TRIES_MAX {
-        let refuse =
-            |why: &str| Error::Migration(MigrationError::LedgerRefused { schema: schema.clone(), why: why.into() });
-        let table = ledger::table(operator, schema).await?.ok_or_else(|| refuse("there is none"))?;
+        let refuse = |why| Error::Migration(MigrationError::LedgerRefused { schema: schema.clone(), why });
+        let table = ledger::table(operator, schema).await?.ok_or_else(|| refuse(LedgerProblem::NoLedger))?;
         if !table.is_ours() {
-            return Err(refuse("its schema_migrations belongs to another tool"));
+            return Err(refuse(table.refused()));
         }
         let read = ledger::read(operator, schema).await?;
         let Some(changes) = changes(migrations, set, schema, repair, &read.rows) else {

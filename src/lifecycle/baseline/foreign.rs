@@ -2,22 +2,12 @@
 
 use crate::{
     db::Operator,
-    error::{Error, MigrationError, Result, while_doing},
+    error::{Error, LedgerProblem, MigrationError, Result, while_doing},
     ident::{Ident, SchemaName},
     migrate::{Source, Version},
 };
 use std::collections::BTreeSet;
 use tokio_postgres::types::Type;
-
-/// Returns the tool that uses a `schema_migrations` table with these columns, for a message.
-pub(super) fn named(columns: &[String]) -> &'static str {
-    let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
-    match columns.as_slice() {
-        ["version", "dirty"] => " (golang-migrate)",
-        ["version"] => " (that of Rails or dbmate)",
-        _ => "",
-    }
-}
 
 /// Returns the newest version that the table of another tool records as applied. Refuses the table if it contains a
 /// version without a file, or lacks the version of an older file.
@@ -27,18 +17,18 @@ pub(super) async fn newest(
     table: &str,
     source: &Source,
 ) -> Result<Option<Version>> {
-    let refuse = |why: String| Error::Migration(MigrationError::LedgerRefused { schema: schema.clone(), why });
+    let refuse = |why: LedgerProblem| Error::Migration(MigrationError::LedgerRefused { schema: schema.clone(), why });
     let doing = || while_doing(format!("read the table {table:?} of schema {:?}", schema.as_str()));
-    Ident::new(table).map_err(|error| refuse(error.to_string()))?;
+    Ident::new(table).map_err(|error| refuse(LedgerProblem::InvalidTableName { problem: error.to_string() }))?;
+    let name = || table.to_owned();
     let columns = columns(operator, schema, table).await?;
     if columns.is_empty() {
-        return Err(refuse(format!("it has no table {table}")));
+        return Err(refuse(LedgerProblem::NoTable { table: name() }));
     }
     let has = |name: &str| columns.iter().any(|column| column == name);
     let version = ["version", "version_id"].into_iter().find(|column| has(column));
-    let version = version.ok_or_else(|| {
-        refuse(format!("its table {table} has no column version, but {}; say --version instead", columns.join(", ")))
-    })?;
+    let version =
+        version.ok_or_else(|| refuse(LedgerProblem::NoVersionColumn { table: name(), columns: columns.clone() }))?;
     // In the tables of refinery, Diesel and Rails, each row is an applied version. sqlx and Flyway record success,
     // goose and golang-migrate a state.
     let sound = if has("success") {
@@ -62,9 +52,9 @@ pub(super) async fn newest(
         if text.bytes().all(|byte| byte == b'0') {
             continue;
         }
-        let version: Version = text
-            .parse()
-            .map_err(|_| refuse(format!("its table {table} has a version {text:?}, which no file can have")))?;
+        let Ok(version) = text.parse::<Version>() else {
+            return Err(refuse(LedgerProblem::InvalidVersion { table: name(), version: text }));
+        };
         if !sound {
             failed.push(version.to_string());
         }
@@ -75,7 +65,7 @@ pub(super) async fn newest(
         }
     }
     if !failed.is_empty() {
-        return Err(refuse(format!("its table {table} says that version {} did not succeed", failed.join(", "))));
+        return Err(refuse(LedgerProblem::FailedVersions { table: name(), versions: failed }));
     }
     let Some(newest) = versions.last().copied() else { return Ok(None) };
     let files: BTreeSet<Version> = source.files().iter().map(|file| file.id().version).collect();
@@ -89,7 +79,7 @@ pub(super) async fn newest(
     if odd.is_empty() {
         return Ok(Some(newest));
     }
-    Err(refuse(format!("its table {table} and the files of the set do not have the same versions: {}", odd.join(", "))))
+    Err(refuse(LedgerProblem::DifferentVersions { table: name(), versions: odd }))
 }
 
 async fn columns(operator: &Operator, schema: &SchemaName, table: &str) -> Result<Vec<String>> {

@@ -50,9 +50,9 @@ async fn adopt(
     lifecycle::baseline(operator, migrations, &slug(tenant), options).await
 }
 
-fn refused(error: &Error) -> &str {
+fn refused(error: &Error) -> String {
     match error {
-        Error::Migration(MigrationError::LedgerRefused { why, .. }) => why,
+        Error::Migration(MigrationError::LedgerRefused { why, .. }) => why.to_string(),
         other => panic!("{other:?}"),
     }
 }
@@ -247,7 +247,7 @@ async fn ledgers_that_do_not_fit_are_refused() {
         let mut options = BaselineOptions::default();
         options.from_table = table.map(Into::into);
         let error = adopt(&operator, &migrations, tenant, &options).await.unwrap_err();
-        assert_eq!((refused(&error), error.kind()), (why, ErrorKind::Conflict), "{tenant}");
+        assert_eq!((refused(&error).as_str(), error.kind()), (why, ErrorKind::Conflict), "{tenant}");
     }
     assert_eq!(
         refused(&adopt(&operator, &migrations, "none", &upto(9)).await.unwrap_err()),

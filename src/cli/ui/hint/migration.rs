@@ -2,7 +2,7 @@
 
 use super::by_sqlstate;
 use cgk::{
-    Error, MigrationError,
+    Error, LedgerProblem, MigrationError,
     ident::SchemaName,
     migrate::{Divergence, FileMismatch, MigrationFailure, MigrationId, Mismatch, Set, Unfinished},
 };
@@ -159,51 +159,48 @@ fn half_done(schema: &SchemaName, migration: &MigrationId) -> String {
     )
 }
 
-fn ledger(schema: &str, why: &str) -> Option<String> {
-    let name = schema.strip_prefix("tenant_").map_or("--public", |slug| slug);
-    let hint = if why.contains("cgk's own ledger") {
-        "The schema is adopted already: `cgk migrate:status` shows it. For another tool's table, give its name.".into()
-    } else if why.contains("belongs to another tool") {
-        format!(
+fn ledger(schema: &str, why: &LedgerProblem) -> Option<String> {
+    let name = schema.strip_prefix("tenant_").unwrap_or("--public");
+    let hint = match why {
+        LedgerProblem::OfCgk => {
+            "The schema is adopted already: `cgk migrate:status` shows it. For another tool's table, give its name."
+                .into()
+        }
+        LedgerProblem::OfAnotherTool { .. } => format!(
             "Rename that table: `alter table {schema}.schema_migrations rename to old_migrations`. Then run \
              `cgk migrate:baseline {name} --from-table old_migrations`, and drop the old table when it is no longer needed."
-        )
-    } else if let Some((kind, _)) = why.split_once(", and a ledger is a table") {
-        let kind = kind.rsplit_once(" is a ").map_or("view", |(_, kind)| kind);
-        let kind = if kind == "composite type" { "type" } else { kind };
-        format!(
-            "Rename it or drop it: `alter {kind} {schema}.schema_migrations rename to NEW_NAME`. Then run the command again."
-        )
-    } else if why.contains("is not null without a default") {
-        let column = why.split('"').nth(1).unwrap_or("COLUMN");
-        format!(
+        ),
+        LedgerProblem::NotATable { kind } => {
+            let kind = if kind == "composite type" { "type" } else { kind };
+            format!(
+                "Rename it or drop it: `alter {kind} {schema}.schema_migrations rename to NEW_NAME`. Then run the command again."
+            )
+        }
+        LedgerProblem::UnfilledColumn { column } => format!(
             "If another tool added the column, drop it or give it a default: `alter table {schema}.schema_migrations alter column \
              {column} drop not null`. Then run the command again."
-        )
-    } else if why.contains("no such schema") {
-        format!(
+        ),
+        LedgerProblem::NoSchema => format!(
             "To adopt a schema with another name, rename it first: `alter schema NAME rename to {schema}`. To \
              create a new tenant, run `cgk tenant:create {name}`."
-        )
-    } else if why.contains("already, and not") {
-        "To change a ledger, use `cgk migrate:repair`.".into()
-    } else if why.contains("in the registry") {
-        format!(
+        ),
+        LedgerProblem::OtherVersion { .. } => "To change a ledger, use `cgk migrate:repair`.".into(),
+        LedgerProblem::OfAnotherTenant { .. } => format!(
             "If its rows belong to a new tenant, run `comment on schema {schema} is null` as its owner, and run \
              `cgk migrate:baseline {name}` again."
-        )
-    } else if why.contains("did not succeed") {
-        format!(
+        ),
+        LedgerProblem::FailedVersions { .. } => format!(
             "The other tool stopped in the middle of that version. Bring the schema to the end of a version by hand, correct \
              that table (for golang-migrate `migrate force VERSION`), and run the command again; or run `cgk \
              migrate:baseline {name} --version N` with the version that the schema really has."
-        )
-    } else if why.contains("do not have the same versions") || why.contains("which no file can have") {
-        format!("Give the files the versions of that table, or run `cgk migrate:baseline {name} --version N` instead.")
-    } else if why == "there is none" {
-        "`cgk migrate:baseline` writes a ledger for a schema that has none.".into()
-    } else {
-        return None;
+        ),
+        LedgerProblem::DifferentVersions { .. } | LedgerProblem::InvalidVersion { .. } => {
+            format!(
+                "Give the files the versions of that table, or run `cgk migrate:baseline {name} --version N` instead."
+            )
+        }
+        LedgerProblem::NoLedger => "`cgk migrate:baseline` writes a ledger for a schema that has none.".into(),
+        _ => return None,
     };
     Some(hint)
 }
