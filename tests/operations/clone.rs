@@ -4,13 +4,15 @@ use crate::{
     fixture::{left_of, plain_acme},
     stage::{Stage, connect, must_end, run, slug},
     support::cgk::Shell,
-    transfer_fixture::{bare, contents, create, rich, set},
+    transfer_fixture::{Folder, bare, contents, create, export, import, rich, set},
 };
 use cgk::{
     Error, ErrorKind, Operator, TenantSlug, TransferError,
     config::Isolation,
     drift,
-    lifecycle::{self, CloneOptions, CloneRows, Cloned, Mask, SuspendOptions, TransferObserver},
+    lifecycle::{
+        self, CloneOptions, CloneRows, Cloned, ExportOptions, ImportOptions, Mask, SuspendOptions, TransferObserver,
+    },
     migrate::{self, Migrations, Scope, Silent, Target},
 };
 use tokio_postgres::Client;
@@ -103,6 +105,56 @@ async fn types_that_contain_types_arrive() {
                and (o).i[1].t = t[1] and y = 'tenant_copy.mood'::regtype and p = 'tenant_copy.f(tenant_copy.mood)'::regprocedure";
     assert_eq!(stage.count(own).await, 1);
     no_drift(&stage, &migrations).await;
+}
+
+/// A key to a shared table, and in each loaded row the locks that its own transaction has on that table.
+const SHARED_KEY: &str = "
+    create table notes (id int primary key, org uuid references public.organizations,
+                        locks text generated always as (public.locks_on_organizations(id)) stored);
+    create table inside (note_id int references notes)";
+const LOCKS_ON_ORGANIZATIONS: &str = "
+    create function public.locks_on_organizations(int) returns text immutable language sql as
+    $$select string_agg(l.mode, ' ' order by l.mode) from pg_locks l
+      where l.pid = pg_backend_pid() and l.relation = 'public.organizations'::regclass$$";
+
+/// Tenants are entered by reading `organizations`: a copy that locks it against readers would stop all of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_to_a_shared_table_does_not_stop_its_readers() {
+    let migrations = set(&[("900_a.sql", SHARED_KEY)]);
+    let stage = bare(&migrations).await;
+    stage.run(LOCKS_ON_ORGANIZATIONS).await;
+    create(&stage, &migrations, "acme").await;
+    stage
+        .run(
+            "insert into tenant_acme.notes (id, org) select 1, id from organizations;
+             insert into tenant_acme.notes (id) values (2); insert into tenant_acme.inside values (1)",
+        )
+        .await;
+    clone(&stage, &migrations, "copy").await.unwrap();
+    let folder = Folder::new();
+    export(&stage, "acme", &folder.path("x"), &ExportOptions::default()).await;
+    let options = ImportOptions::default().slug(slug("imported"));
+    import(&stage, &migrations, &folder.path("x"), &options).await.unwrap();
+    for tenant in ["copy", "imported"] {
+        // The control: the rows were loaded under the lock of the new key, which stops writers only.
+        let locked = format!("select count(*) from tenant_{tenant}.notes where locks like '%ShareRowExclusiveLock%'");
+        assert_eq!(stage.count(&locked).await, 2, "{tenant}");
+        let stopped = format!("select count(*) from tenant_{tenant}.notes where locks ~ 'Access(Exclusive)Lock'");
+        assert_eq!(stage.count(&stopped).await, 0, "{tenant}");
+        let keys = format!(
+            "select count(*) from pg_constraint where contype = 'f' and convalidated
+             and conrelid in ('tenant_{tenant}.notes'::regclass, 'tenant_{tenant}.inside'::regclass)"
+        );
+        assert_eq!(stage.count(&keys).await, 2, "{tenant}");
+    }
+    no_drift(&stage, &migrations).await;
+
+    // A row of an organization that this database does not have is refused, and nothing is left.
+    let other = bare(&migrations).await;
+    other.run(LOCKS_ON_ORGANIZATIONS).await;
+    let refused = import(&other, &migrations, &folder.path("x"), &options).await.unwrap_err();
+    assert_eq!(refused.constraint(), Some("notes_org_fkey"), "{refused:?}");
+    assert_eq!(left_of(&other, "imported").await, [false; 3]);
 }
 
 /// Writes to the source while it is copied, and does not wait.

@@ -73,13 +73,13 @@ fn is_bound(text: &str) -> bool {
     }) && text.matches('\'').count().is_multiple_of(2)
 }
 
-/// Returns the statements that run before the load. They drop the foreign keys and the checks that depend on the order
+/// Returns the statements that run before the load. They drop the foreign keys inside the schema and the checks that depend on the order
 /// of rows, disable the triggers, and lift forced row security. They delete the rows that the migrations inserted,
 /// because the source has its own. `contents` are those of the schema that is loaded. Only the owner of its tables may
 /// do this.
 pub(crate) fn before_sql(schema: &SchemaName, contents: &Contents) -> String {
     let mut sql = String::new();
-    for key in &contents.foreign_keys {
+    for key in contents.inner_foreign_keys() {
         let _ = writeln!(sql, "alter table {} drop constraint {};", of(schema, &key.table), quoted(&key.name));
     }
     // The checks of parents are first: an inherited check cannot be dropped from the child.
@@ -106,7 +106,7 @@ pub(crate) fn before_sql(schema: &SchemaName, contents: &Contents) -> String {
 pub(crate) fn after_sql(schema: &SchemaName, contents: &Contents, sequences: &[Sequence]) -> String {
     // A table with pending deferred checks cannot be altered.
     let mut sql = "set constraints all immediate;\n".to_owned();
-    for key in &contents.foreign_keys {
+    for key in contents.inner_foreign_keys() {
         let (table, name) = (of(schema, &key.table), quoted(&key.name));
         let _ = writeln!(sql, "alter table {table} add constraint {name} {};", key.definition);
         if let Some(comment) = &key.comment {
