@@ -392,14 +392,16 @@ async fn a_source_that_is_behind_is_migrated_after_the_copy() {
 async fn a_plain_operator_clones_in_both_modes() {
     let migrations = set(&[(
         "900_a.sql",
-        "create table a (id int primary key, up int references a, v text, t regclass);
+        "create table a (id int primary key, up int references a, v text, t regclass, person uuid references public.users);
          create function stop() returns trigger language plpgsql as $$ begin raise 'a trigger has fired'; end $$;
          create trigger stop before insert on a for each row execute function stop();",
     )]);
     for isolation in [Isolation::Role, Isolation::Path] {
         let (_database, operator, db, watch) = plain_acme(&migrations, isolation).await;
         let rows = "alter table tenant_acme.a disable trigger user;
-                    insert into tenant_acme.a select n, nullif(n - 1, 0), 'x', 'tenant_acme.a' from generate_series(1, 100) n;
+                    insert into users (organization_id, email) select id, 'ada@example.com' from organizations;
+                    insert into tenant_acme.a
+                    select n, nullif(n - 1, 0), 'x', 'tenant_acme.a', (select id from users) from generate_series(1, 100) n;
                     alter table tenant_acme.a enable trigger user";
         run(&watch, rows).await;
         let (acme, copy, options) = (slug("acme"), slug("copy"), CloneOptions::default().name("The copy"));
