@@ -72,13 +72,15 @@ pub(crate) fn activate_sql(slug: &TenantSlug) -> String {
     )
 }
 
-/// Sets the status of an organization whose current status is one of `from`.
+/// Sets the status of an organization whose current status is one of `from`. Fails with a division by zero if its status
+/// is another one.
 pub(crate) fn set_status_sql(id: OrganizationId, from: &[&str], to: &str) -> String {
     let (id, status) = (literal(&id.to_string()), literal(to));
     let from: Vec<String> = from.iter().map(|status| literal(status)).collect();
+    let is_from = format!("id = {id}::pg_catalog.uuid and status::pg_catalog.text in ({})", from.join(", "));
     format!(
-        "update {TABLE} set status = {status} where id = {id}::pg_catalog.uuid and status::pg_catalog.text in ({});\n{}",
-        from.join(", "),
+        "select 1 / (case when exists (select from {TABLE} where {is_from}) then 1 else 0 end);
+update {TABLE} set status = {status} where {is_from};\n{}",
         row_check::demand_sql(TABLE, &has_status(&id, &status), ""),
     )
 }

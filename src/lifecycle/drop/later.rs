@@ -167,9 +167,9 @@ pub async fn planned_drops(operator: &Operator) -> Result<Vec<DropSchedule>> {
 /// Drops the tenants whose planned time has passed, one after another, as
 /// [`drop_tenant`](crate::lifecycle::drop_tenant) does. It also continues a drop that was interrupted.
 ///
-/// A tenant is not dropped if the plan is cancelled or its time is changed before the drop of this tenant starts. It is
-/// not dropped either if it is not suspended ([`TenantError::DropNotDue`]). A tenant that fails does not stop the
-/// others.
+/// A tenant is not dropped if the plan is cancelled or its time is changed before the drop of this tenant starts. Then it
+/// is not in the result, and neither is a tenant that another call has dropped meanwhile. A tenant that is not suspended
+/// is not dropped either ([`TenantError::DropNotDue`]). A tenant that fails does not stop the others.
 ///
 /// # Errors
 ///
@@ -186,10 +186,47 @@ pub async fn drop_due(
     operator.facts().require_writable()?;
     let mut done = Vec::new();
     for schedule in planned_drops(operator).await?.into_iter().filter(|planned| planned.is_due) {
-        let result = drop_one_due(operator, &schedule, options, observer).await;
-        done.push(DueDrop { schedule, result });
+        match drop_while_planned(operator, &schedule, options, observer).await? {
+            Some(result) => done.push(DueDrop { schedule, result }),
+            None => {
+                tracing::info!(tenant = %schedule.tenant.slug, "the planned drop was cancelled, changed or done meanwhile");
+            }
+        }
     }
     Ok(done)
+}
+
+/// How often a drop is tried that another session changes meanwhile. The next try continues what it finds.
+const TRIES_MAX: u32 = 5;
+
+/// Returns `None` if the drop is not planned any more: it was cancelled, or another call has done it.
+async fn drop_while_planned(
+    operator: &Operator,
+    schedule: &DropSchedule,
+    options: &DropOptions,
+    observer: &mut dyn DropObserver,
+) -> Result<Option<Result<Dropped>>> {
+    let mut tries = 1;
+    loop {
+        let result = drop_one_due(operator, schedule, options, observer).await;
+        if !matches!(&result, Err(Error::Tenant(TenantError::Changed { .. } | TenantError::NotFound { .. }))) {
+            return Ok(Some(result));
+        }
+        if !is_planned(operator, schedule).await? {
+            return Ok(None);
+        }
+        if tries == TRIES_MAX {
+            return Ok(Some(result));
+        }
+        tries += 1;
+    }
+}
+
+/// Whether a planned drop is still the same.
+async fn is_planned(operator: &Operator, schedule: &DropSchedule) -> Result<bool> {
+    let facts = registry::facts_of(operator, &schedule.tenant.slug).await?;
+    let is_same = facts.tenant.as_ref().is_some_and(|tenant| tenant.id == schedule.tenant.id);
+    Ok(is_same && facts.drop_after() == Some(schedule.after))
 }
 
 async fn drop_one_due(

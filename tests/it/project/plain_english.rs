@@ -7,7 +7,7 @@ use std::{fs, path::Path};
 const REFUSED: &str = r"(?i)\b(mend|mends|mended|mending|nobody|whom|fare|fares|fared|anyway|takes the place of|other hands|half made|half done|lest|thereof|died on the way|so anyway|is told|are told|was told|been told|befalls?|for want of|wish to|throw-away)\b";
 
 /// The documents that users read. ARCHITECTURE.md and SCOREBOARD.md are for contributors.
-const DOCUMENTS: [&str; 11] = [
+const DOCUMENTS: [&str; 15] = [
     "README.md",
     "docs/setup/DATABASE.md",
     "docs/operations.md",
@@ -15,10 +15,14 @@ const DOCUMENTS: [&str; 11] = [
     "docs/cli-json.md",
     "docs/flags.md",
     "docs/fleet.md",
+    "docs/library.md",
     "docs/migrations.md",
+    "docs/platform.md",
     "docs/security.md",
     "docs/other-languages.md",
     "docs/service.md",
+    "docs/templates.md",
+    "packaging/README.md",
 ];
 
 fn root() -> &'static Path {
