@@ -2,7 +2,8 @@
 
 use crate::{migration::Set, tenant::OrganizationId, version::Version};
 
-/// Why the ledger of a schema was not read or not changed ([`MigrationError::LedgerRefused`](super::MigrationError::LedgerRefused)).
+/// Why the ledger of a schema was not read or not changed
+/// ([`MigrationError::LedgerRefused`](super::MigrationError::LedgerRefused)).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LedgerProblem {
@@ -12,7 +13,7 @@ pub enum LedgerProblem {
     /// The schema has no ledger.
     #[error("there is none")]
     NoLedger,
-    /// The table belongs to another tool, by its columns.
+    /// According to its columns, the table belongs to another tool.
     #[error("its schema_migrations belongs to another tool{}, with the columns {}", .tool.map(|tool| format!(" ({tool})")).unwrap_or_default(), .columns.join(", "))]
     OfAnotherTool {
         /// The tool that uses such columns, if it is known.
@@ -20,7 +21,7 @@ pub enum LedgerProblem {
         /// The columns of the table.
         columns: Vec<String>,
     },
-    /// The table of another tool was expected, and this is a ledger of cgk.
+    /// The table of another tool was expected, but this is a ledger of cgk.
     #[error("its schema_migrations is cgk's own ledger, not the table of another tool")]
     OfCgk,
     /// An object that is not a table has the ledger's name.
@@ -38,7 +39,7 @@ pub enum LedgerProblem {
     /// The ledger is at another version than the requested one.
     #[error("it says {recorded} already, and not version {wanted}")]
     OtherVersion {
-        /// The newest migration of the ledger, for people.
+        /// The newest migration of the ledger, as text.
         recorded: String,
         /// The requested version.
         wanted: Version,
@@ -71,16 +72,16 @@ pub enum LedgerProblem {
     /// The file of a row that is to be removed exists.
     #[error("{file} exists: without its ledger row it would be applied again")]
     FileExists {
-        /// The file, for people.
+        /// The file, as text.
         file: String,
     },
     /// A text is not the name of a table.
     #[error("{problem}")]
     InvalidTableName {
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
-    /// The schema has no table of the name that was given for another tool's.
+    /// The schema has no table with the given name of another tool's table.
     #[error("it has no table {table}")]
     NoTable {
         /// The name.
@@ -125,7 +126,7 @@ pub enum LedgerProblem {
     DifferentVersions {
         /// The table.
         table: String,
-        /// The versions that are in one of the two only.
+        /// The versions that only one of the two contains.
         versions: Vec<String>,
     },
 }

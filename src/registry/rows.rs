@@ -72,8 +72,8 @@ pub(crate) fn activate_sql(slug: &TenantSlug) -> String {
     )
 }
 
-/// Sets the status of an organization whose current status is one of `from`. Fails with a division by zero if its status
-/// is another one.
+/// Sets the status of an organization whose current status is one of `from`. Fails with a division by zero if its
+/// status is another one.
 pub(crate) fn set_status_sql(id: OrganizationId, from: &[&str], to: &str) -> String {
     let (id, status) = (literal(&id.to_string()), literal(to));
     let from: Vec<String> = from.iter().map(|status| literal(status)).collect();

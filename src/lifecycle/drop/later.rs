@@ -167,9 +167,9 @@ pub async fn planned_drops(operator: &Operator) -> Result<Vec<DropSchedule>> {
 /// Drops the tenants whose planned time has passed, one after another, as
 /// [`drop_tenant`](crate::lifecycle::drop_tenant) does. It also continues a drop that was interrupted.
 ///
-/// A tenant is not dropped if the plan is cancelled or its time is changed before the drop of this tenant starts. Then it
-/// is not in the result, and neither is a tenant that another call has dropped meanwhile. A tenant that is not suspended
-/// is not dropped either ([`TenantError::DropNotDue`]). A tenant that fails does not stop the others.
+/// A tenant is not dropped if the plan is cancelled or its time is changed before the drop of this tenant starts. Then
+/// it is not in the result, and neither is a tenant that another call has dropped meanwhile. A tenant that is not
+/// suspended is not dropped either ([`TenantError::DropNotDue`]). A tenant that fails does not stop the others.
 ///
 /// # Errors
 ///
@@ -196,10 +196,10 @@ pub async fn drop_due(
     Ok(done)
 }
 
-/// How often a drop is tried that another session changes meanwhile. The next try continues what it finds.
+/// How often a drop is tried if another session changes the tenant meanwhile. The next attempt continues the drop.
 const TRIES_MAX: u32 = 5;
 
-/// Returns `None` if the drop is not planned any more: it was cancelled, or another call has done it.
+/// Returns `None` if the drop is no longer planned: it was cancelled, or another call has finished it.
 async fn drop_while_planned(
     operator: &Operator,
     schedule: &DropSchedule,

@@ -20,13 +20,14 @@
 //!   ([`load::partitions_sql`](super::load::partitions_sql)). A table that others inherit from is copied without the
 //!   rows of its children, which are separate tables.
 //! - Generated columns are not copied. Identity columns are: COPY writes the given values.
-//! - Foreign keys inside the schema are dropped before the load and added after it, with the same definition. So cycles,
-//!   self references and the order of tables do not matter, and each key is checked once, for all rows. The same applies
-//!   to checks that are not validated, and to checks that call functions, which can read tables that are loaded later.
-//! - Foreign keys to other schemas stay, and are checked for each row. To drop one would lock the shared table against
-//!   readers until the commit.
-//! - Triggers of users do not fire: they are disabled by name, and get their previous state after the load. `DISABLE
-//!   TRIGGER` needs the table's owner; `session_replication_role` would need a superuser.
+//! - Foreign keys inside the schema are dropped before the load and added after it, with the same definition. So
+//!   cycles, self references and the order of tables do not matter, and each key is checked once, for all rows. The
+//!   same applies to checks that are not validated, and to checks that call functions, which can read tables that are
+//!   loaded later.
+//! - Foreign keys to other schemas are not dropped, and are checked for each row. Dropping one would lock the shared
+//!   table against readers until the commit.
+//! - Triggers of users do not fire: they are disabled by name, and get their previous state after the load.
+//!   `DISABLE TRIGGER` needs the table's owner; `session_replication_role` would need a superuser.
 //! - If row security is forced on the owner, it is not forced during the load. In the source it is refused, unless the
 //!   role bypasses it, because rows would be missing.
 //! - Unlogged tables are copied like others. Foreign tables are not copied, because their rows are elsewhere.

@@ -73,10 +73,10 @@ fn is_bound(text: &str) -> bool {
     }) && text.matches('\'').count().is_multiple_of(2)
 }
 
-/// Returns the statements that run before the load. They drop the foreign keys inside the schema and the checks that depend on the order
-/// of rows, disable the triggers, and lift forced row security. They delete the rows that the migrations inserted,
-/// because the source has its own. `contents` are those of the schema that is loaded. Only the owner of its tables may
-/// do this.
+/// Returns the statements that run before the load. They drop the foreign keys inside the schema and the checks that
+/// depend on the order of rows, disable the triggers, and lift forced row security. They delete the rows that the
+/// migrations inserted, because the source has its own. `contents` are those of the schema that is loaded. Only the
+/// owner of its tables may do this.
 pub(crate) fn before_sql(schema: &SchemaName, contents: &Contents) -> String {
     let mut sql = String::new();
     for key in contents.inner_foreign_keys() {
