@@ -291,6 +291,14 @@ async fn the_command_seeds() {
     shell.write("seeds/tenant/copy.sql", "copy customers to stdout");
     let answer = shell.run(&["tenant:seed", "acme"]);
     assert!(answer.code == 2 && answer.stderr.contains("CGK0955") && answer.stderr.contains("copy"), "{answer:?}");
+    // A file that would be left out silently.
+    shell.write("seeds/tenant/copy.sql", "select 1");
+    shell.write("seeds/tenant/UP.SQL", "select 1");
+    let answer = shell.run(&["tenant:seed", "acme"]);
+    assert!(
+        answer.code == 2 && answer.stderr.contains("CGK0955") && answer.stderr.contains("lower case"),
+        "{answer:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -38,14 +38,14 @@ impl SeedSet {
     /// # Errors
     ///
     /// Kind `Refused`: the folder or a file cannot be read ([`SeedError::Unreadable`]). `Invalid`: it contains no such
-    /// file, or a file contains no statement, contains COPY, or cannot be split into statements.
+    /// file, or a name ends in `.SQL`, or a file contains no statement, contains COPY, or cannot be split into statements.
     pub fn read(folder: &Path) -> Result<Self> {
         let unreadable = |path: &Path, source| SeedError::Unreadable { path: path.to_owned(), source };
         let entries = fs::read_dir(folder).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
         let entries = entries.map_err(|source| unreadable(folder, source))?;
         let mut seeds = Self::default();
         for path in entries.into_iter().map(|entry| entry.path()) {
-            if let Some(name) = name_of(&path) {
+            if let Some(name) = name_of(&path)? {
                 let text = fs::read_to_string(&path).map_err(|source| unreadable(&path, source))?;
                 seeds.add(name, &text)?;
             }
@@ -101,9 +101,15 @@ impl SeedFile {
 }
 
 /// Returns the name of a seed; `None` if the path is not an SQL file.
-fn name_of(path: &Path) -> Option<String> {
-    let name = PathBuf::from(path.file_name()?);
-    let is_sql = name.extension().is_some_and(|extension| extension == "sql");
-    let stem = name.file_stem()?.to_string_lossy().into_owned();
-    (is_sql && !stem.starts_with('.') && path.is_file()).then_some(stem)
+fn name_of(path: &Path) -> Result<Option<String>, SeedError> {
+    let (Some(stem), Some(extension)) = (path.file_stem(), path.extension()) else { return Ok(None) };
+    let name = stem.to_string_lossy().into_owned();
+    if !extension.eq_ignore_ascii_case("sql") || name.starts_with('.') || !path.is_file() {
+        return Ok(None);
+    }
+    if extension != "sql" {
+        let problem = "the name of its file must end in .sql, in lower case".into();
+        return Err(SeedError::Invalid { name, problem });
+    }
+    Ok(Some(name))
 }
