@@ -1,7 +1,7 @@
 //! Snapshots are remembered until the database says that something has changed, and no longer.
 
 use crate::{
-    platform::{must_end, slug},
+    platform::{connect, must_end, slug},
     stage::Stage,
 };
 use cgk::{
@@ -225,4 +225,81 @@ async fn the_last_handle_ends_the_connection_for_notices() {
     assert_eq!(sessions().await, before + 1);
     drop(other);
     must_end(async { while sessions().await > before {} }).await;
+}
+
+/// What is loaded while everything is forgotten, or while a change arrives, is loaded once more before it is used.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_load_may_have_missed_is_loaded_once_more() {
+    let stage = Stage::set().await;
+    let flags = notified(&stage).await;
+    let other = connect(&stage.database).await;
+    let mut expected = 0;
+    // The control: without either, one load is enough.
+    for (meanwhile, loads) in [("nothing", 1), ("forgotten", 2), ("changed", 2)] {
+        flags.forget_all();
+        stage.run("begin; lock table features").await;
+        let (acme, environment) = (slug("acme"), prod());
+        let mut snapshot = std::pin::pin!(flags.snapshot(&acme, &environment));
+        tokio::select! {
+            _ = &mut snapshot => panic!("the table is locked"),
+            () = stage.until_one_waits() => {}
+        }
+        match meanwhile {
+            "forgotten" => flags.forget_all(),
+            "changed" => {
+                let change = "insert into tenant_acme.environments (project, name) values ('web', 'dev')";
+                assert_eq!(other.execute(change, &[]).await.unwrap(), 1);
+                assert_eq!(must_end(flags.caught_up()).await, NoticeState::Received);
+            }
+            _ => {}
+        }
+        stage.run("commit").await;
+        must_end(snapshot).await.unwrap();
+        expected += loads;
+        assert_eq!(flags.status().loads, expected, "{meanwhile}");
+        // It is remembered from then on.
+        assert_eq!(loads_after(&flags, "acme").await, expected, "{meanwhile}");
+    }
+}
+
+/// A connection for notices that is open, and on which nothing arrives: that of a runtime that has stopped.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_connection_for_notices_counts_as_lost() {
+    let stage = Stage::set().await;
+    stage.run("insert into features (key, name) values ('beta', 'Beta')").await;
+    let mut settings = patient_settings();
+    settings.silence_max = Duration::from_millis(400);
+    settings.time_max_unnotified = Duration::ZERO;
+    let db = stage.db.clone();
+    let (runtime, patient, attentive) = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (patient, attentive) = runtime.block_on(async {
+            let (patient, attentive) = (Flags::new(&db, patient_settings()), Flags::new(&db, settings));
+            must_end(patient.until_notified()).await;
+            must_end(attentive.until_notified()).await;
+            (patient, attentive)
+        });
+        (runtime, patient, attentive)
+    })
+    .join()
+    .unwrap();
+    let is_on = async |flags: &Flags| {
+        let snapshot = flags.snapshot(&slug("acme"), &prod()).await.unwrap();
+        snapshot.is_on("beta", &Subject::anonymous())
+    };
+    assert!(!is_on(&patient).await && !is_on(&attentive).await);
+    stage.run("update features set enabled = true").await;
+    must_end(async {
+        while attentive.state() == NoticeState::Received {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(matches!(attentive.state(), NoticeState::NotReceived { why } if why.contains("silent")));
+    assert!(is_on(&attentive).await);
+    // The control: no notice has come, and a handle that allows a longer silence still uses what it remembers.
+    assert_eq!(patient.state(), NoticeState::Received);
+    assert!(!is_on(&patient).await);
+    drop((patient, attentive));
+    runtime.shutdown_background();
 }
