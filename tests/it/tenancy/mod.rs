@@ -20,6 +20,7 @@ pub(crate) mod platform;
 pub(crate) mod pool;
 pub(crate) mod refused_by_driver;
 pub(crate) mod retry;
+pub(crate) mod returned;
 pub(crate) mod service;
 pub(crate) mod settings;
 pub(crate) mod slugs;
