@@ -185,10 +185,13 @@ mod tests {
 
         let file = MigrationFile::unchecked(
             "900_x.sql",
-            "create table guarded_a (); begin; create table guarded_b (); select 1/0",
+            "create table guarded_a (); prepare guarded as select 1; begin; create table guarded_b (); select 1/0",
         );
         assert!(carry_out(&operator, &[&file]).await.is_err());
         assert_eq!(relations(&operator).await, " 0");
+        // What outlives the rollback is gone too.
+        let prepared = "select count(*) from pg_catalog.pg_prepared_statements where name = 'guarded'";
+        assert_eq!(operator.client().query_typed(prepared, &[]).await.unwrap()[0].get::<_, i64>(0), 0);
         let file = MigrationFile::unchecked("900_x.sql", "create table guarded_a (); begin; create table guarded_b ()");
         assert_eq!(carry_out(&operator, &[&file]).await.unwrap(), ApplyOutcome::Applied);
         let other = Operator::connect(database.config()).await.unwrap();

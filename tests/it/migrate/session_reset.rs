@@ -218,6 +218,24 @@ async fn no_leftover_reaches_the_next_tenant_of_one_transaction() {
     }
 }
 
+/// What a deferred trigger leaves at the COMMIT of one transaction for all: the next run on the same operator does not find it.
+#[tokio::test]
+async fn no_leftover_of_one_transaction_reaches_the_next_run() {
+    let (database, files, operator, raw) = fleet().await;
+    let leftover = LEFTOVERS.iter().find(|leftover| leftover.name == "table made by a deferred trigger").unwrap();
+    assert!(crosses_without_reset(&database, leftover).await, "the control shows nothing");
+    files.tenant("002_copy.sql", leftover.sql);
+    let report = migrate(&operator, &files.load(), RunOptions::default().all_or_nothing()).await;
+    assert_eq!(report.migrated(), 3, "{:?}", report.tenants);
+    let look = "create table looked as select c.oid from pg_class c where c.oid = to_regclass('pg_temp.late');";
+    files.tenant("003_look.sql", look);
+    let report = migrate(&operator, &files.load(), one_worker()).await;
+    assert_eq!(report.migrated(), 3, "{:?}", report.tenants);
+    for slug in ["a", "b", "c"] {
+        assert_eq!(raw.one::<i64>(&format!("select count(*) from tenant_{slug}.looked")).await, 0, "tenant {slug}");
+    }
+}
+
 #[tokio::test]
 async fn no_leftover_reaches_the_next_tenant_that_is_created() {
     for leftover in &LEFTOVERS {
@@ -317,6 +335,13 @@ async fn a_run_after_one_that_was_dropped_finds_nothing_of_it() {
     raw.run("select pg_cancel_backend(pid) from pg_locks where locktype = 'advisory' and objid = 4712 and not granted and database = (select oid from pg_database where datname = current_database())")
         .await;
     holder.run("select pg_advisory_unlock(4712)").await;
+    // Another tenant is the next on that session: tenant a would find what is its own.
+    let only = Scope::Only(vec!["b".parse().unwrap()]);
+    let planned = migrate::plan_fleet(&operator, &migrations, &only, Target::Head).await.unwrap();
+    let report = migrate::run_with(&operator, &migrations, planned, &one_worker(), &mut Silent).await.unwrap();
+    assert_eq!((report.migrated(), report.failed()), (1, 0), "{:?}", report.tenants);
+    let crossed = crossed(&raw, &["b"]).await;
+    assert!(crossed.is_empty(), "{} after a dropped run: {crossed:?}", leftover.name);
     let report = migrate(&operator, &migrations, one_worker()).await;
     assert_eq!(report.failed(), 0, "{:?}", report.tenants);
     check(&raw, leftover, "a run after a dropped one").await;

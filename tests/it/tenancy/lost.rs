@@ -193,7 +193,8 @@ async fn a_commit_whose_reset_fails_is_a_commit_and_costs_the_connection() {
     assert_eq!(write("control").await.unwrap(), first);
     let mut fails = true;
     proxy.rewrite(move |text| {
-        let failing = text.contains("commit; close all").then(|| text.replacen("commit; close all", "commit; select 1 / 0", 1));
+        let failing =
+            text.contains("commit; close all").then(|| text.replacen("commit; close all", "commit; select 1 / 0", 1));
         if failing.is_some() && std::mem::take(&mut fails) { failing } else { None }
     });
     assert_eq!(write("unclean").await.unwrap(), first);

@@ -1,5 +1,6 @@
 //! Tenant transactions.
 
+pub(crate) mod admitted;
 pub(crate) mod attacks;
 pub(crate) mod begin;
 pub(crate) mod cancel;

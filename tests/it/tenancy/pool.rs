@@ -305,6 +305,30 @@ async fn the_drivers_own_statements_stay_or_the_connection_goes() {
     stage.db.tenant(&acme).query("select 'a'::public.two", &[]).await.unwrap();
 }
 
+/// The same where the driver's statements were made and dropped in one transaction: a failure that says that they are gone costs
+/// the connection.
+#[tokio::test]
+async fn a_driver_that_misses_its_statements_is_not_used_again() {
+    let stage = Stage::set().await;
+    let types = "create type public.one as enum ('a'); create type public.two as enum ('a'); create type public.three as enum ('a')";
+    stage.sql(types).await;
+    let (_, pid) = stage.next_user(&stage.db, "acme").await;
+    let dropped =
+        "do $$ declare s record; begin for s in select * from pg_prepared_statements where statement like 'SELECT%'
+                   loop execute format('deallocate %I', s.name); end loop; end $$";
+    let acme = slug("acme");
+    let missed = stage.db.with_tenant(&acme, async |tx| {
+        tx.query("select 'a'::public.one", &[]).await?;
+        tx.execute_typed(dropped, &[]).await?;
+        tx.query("select 'a'::public.two", &[]).await.map(drop)
+    });
+    let error = missed.await.unwrap_err();
+    assert_eq!(error.sqlstate().map(|state| state.code()), Some("26000"), "{error:?}");
+    let (_, other) = stage.next_user(&stage.db, "globex").await;
+    assert_ne!(other, pid, "the driver misses its statements on this connection");
+    stage.db.tenant(&slug("globex")).query("select 'a'::public.three", &[]).await.unwrap();
+}
+
 /// A closure that drops the session's statements, said or hidden, costs the next user nothing, on every way and ending.
 #[tokio::test]
 async fn statements_dropped_behind_the_driver_hurt_nobody() {

@@ -81,7 +81,11 @@ async fn a_refused_entry_is_rolled_back() {
     let acme = slug("acme");
     let nothing = async |tenant: &str| stage.db.with_tenant(&slug(tenant), async |_| Ok(())).await;
     assert_ended(&stage, "an unknown tenant", nothing("nobody").await);
-    assert_ended(&stage, "a statement of an unknown tenant", stage.db.tenant(&slug("nobody")).query("select 1", &[]).await);
+    assert_ended(
+        &stage,
+        "a statement of an unknown tenant",
+        stage.db.tenant(&slug("nobody")).query("select 1", &[]).await,
+    );
     let admin = connect(stage.database.name()).await;
     run(&admin, &format!("begin; select pg_advisory_xact_lock({})", lock::tenant_key(&acme))).await.unwrap();
     let error = assert_ended(&stage, "a locked tenant", nothing("acme").await);
@@ -118,7 +122,8 @@ async fn a_slow_rollback_costs_no_connection() {
     });
     for is_running in [false, true] {
         let (_, before) = stage.next_user(&db, "acme").await;
-        let failed = db.with_tenant(&slug("acme"), async |tx| {
+        let acme = slug("acme");
+        let failed = db.with_tenant(&acme, async |tx| {
             tx.execute_typed(INSERT, &[]).await?;
             if is_running {
                 assert!(tx.execute_typed("select pg_sleep(600)", &[]).now_or_never().is_none());
