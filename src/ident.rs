@@ -9,6 +9,9 @@ pub const IDENT_BYTES_MAX: usize = 63;
 
 const SCHEMA_PREFIX: &str = "tenant_";
 const ROLE_PREFIX: &str = "cgk_";
+/// The prefix of the names of schemas that are ready for new tenants; eight hexadecimal digits follow.
+#[cfg(feature = "migrate")]
+const WARM_PREFIX: &str = "cgk_warm_";
 /// The number of hexadecimal digits of the database's tag in a role name.
 const ROLE_TAG_BYTES: usize = 10;
 
@@ -83,6 +86,20 @@ impl SchemaName {
         Self(Ident(format!("cgk_rehearsal_{:08x}", rand::random::<u32>())))
     }
 
+    /// A name that no tenant can have, for a schema that is ready for a new tenant.
+    #[cfg(feature = "migrate")]
+    pub(crate) fn warm() -> Self {
+        Self(Ident(format!("{WARM_PREFIX}{:08x}", rand::random::<u32>())))
+    }
+
+    /// Such a name that was recorded; `None` if it is another one.
+    #[cfg(feature = "migrate")]
+    pub(crate) fn of_warm(name: &str) -> Option<Self> {
+        let digits = name.strip_prefix(WARM_PREFIX)?;
+        let is_warm = digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_warm.then(|| Self(Ident(name.to_owned())))
+    }
+
     /// Returns the schema of a rehearsal that is committed file by file.
     pub(crate) fn rehearsal() -> Self {
         Self(Ident("cgk_rehearsal".into()))
@@ -123,6 +140,13 @@ impl RoleName {
             Reader::Admin => "admin",
         };
         Self(Ident(format!("{ROLE_PREFIX}_{kind}_{}", database.0)))
+    }
+
+    /// The role of a schema that is ready for a new tenant. No tenant has a role of this name, because a slug begins with a letter.
+    #[cfg(feature = "migrate")]
+    pub(crate) fn of_warm(schema: &SchemaName, database: &DatabaseTag) -> Self {
+        let number = schema.as_str().trim_start_matches(WARM_PREFIX);
+        Self(Ident(format!("{ROLE_PREFIX}_warm_{number}_{}", database.0)))
     }
 
     /// Returns a role that exists on every server. It replaces a tenant's role in a schema that is rolled back, and
@@ -225,6 +249,20 @@ mod tests {
         let slug: TenantSlug = "z".repeat(48).parse().unwrap();
         assert_eq!(SchemaName::of_tenant(&slug).as_str().len(), 55);
         assert_eq!(RoleName::of_tenant(&slug, &DatabaseTag::of("shop")).as_str().len(), 63);
+    }
+
+    #[cfg(feature = "migrate")]
+    #[test]
+    fn names_of_ready_schemas_are_no_tenants() {
+        let schema = SchemaName::warm();
+        assert_eq!(SchemaName::of_warm(schema.as_str()), Some(schema.clone()));
+        assert!(schema.as_str().strip_prefix(SCHEMA_PREFIX).is_none());
+        let role = RoleName::of_warm(&schema, &DatabaseTag::of("shop"));
+        let slug = role.as_str().strip_prefix(ROLE_PREFIX).and_then(|rest| rest.strip_suffix("_8d9001d32c")).unwrap();
+        assert!(slug.parse::<TenantSlug>().is_err() && slug.len() == "_warm_01234567".len(), "{slug}");
+        for other in ["public", "tenant_acme", "cgk_warm_", "cgk_warm_1234567", "cgk_warm_1234567g", "cgk_rehearsal"] {
+            assert_eq!(SchemaName::of_warm(other), None, "{other}");
+        }
     }
 
     #[test]

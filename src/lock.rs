@@ -96,6 +96,11 @@ pub(crate) fn seeds_key() -> i64 {
     key("cgk:seeds")
 }
 
+/// The lock on the number of schemas that are ready for new tenants, and on creating their table.
+pub(crate) fn warm_key() -> i64 {
+    key("cgk:warm")
+}
+
 /// The key of the lock on service logins. An admission holds it until the end of its transaction.
 ///
 /// ```

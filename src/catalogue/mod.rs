@@ -1,5 +1,6 @@
 //! Reads the objects of schemas from the catalogue: one query for a schema, a fleet and the expected objects.
 
+pub(crate) mod names;
 pub(crate) mod stamp;
 
 use crate::{

@@ -24,6 +24,9 @@ pub(super) enum Command {
     /// Create tenants: registry row, schema, role and tables
     #[command(name = "tenant:create", after_help = tenant::create::EXAMPLES)]
     TenantCreate(tenant::create::Arguments),
+    /// Keep schemas ready, so that new tenants are created faster
+    #[command(name = "tenant:warm", after_help = tenant::warm::EXAMPLES)]
+    TenantWarm(tenant::warm::Arguments),
     /// List the tenants and the state of their schemas
     #[command(name = "tenant:list", after_help = tenant::list::EXAMPLES)]
     TenantList(tenant::list::Arguments),
@@ -246,6 +249,7 @@ impl Command {
                 "each schema is committed completely or not at all; run `cgk setup:database` again"
             }
             Self::TenantCreate(_) => "each tenant is created completely or not at all; run the command again",
+            Self::TenantWarm(_) => "each schema is complete or is not used; run the command again",
             Self::TenantSuspend(_) | Self::TenantActivate(_) | Self::TenantRename(_) | Self::TenantUndrop(_) => {
                 "the change is complete or was not made: `cgk tenant:list` shows it"
             }
@@ -313,6 +317,7 @@ impl Command {
             Self::ConfigShow(arguments) => config::show::run(&session, arguments),
             Self::Doctor(arguments) => doctor::run(&session, arguments).await,
             Self::TenantCreate(arguments) => tenant::create::run(&session, arguments).await,
+            Self::TenantWarm(arguments) => tenant::warm::run(&session, arguments).await,
             Self::TenantList(arguments) => tenant::list::run(&session, arguments).await,
             Self::TenantShow(arguments) => tenant::show::run(&session, arguments).await,
             Self::TenantRename(arguments) => tenant::rename::run(&session, arguments).await,

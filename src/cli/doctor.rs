@@ -109,7 +109,7 @@ fn lines(check: &Check) -> Vec<String> {
     lines
 }
 
-/// Returns a text such as "22 checks: 20 ok, 1 warning, 1 failed."
+/// Returns a text such as "23 checks: 20 ok, 1 warning, 1 failed."
 fn summary(diagnosis: &Diagnosis) -> String {
     let checks = &diagnosis.checks;
     let of = |verdict| checks.iter().filter(|check| check.verdict == verdict).count();

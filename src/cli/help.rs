@@ -12,6 +12,7 @@ const GROUPS: &[(&str, &[&str])] = &[
         "Tenants",
         &[
             "tenant:create",
+            "tenant:warm",
             "tenant:list",
             "tenant:show",
             "tenant:verify",

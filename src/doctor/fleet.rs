@@ -8,7 +8,10 @@ use crate::{
     ident::SchemaName,
     migrate::{
         Migrations, Scope,
-        plan::state::{FleetState, SchemaState},
+        plan::{
+            state::{FleetState, SchemaState},
+            warm::{WarmStatus, warm_status},
+        },
     },
     registry,
     tenant::TenantStatus,
@@ -98,6 +101,17 @@ pub(super) async fn strays(operator: &Operator) -> Result<Found> {
     Ok(Found::of(Verdict::Warning, found)
         .naming(names)
         .fix("cgk drift explains each; back it up and drop it, or adopt it"))
+}
+
+/// The schemas that are kept ready for new tenants.
+pub(super) async fn warm(operator: &Operator, migrations: &Migrations) -> Result<Found> {
+    let WarmStatus { ready, unfinished, stale, .. } = warm_status(operator, migrations).await?;
+    let found = format!("{} ready for new tenants", are(ready, "schema", "schemas"));
+    if unfinished + stale == 0 {
+        return Ok(Found::good(found));
+    }
+    let found = format!("{found}; {unfinished} unfinished, {stale} that no tenant takes");
+    Ok(Found::of(Verdict::Warning, found).fix(format!("cgk tenant:warm {}", ready + unfinished + stale)))
 }
 
 /// The known differences between schemas and migrations.

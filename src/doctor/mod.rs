@@ -164,12 +164,13 @@ pub async fn examine(operator: &Operator, migrations: &Migrations, options: &Doc
     operator.read_only().await?;
     let state = crate::migrate::plan::state::look(operator, migrations).await;
     let drift = fleet::known_drift(operator, migrations, state.as_ref(), COMPARED_MAX).await;
-    diagnose(operator, options, state.as_ref(), drift.as_ref()).await
+    diagnose(operator, migrations, options, state.as_ref(), drift.as_ref()).await
 }
 
 /// Runs the checks with the already known state of the fleet.
 pub(crate) async fn diagnose(
     operator: &Operator,
+    migrations: &Migrations,
     options: &DoctorOptions,
     state: State<'_>,
     drift: std::result::Result<&KnownDrift, &Error>,
@@ -194,6 +195,7 @@ pub(crate) async fn diagnose(
     diagnosis.add("fleet.shared_schema", fleet::shared_schema(state))?;
     diagnosis.add("fleet.tenants", fleet::tenants(state))?;
     diagnosis.add("fleet.strays", fleet::strays(operator).await)?;
+    diagnosis.add("fleet.warm", fleet::warm(operator, migrations).await)?;
     diagnosis.add("fleet.drift", Ok(fleet::drift(drift)))?;
     diagnosis.add("platform.events", platform::events(operator, options).await)?;
     diagnosis.add("platform.audit_months", platform::audit_months(operator).await)?;

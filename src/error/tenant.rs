@@ -169,6 +169,12 @@ pub enum TenantError {
         /// The objects, as text.
         by: Vec<String>,
     },
+    /// No schema can be kept ready for new tenants. Tenants are created without one.
+    #[error("no schema can be kept ready for new tenants: {why}")]
+    NotWarm {
+        /// The reason, as text.
+        why: String,
+    },
 }
 
 impl TenantError {
@@ -195,6 +201,7 @@ impl TenantError {
             Self::DropOutdated { .. } => ("CGK0922", Conflict),
             Self::RenameBlocked { .. } => ("CGK0863", Conflict),
             Self::DropBlocked { .. } => ("CGK0862", Conflict),
+            Self::NotWarm { .. } => ("CGK0970", Refused),
         }
     }
 }

@@ -14,12 +14,13 @@ mod show;
 mod suspend;
 pub(crate) mod transfer;
 
+pub use crate::migrate::plan::warm::{WarmStatus, warm_status};
 pub use crate::registry::{EnteredSession, SchemaContents, SizeSource};
 pub use activate::{Activated, activate};
 pub use baseline::{BaselineOptions, Baselined, Baselining, baseline, baseline_public};
 pub use create::{
     CreateManyOptions, CreateManyReport, CreateObserver, CreateOptions, CreateOutcome, Created, Creation, LostSchema,
-    NewTenant, check_rights, create, create_many,
+    NewTenant, WarmCount, Warmed, check_rights, create, create_many, warm,
 };
 pub use drop::{
     DropObserver, DropOptions, DropPreview, DropSchedule, Dropped, DueDrop, ScheduledDrop, Undropped, drop_due,

@@ -1,10 +1,9 @@
 //! Gives a tenant another slug, another name for people, or both.
 
-mod names;
-
 use crate::{
     access::isolation,
     binding,
+    catalogue::names,
     db::{Operator, milliseconds},
     error::{Error, MigrationError, Result, TenantError, while_doing},
     ident::{RoleName, SchemaName, literal},
@@ -172,7 +171,7 @@ impl Rename<'_> {
         if there.has_role {
             by.push(format!("role {} exists", RoleName::of_tenant(to, &own.database_tag()).as_str()));
         }
-        by.extend(names::of_schema(self.operator, slug).await?);
+        by.extend(names::of_schema(self.operator, &schema).await?);
         if by.is_empty() { Ok(()) } else { Err(Error::Tenant(TenantError::RenameBlocked { tenant, by })) }
     }
 

@@ -30,6 +30,9 @@ pub(crate) struct TenantFacts {
     pub(crate) role_usable: bool,
     /// Whether the operator may grant the role to others.
     pub(crate) role_grantable: bool,
+    /// Whether there may be schemas that are ready for new tenants, and the operator may take one; read for a single tenant only.
+    #[cfg(feature = "migrate")]
+    pub(crate) has_warm: bool,
 }
 
 impl TenantFacts {
@@ -102,6 +105,8 @@ impl TenantFacts {
             role_admitted: row.try_get(9).map_err(doing())?,
             role_usable: row.try_get(10).map_err(doing())?,
             role_grantable: row.try_get(11).map_err(doing())?,
+            #[cfg(feature = "migrate")]
+            has_warm: row.try_get(14).map_err(doing())?,
         })
     }
 }

@@ -17,6 +17,8 @@ mod rows;
 #[cfg(feature = "migrate")]
 mod seeds;
 pub(crate) mod sql;
+#[cfg(feature = "migrate")]
+mod warm;
 
 #[cfg(any(feature = "migrate", feature = "platform"))]
 pub(crate) use change_notices::unnotified_sql;
@@ -42,6 +44,8 @@ pub(crate) use rows::{
 };
 #[cfg(feature = "migrate")]
 pub(crate) use seeds::{Seeds, copy_seeds_sql, create_seeds, record_seeds_sql, seeds_exist, seeds_of};
+#[cfg(feature = "migrate")]
+pub(crate) use warm::{WarmSchema, claim_warm, create_warm, has_warm, warm_schemas};
 
 /// The name of the table in SQL.
 const TABLE: &str = "public.organizations";

@@ -93,11 +93,17 @@ impl Slugs {
     }
 }
 
+/// Whether the table of the schemas that are ready for new tenants exists, and the operator may take one of them.
+const MAY_TAKE_WARM: &str =
+    "coalesce(pg_catalog.has_table_privilege(pg_catalog.to_regclass('public.cgk_warm')::pg_catalog.oid, 'delete')
+              and pg_catalog.has_table_privilege(pg_catalog.to_regclass('public.cgk_warm')::pg_catalog.oid, 'select'), false)";
+
 pub(crate) async fn facts_rows(
     operator: &Operator,
     slugs: Slugs,
 ) -> Result<impl Stream<Item = Result<RegistryRow>> + Send + use<>> {
     let (usable, grantable) = acting_sql(operator, &slugs);
+    let warm = if slugs.named.len() == 1 { MAY_TAKE_WARM } else { "false" };
     // Names are compared as text. A comparison as type `name` would cut long names and then treat them as equal. The
     // second comparison uses the index.
     let sql = format!(
@@ -106,7 +112,7 @@ pub(crate) async fn facts_rows(
                 pg_catalog.pg_get_userbyid(n.nspowner)::pg_catalog.text,
                 c.oid is not null, pg_catalog.obj_description(c.oid, 'pg_class'), r.oid is not null,
                 coalesce(pg_catalog.has_schema_privilege(r.oid, n.oid, 'usage'), false),
-                {usable}, {grantable}, {comment}, s.registered
+                {usable}, {grantable}, {comment}, s.registered, {warm}
          from {} s
          left join pg_catalog.pg_namespace n on n.nspname::pg_catalog.text = 'tenant_' || s.slug
                 and n.nspname = ('tenant_' || s.slug)::pg_catalog.name

@@ -104,7 +104,7 @@ pub async fn examine(operator: &Operator, migrations: &Migrations, options: &Rep
         DriftWish::Compared => usize::MAX,
     };
     let known = doctor::known_drift(operator, migrations, state.as_ref(), compared_max).await;
-    let diagnosis = doctor::diagnose(operator, &options.doctor, state.as_ref(), known.as_ref()).await?;
+    let diagnosis = doctor::diagnose(operator, migrations, &options.doctor, state.as_ref(), known.as_ref()).await?;
     let state = state?;
 
     let mut unread = Vec::new();

@@ -377,7 +377,7 @@ async fn the_command_says_what_it_found_and_changes_nothing() {
     let healthy = shell.run(&["doctor"]);
     assert_eq!(healthy.code, 0, "{healthy:?}");
     assert!(healthy.stdout.contains("ok       fleet.drift "), "{}", healthy.stdout);
-    assert!(healthy.stderr.contains("22 checks: "), "{}", healthy.stderr);
+    assert!(healthy.stderr.contains("23 checks: "), "{}", healthy.stderr);
     // The superuser's session is hidden from this role.
     assert_eq!(shell.run(&["doctor", "--deny-warnings"]).code, 1);
 

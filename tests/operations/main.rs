@@ -30,3 +30,5 @@ mod transfer_edges;
 mod transfer_faults;
 mod transfer_fixture;
 mod transfer_locks;
+mod warm;
+mod warm_command;

@@ -25,14 +25,18 @@ pub(crate) struct Admitted {
 /// Returns the logins that the database has admitted for the configured isolation, and whether each may enter this
 /// tenant.
 pub(crate) async fn admitted(operator: &Operator, slug: &TenantSlug) -> Result<Vec<Admitted>> {
+    admitted_to(operator, &object_of(operator, slug)).await
+}
+
+/// The same for the tenant's role of this name, or under path isolation for its schema.
+pub(crate) async fn admitted_to(operator: &Operator, object: &str) -> Result<Vec<Admitted>> {
     let doing = || while_doing("look for the logins of services");
     let (may_enter, fits) = match operator.config().isolation() {
         Isolation::Role => (member_sql(operator, "r.oid", "$1"), "true"),
         Isolation::Path => (usage_sql("r.oid", "$1"), NOT_BY_ROLE_ALONE),
     };
     let sql = format!("select r.rolname::pg_catalog.text, {may_enter} from {ADMITTED_LOGINS} where {fits} order by 1");
-    let rows =
-        operator.client().query_typed(&sql, &[(&object_of(operator, slug), Type::TEXT)]).await.map_err(doing())?;
+    let rows = operator.client().query_typed(&sql, &[(&object, Type::TEXT)]).await.map_err(doing())?;
     rows.iter()
         .map(|row| {
             let name: String = row.try_get(0).map_err(doing())?;

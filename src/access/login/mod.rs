@@ -24,6 +24,8 @@ use look::{Found, TenantRights};
 use std::{collections::BTreeSet, fmt::Write as _};
 use tokio_postgres::error::SqlState;
 
+#[cfg(feature = "migrate")]
+pub(crate) use look::admitted_to;
 pub(crate) use look::{Admitted, admitted};
 
 /// How often an admission is repeated because another session changed the same login.

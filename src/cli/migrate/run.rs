@@ -21,7 +21,7 @@ use crate::cli::{
     exit::Exit,
     number,
     session::{Session, TargetView},
-    tenant::slugs,
+    tenant::{slugs, warm},
     ui::{
         progress::Progress,
         report::{Refusal, display_path},
@@ -178,6 +178,9 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     drop(progress);
     if !arguments.which.tenants {
         audit::keep_months(&operator).await;
+    }
+    if report.stopped.is_none() {
+        warm::renew(session, &operator, &migrations).await;
     }
     Ok(report::show(session, &report, &strange, began))
 }

@@ -20,6 +20,7 @@ pub(in crate::cli) mod slugs;
 pub(in crate::cli) mod suspend;
 pub(in crate::cli) mod undrop;
 pub(in crate::cli) mod verify;
+pub(in crate::cli) mod warm;
 
 use serde::Serialize;
 

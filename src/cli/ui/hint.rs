@@ -170,6 +170,9 @@ fn tenant(refused: &TenantError) -> Option<String> {
         TenantError::DropBlocked { tenant, .. } => {
             format!("Drop or move what is named, and run `cgk tenant:drop {tenant}` again.")
         }
+        TenantError::NotWarm { .. } => {
+            "Tenants are created without ready schemas. To use them, change the migration that the message is about.".into()
+        }
         TenantError::RoleInUse { tenant, role, .. } => format!(
             "Another organization had the slug, and its role is left. If nothing of it is needed, run `drop owned by {role}` as a \
              superuser in each database that is named, then `drop role {role}` and `cgk tenant:create {tenant}`."

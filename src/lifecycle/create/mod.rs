@@ -3,9 +3,13 @@
 mod former_role;
 mod many;
 mod provision;
+mod replay;
+mod warm;
 mod within;
 
 pub(super) use within::{NewTenantParts, needs_steps, record_reference};
+
+pub use warm::{WarmCount, Warmed, warm};
 
 pub use many::{CreateManyOptions, CreateManyReport, CreateObserver, CreateOutcome, NewTenant, create_many};
 
@@ -14,20 +18,19 @@ use crate::{
     access::login::{self, Admitted},
     config::Isolation,
     db::{Operator, message, run_files::Commits},
-    error::{ConnectionError, Error, MigrationError, Result, TenantError, while_doing},
+    error::{Error, MigrationError, Result, TenantError, while_doing},
     ident::{RoleName, SchemaName},
     identity,
     migrate::{
-        self, MigrationId, Migrations, Plan, Set, Target, encodable,
+        MigrationId, Migrations, Plan, Set, Target, encodable,
         execute::{
             apply,
             grouping::Grouping,
             unit::{ApplyOutcome, Purpose, Sessions, Unit},
         },
-        fileset::{FleetFiles, census::count_schemas, record::FileRecord},
+        fileset::census::count_schemas,
         ledger,
         plan::{self, fleet::require_shared_schema},
-        rehearsal,
     },
     registry::{self, TenantFacts, role_of},
     slug::TenantSlug,
@@ -35,10 +38,12 @@ use crate::{
     tenant::{OrganizationId, Tenant, TenantStatus},
 };
 use provision::Provision;
-use std::sync::atomic::{AtomicBool, Ordering};
+use replay::Replay;
 
 /// How often creation starts over because somebody else was at the same tenant.
 const TRIES_MAX: u32 = 4;
+/// In how many of these tries a schema is taken that is ready: what keeps creation from succeeding may be that schema.
+const WARM_TRIES_MAX: u32 = 2;
 
 /// What may be said of a tenant when it is made.
 #[derive(Clone, Debug, Default)]
@@ -106,9 +111,11 @@ pub enum Creation {
 
 /// Makes a tenant, or finishes one that is half made, and then enters it as a service would, to see that it can be queried.
 ///
+/// If a schema is ready for a new tenant ([`warm`](warm())) and is what this call would create, it gets the tenant's name instead.
+///
 /// # Locks
 ///
-/// The schema's migration lock, to the end of the message. The public tables get one row and no lock that others feel.
+/// The schema's migration lock, and that of a ready schema, to the end of the message. The public tables get one row and no lock that others feel.
 ///
 /// # Committed when
 ///
@@ -165,7 +172,8 @@ pub(super) async fn create_unentered(
         if number > 0 {
             identity::isolation::refuse_changed(operator).await?;
         }
-        let facts = registry::facts_of(operator, slug).await?;
+        let mut facts = registry::facts_of(operator, slug).await?;
+        facts.has_warm &= number < WARM_TRIES_MAX;
         let tried = try_once(operator, migrations, slug, options, &facts, None, &replay).await;
         let tried = match tried {
             Err(error) if replay.helps(operator, migrations, &error).await => continue,
@@ -184,79 +192,6 @@ async fn require_ready(operator: &Operator, migrations: &Migrations) -> Result<(
     registry::require(operator).await?;
     operator.refuse_writable_path().await?;
     require_shared_schema(operator, migrations).await
-}
-
-/// How new tenants get their files: together, until that fails and a rehearsal finds that it works file by file.
-struct Replay {
-    file_by_file: AtomicBool,
-    /// Whether the set was rehearsed, in this call or before.
-    rehearsed: AtomicBool,
-    /// Where it is recorded which files the fleet has.
-    files: FileRecord,
-}
-
-impl Replay {
-    /// Refuses a set of files that is not the fleet's.
-    async fn of(operator: &Operator, migrations: &Migrations) -> Result<Self> {
-        let files = files_of_fleet(operator, migrations).await?;
-        let known = rehearsal::known_grouping(operator, migrations).await?;
-        Ok(Self {
-            file_by_file: AtomicBool::new(known == Some(Grouping::FileByFile)),
-            rehearsed: AtomicBool::new(known.is_some()),
-            files,
-        })
-    }
-
-    fn grouping(&self) -> Grouping {
-        if self.file_by_file.load(Ordering::Relaxed) { Grouping::FileByFile } else { Grouping::Together }
-    }
-
-    /// Whether to try again after a failure in one transaction: a rehearsal tells whether it works file by file.
-    async fn helps(&self, operator: &Operator, migrations: &Migrations, error: &Error) -> bool {
-        if self.grouping() == Grouping::FileByFile
-            || migrations.set(Set::Tenant).files().len() < 2
-            || !rehearsal::is_of_the_files(error)
-        {
-            return false;
-        }
-        match migrate::rehearse(operator, migrations).await {
-            Ok(rehearsed) => {
-                self.rehearsed.store(true, Ordering::Relaxed);
-                self.file_by_file.store(rehearsed.file_by_file, Ordering::Relaxed);
-                rehearsed.file_by_file
-            }
-            Err(error) => {
-                tracing::debug!(%error, "the rehearsal failed as well");
-                false
-            }
-        }
-    }
-
-    /// Records what the migrations make, where no rehearsal did; drift compares with it. The tenant is made either way.
-    async fn record(&self, operator: &Operator, migrations: &Migrations) {
-        if self.rehearsed.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        if let Err(error) = migrate::rehearse(operator, migrations).await {
-            tracing::warn!(%error, "no record of what the migrations create");
-        }
-    }
-}
-
-/// Refuses a set of files that is not the fleet's, and begins to record what new tenants get.
-async fn files_of_fleet(operator: &Operator, migrations: &Migrations) -> Result<FileRecord> {
-    let files = FleetFiles::load(operator).await?;
-    for set in [Set::Public, Set::Tenant] {
-        files.check(operator, migrations, set, None).await?;
-    }
-    match files.begin(operator, migrations).await {
-        Ok(record) => Ok(record),
-        Err(error @ Error::Connection(ConnectionError::Lost { .. })) => Err(error),
-        Err(error) => {
-            tracing::warn!(%error, "the files of the fleet were not recorded");
-            Ok(FileRecord::unwritten())
-        }
-    }
 }
 
 struct Made {
@@ -320,10 +255,16 @@ async fn try_once(
     let grouping = if in_one { replay.grouping() } else { Grouping::FileByFile };
     let in_steps = if is_new { grouping == Grouping::FileByFile } else { onboarding || planned.needs_quiet() };
     let role = role.as_ref();
+    let warm = match facts.has_warm && is_new && !facts.has_role && !in_steps {
+        true => warm::ready(operator, migrations, logins).await?,
+        false => None,
+    };
+    let warm = warm.as_ref();
     let (provision, ledger) =
-        Provision { operator, slug, schema: &schema, options, facts, role, logins, in_steps }.sql();
+        Provision { operator, slug, schema: &schema, options, facts, role, logins, warm, in_steps }.sql();
+    let left = if warm.is_some() { planned.executed() } else { planned.clone() };
     let unit = Unit {
-        plan: &planned,
+        plan: &left,
         role,
         provision,
         ledger,

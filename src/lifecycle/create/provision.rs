@@ -9,7 +9,7 @@ use crate::{
     ident::{Ident, RoleName, SchemaName},
     identity,
     migrate::{execute::unit::LedgerPresence, ledger},
-    registry::{self, TenantFacts},
+    registry::{self, RoleState, TenantFacts, WarmSchema},
     slug::TenantSlug,
     tenant::{OrganizationId, TenantStatus},
 };
@@ -25,6 +25,8 @@ pub(super) struct Provision<'a> {
     pub(super) role: Option<&'a RoleName>,
     /// The logins that must be able to enter it.
     pub(super) logins: &'a [Admitted],
+    /// The schema, with its role and its files, that it gets instead of a new one.
+    pub(super) warm: Option<&'a WarmSchema>,
     /// Whether it is activated only after its migrations, in a message of its own.
     pub(super) in_steps: bool,
 }
@@ -34,22 +36,23 @@ impl Provision<'_> {
     pub(super) fn sql(&self) -> (String, LedgerPresence) {
         let (operator, facts) = (self.operator, self.facts);
         let mut sql = identity::isolation::demand_sql(operator);
+        if let Some(warm) = self.warm {
+            sql.push_str(&warm.take_sql());
+            let id = self.register(&mut sql);
+            sql.push_str(&warm.give_sql(self.schema, self.role));
+            sql.push_str(&binding::comment_sql(self.schema, id, None));
+            return (sql, LedgerPresence::Present);
+        }
         let id = self.register(&mut sql);
-        if let Some(role) = self.role {
-            sql.push_str(&isolation::role_sql(operator.facts(), role, facts.presence()));
-            sql.push_str(&login::enter_by_role_sql(operator.facts(), role, self.logins));
-        }
-        if facts.owner.is_none() {
-            // Never IF NOT EXISTS: a schema that is there already is somebody's.
-            sql.push_str(&format!("create schema {};\n", self.schema.quoted()));
-        }
+        let place = Place { operator, schema: self.schema, role: self.role, logins: self.logins };
+        place.create(&mut sql, facts.presence(), facts.owner.is_none());
         if let Some(owner) = other_owner(operator, facts) {
             sql.push_str(&format!("set local role {};\n", owner.quoted()));
         }
         if facts.owner.is_none() || facts.is_unbound() {
             sql.push_str(&binding::comment_sql(self.schema, id, facts.schema_comment.as_deref()));
         }
-        let ledger = self.grant(&mut sql);
+        let ledger = place.grant(&mut sql, facts.owner.is_some(), facts.has_ledger);
         (sql, ledger)
     }
 
@@ -72,12 +75,34 @@ impl Provision<'_> {
             }
         }
     }
+}
 
-    /// Grants the tenant's role, or the logins of services, their rights in the schema.
-    fn grant(&self, sql: &mut String) -> LedgerPresence {
-        let (schema, has_ledger) = (self.schema, self.facts.has_ledger);
+/// A schema, and who may use it.
+pub(super) struct Place<'a> {
+    pub(super) operator: &'a Operator,
+    pub(super) schema: &'a SchemaName,
+    pub(super) role: Option<&'a RoleName>,
+    pub(super) logins: &'a [Admitted],
+}
+
+impl Place<'_> {
+    /// Creates the role, and the schema if it is new.
+    pub(super) fn create(&self, sql: &mut String, presence: RoleState, is_new: bool) {
+        if let Some(role) = self.role {
+            sql.push_str(&isolation::role_sql(self.operator.facts(), role, presence));
+            sql.push_str(&login::enter_by_role_sql(self.operator.facts(), role, self.logins));
+        }
+        if is_new {
+            // Never IF NOT EXISTS: a schema that is there already is somebody's.
+            sql.push_str(&format!("create schema {};\n", self.schema.quoted()));
+        }
+    }
+
+    /// Grants the tenant's role, or the logins of services, their rights in the schema; `has_objects` is whether it is not new.
+    pub(super) fn grant(&self, sql: &mut String, has_objects: bool, has_ledger: bool) -> LedgerPresence {
+        let schema = self.schema;
         // Nothing is in a new schema yet but, at most, the ledger.
-        let grants = if self.facts.owner.is_some() { isolation::grants_sql } else { isolation::grants_to_come_sql };
+        let grants = if has_objects { isolation::grants_sql } else { isolation::grants_to_come_sql };
         let present = if has_ledger { LedgerPresence::Present } else { LedgerPresence::Absent };
         if let Some(role) = self.role {
             sql.push_str(&grants(schema, role.ident()));

@@ -1,7 +1,8 @@
 //! Creates a tenant inside of a transaction that does more, such as an import.
 
 use super::{
-    CreateOptions, check_privileges, check_role, files_of_fleet, provision::Provision, refuse_unsuitable, require_ready,
+    CreateOptions, check_privileges, check_role, provision::Provision, refuse_unsuitable, replay::files_of_fleet,
+    require_ready,
 };
 use crate::{
     access::login::{self, Admitted},
@@ -73,7 +74,8 @@ impl<'a> NewTenantParts<'a> {
         let role = self.role.as_ref();
         let (operator, slug, schema) = (self.operator, self.slug, &self.schema);
         let (options, facts, logins) = (self.options, &self.facts, &self.logins);
-        let (provision, ledger) = Provision { operator, slug, schema, options, facts, role, logins, in_steps }.sql();
+        let (provision, ledger) =
+            Provision { operator, slug, schema, options, facts, role, logins, warm: None, in_steps }.sql();
         let unit = Unit {
             plan,
             role,

@@ -7,6 +7,7 @@ pub(crate) mod fleet;
 pub(in crate::migrate) mod locks;
 pub(in crate::migrate) mod plan_file;
 pub(crate) mod state;
+pub(crate) mod warm;
 use super::{
     files::{file::MigrationFile, source::Source},
     ledger::Applied,
@@ -47,6 +48,11 @@ impl Plan<'_> {
     /// Returns the same plan for another schema with the same state.
     pub(crate) fn for_schema(&self, schema: SchemaName) -> Self {
         Self { schema, ..self.clone() }
+    }
+
+    /// The plan of a schema in which this one was executed: nothing is left to do.
+    pub(crate) fn executed(&self) -> Self {
+        Self { schema: self.schema.clone(), applied: self.applied_after().into(), pending: Arc::default() }
     }
 
     /// Returns the content that the ledger has after the plan was executed.

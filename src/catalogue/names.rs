@@ -4,21 +4,60 @@
 use crate::{
     db::{Operator, message},
     error::{Result, while_doing},
-    ident::{SchemaName, literal},
-    slug::TenantSlug,
+    ident::{Ident, SchemaName, literal},
 };
 
 /// How many things an error names.
 const NAMED_MAX: u32 = 10;
 
 /// What names the schema as text, in words.
-pub(super) async fn of_schema(operator: &Operator, slug: &TenantSlug) -> Result<Vec<String>> {
-    let doing = || while_doing(format!("look what names the schema of tenant {slug}"));
-    let answer = message::run(operator.client(), &sql(&SchemaName::of_tenant(slug))).await.map_err(doing())?;
+pub(crate) async fn of_schema(operator: &Operator, schema: &SchemaName) -> Result<Vec<String>> {
+    let doing = || while_doing(format!("look what names schema {:?}", schema.as_str()));
+    let answer = message::run(operator.client(), &sql(schema)).await.map_err(doing())?;
     let answer = answer.complete().map_err(doing())?;
     // The first row is that of the search path.
     let found = answer.rows.iter().skip(1).filter_map(|(_, row)| row.get(0));
     Ok(found.map(ToOwned::to_owned).collect())
+}
+
+/// What of a schema's contents contains its name, in words: names of relations, comments, and rows.
+pub(crate) async fn in_contents(operator: &Operator, schema: &SchemaName) -> Result<Vec<String>> {
+    let doing = || while_doing(format!("look what in schema {0:?} contains its name", schema.as_str()));
+    let name = literal(schema.as_str());
+    let relations = format!(
+        "select c.relname::pg_catalog.text, c.relkind::pg_catalog.text,
+                pg_catalog.strpos(c.relname::pg_catalog.text, {name}) > 0
+                or exists (select from pg_catalog.pg_description d where d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                           and d.objoid = c.oid and pg_catalog.strpos(d.description, {name}) > 0)
+         from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+         where n.nspname = {name} and c.relkind in ('r', 'v', 'm', 'S', 'i', 'c', 'f') order by 1"
+    );
+    let rows = operator.client().query_typed(&relations, &[]).await.map_err(doing())?;
+    let (mut found, mut tables) = (Vec::new(), Vec::new());
+    for row in &rows {
+        let (relation, kind): (String, String) = (row.try_get(0).map_err(doing())?, row.try_get(1).map_err(doing())?);
+        if row.try_get(2).map_err(doing())? {
+            found.push(format!("{relation:?} has it in its name or in a comment"));
+        }
+        tables.extend(["r", "m"].contains(&kind.as_str()).then_some(relation));
+    }
+    // One message: each table is read once, and a new schema has few rows.
+    let sql: String = tables
+        .iter()
+        .filter_map(|table| Ident::new(table).ok())
+        .map(|table| {
+            format!(
+                "select {0}::pg_catalog.text where exists (select from only {1} cgk_row
+                     where pg_catalog.strpos(pg_catalog.to_jsonb(cgk_row)::pg_catalog.text, {name}) > 0);\n",
+                literal(table.as_str()),
+                schema.qualified(table.as_str()),
+            )
+        })
+        .collect();
+    let answer = message::run(operator.client(), &sql).await.map_err(doing())?.complete().map_err(doing())?;
+    let tables = answer.rows.iter().filter_map(|(_, row)| row.get(0));
+    found.extend(tables.map(|table| format!("a row of {table:?} contains it")));
+    Ok(found)
 }
 
 /// Under the search path of the schema alone the server leaves its name out wherever it has parsed it. Written with capitals, an

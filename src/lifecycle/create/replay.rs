@@ -1,0 +1,86 @@
+//! How new tenants get their files, and where it is recorded which files the fleet has.
+
+use crate::{
+    db::Operator,
+    error::{ConnectionError, Error, Result},
+    migrate::{
+        self, Migrations, Set,
+        execute::grouping::Grouping,
+        fileset::{FleetFiles, record::FileRecord},
+        rehearsal,
+    },
+};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// How new tenants get their files: together, until that fails and a rehearsal finds that it works file by file.
+pub(super) struct Replay {
+    file_by_file: AtomicBool,
+    /// Whether the set was rehearsed, in this call or before.
+    rehearsed: AtomicBool,
+    /// Where it is recorded which files the fleet has.
+    pub(super) files: FileRecord,
+}
+
+impl Replay {
+    /// Refuses a set of files that is not the fleet's.
+    pub(super) async fn of(operator: &Operator, migrations: &Migrations) -> Result<Self> {
+        let files = files_of_fleet(operator, migrations).await?;
+        let known = rehearsal::known_grouping(operator, migrations).await?;
+        Ok(Self {
+            file_by_file: AtomicBool::new(known == Some(Grouping::FileByFile)),
+            rehearsed: AtomicBool::new(known.is_some()),
+            files,
+        })
+    }
+
+    pub(super) fn grouping(&self) -> Grouping {
+        if self.file_by_file.load(Ordering::Relaxed) { Grouping::FileByFile } else { Grouping::Together }
+    }
+
+    /// Whether to try again after a failure in one transaction: a rehearsal tells whether it works file by file.
+    pub(super) async fn helps(&self, operator: &Operator, migrations: &Migrations, error: &Error) -> bool {
+        if self.grouping() == Grouping::FileByFile
+            || migrations.set(Set::Tenant).files().len() < 2
+            || !rehearsal::is_of_the_files(error)
+        {
+            return false;
+        }
+        match migrate::rehearse(operator, migrations).await {
+            Ok(rehearsed) => {
+                self.rehearsed.store(true, Ordering::Relaxed);
+                self.file_by_file.store(rehearsed.file_by_file, Ordering::Relaxed);
+                rehearsed.file_by_file
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the rehearsal failed as well");
+                false
+            }
+        }
+    }
+
+    /// Records what the migrations make, where no rehearsal did; drift compares with it. The tenant is made either way.
+    pub(super) async fn record(&self, operator: &Operator, migrations: &Migrations) {
+        if self.rehearsed.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        if let Err(error) = migrate::rehearse(operator, migrations).await {
+            tracing::warn!(%error, "no record of what the migrations create");
+        }
+    }
+}
+
+/// Refuses a set of files that is not the fleet's, and begins to record what new tenants get.
+pub(super) async fn files_of_fleet(operator: &Operator, migrations: &Migrations) -> Result<FileRecord> {
+    let files = FleetFiles::load(operator).await?;
+    for set in [Set::Public, Set::Tenant] {
+        files.check(operator, migrations, set, None).await?;
+    }
+    match files.begin(operator, migrations).await {
+        Ok(record) => Ok(record),
+        Err(error @ Error::Connection(ConnectionError::Lost { .. })) => Err(error),
+        Err(error) => {
+            tracing::warn!(%error, "the files of the fleet were not recorded");
+            Ok(FileRecord::unwritten())
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Schemas that are ready for new tenants: they have their role and all tables, and belong to no tenant.
+//!
+//! Such a schema is named `cgk_warm_…`, which no tenant's schema is, and has a row in `public.cgk_warm`. A new tenant takes it by
+//! renaming it and its role, in the transaction that writes the registry's row.
+
+use super::{Replay, check_rights, provision::Place, require_ready};
+use crate::{
+    access::login::{self, Admitted},
+    catalogue::names,
+    config::Isolation,
+    db::{Operator, run_files::Commits},
+    error::{Error, ErrorKind, MigrationError, Result, TenantError},
+    ident::SchemaName,
+    identity,
+    migrate::{
+        Migrations, Plan, Set, Target, encodable,
+        execute::{
+            apply,
+            grouping::Grouping,
+            unit::{ApplyOutcome, Purpose, Sessions, Unit},
+        },
+        plan::{
+            self,
+            warm::{WarmState, warm_schemas},
+        },
+    },
+    registry::{self, WarmSchema},
+};
+
+/// How often the table is read again because other sessions took or dropped schemas meanwhile.
+const ROUNDS_MAX: usize = 8;
+
+/// How many schemas are kept ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WarmCount {
+    /// This many.
+    Exactly(usize),
+    /// As many as there are now, ready or not: those that are older than the files are replaced.
+    Unchanged,
+}
+
+/// What was done to the schemas that are ready for new tenants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Warmed {
+    /// How many are ready now.
+    pub ready: usize,
+    /// How many became ready by this call.
+    pub created: usize,
+    /// How many were dropped: they were too many, or a new tenant would get a different schema.
+    pub dropped: usize,
+}
+
+/// Keeps schemas ready for new tenants: drops those that are too many or that no new tenant would get, and creates what is missing, one
+/// after another. [`create`](super::create()) and the provisioning server take one for each new tenant;
+/// [`create_many`](super::create_many()) does not.
+///
+/// What a migration computes when it runs, such as `now()`, is from the time of this call.
+///
+/// # Locks
+///
+/// The migration lock of each schema that is created or dropped, until the end of its message. Two calls at the same time create
+/// together no more than the larger number.
+///
+/// # Committed when
+///
+/// Each schema with its role, and then that it is ready. After an interruption the next call completes or drops what is left.
+///
+/// # Errors
+///
+/// Kind `NotReady`: the database is not set up. `Denied`: the role may not create schemas or roles, or does not own one of the ready schemas.
+/// `Drift`: the files are not the fleet's. `Refused` ([`TenantError::NotWarm`]): the migrations cannot run in one transaction, change
+/// something outside of their schema, or write its name into it; schemas that are not ready are dropped. `Failed`: a migration
+/// was refused.
+///
+/// # Cancel safety
+///
+/// If the future is dropped, the server may still create or drop one schema; the next call continues.
+pub async fn warm(operator: &Operator, migrations: &Migrations, count: WarmCount) -> Result<Warmed> {
+    operator.facts().require_writable()?;
+    let mut warmed = Warmed::default();
+    if !registry::has_warm(operator).await? {
+        if matches!(count, WarmCount::Exactly(0) | WarmCount::Unchanged) {
+            return Ok(warmed);
+        }
+        registry::require(operator).await?;
+        registry::create_warm(operator).await?;
+    }
+    let logins = login::admitted_to(operator, "").await?;
+    let wanted = match count {
+        WarmCount::Exactly(wanted) => wanted,
+        WarmCount::Unchanged => warm_schemas(operator, migrations, &logins).await?.len(),
+    };
+    let mut maker = None;
+    for _ in 0..ROUNDS_MAX {
+        let found = warm_schemas(operator, migrations, &logins).await?;
+        let (kept, dropped): (Vec<_>, Vec<_>) = found
+            .into_iter()
+            .enumerate()
+            .partition(|(number, (_, state))| *number < wanted && *state != WarmState::Stale);
+        for (_, (schema, _)) in &dropped {
+            warmed.dropped += usize::from(schema.drop(operator).await?);
+        }
+        let unfinished: Vec<_> = kept
+            .iter()
+            .filter(|(_, (_, state))| *state == WarmState::Unfinished)
+            .map(|(_, (schema, _))| schema)
+            .collect();
+        warmed.ready = kept.len() - unfinished.len();
+        if warmed.ready >= wanted {
+            break;
+        }
+        let maker = match &mut maker {
+            Some(maker) => maker,
+            None => maker.insert(Maker::of(operator, migrations, &logins).await?),
+        };
+        for schema in unfinished {
+            warmed.created += usize::from(maker.finish(schema).await?);
+        }
+        if kept.len() < wanted {
+            registry::claim_warm(operator, wanted).await?;
+        }
+    }
+    if let Some(maker) = &maker {
+        maker.replay.record(operator, migrations).await;
+    }
+    Ok(warmed)
+}
+
+/// One of the schemas that are ready; not always the same, so that two sessions rarely choose the same.
+pub(super) async fn ready(
+    operator: &Operator,
+    migrations: &Migrations,
+    logins: &[Admitted],
+) -> Result<Option<WarmSchema>> {
+    let mut found = warm_schemas(operator, migrations, logins).await?;
+    found.retain(|(_, state)| *state == WarmState::Ready);
+    let chosen = rand::random_range(0..found.len().max(1));
+    Ok((chosen < found.len()).then(|| found.swap_remove(chosen).0))
+}
+
+/// Creates schemas from one set of files.
+struct Maker<'a> {
+    operator: &'a Operator,
+    logins: &'a [Admitted],
+    plan: Plan<'a>,
+    replay: Replay,
+}
+
+impl<'a> Maker<'a> {
+    /// Refuses what [`create`](super::create()) refuses, and a set that cannot run in one transaction.
+    async fn of(operator: &'a Operator, migrations: &'a Migrations, logins: &'a [Admitted]) -> Result<Self> {
+        require_ready(operator, migrations).await?;
+        check_rights(operator).await?;
+        encodable::check_all(operator, migrations).await?;
+        let replay = Replay::of(operator, migrations).await?;
+        let plan = plan::plan(migrations.set(Set::Tenant), &SchemaName::public(), Vec::new(), Target::Head);
+        let plan = plan.map_err(MigrationError::Diverged)?;
+        if apply::is_born_in_steps(&plan) || replay.grouping() == Grouping::FileByFile {
+            return Err(not_warm("the migrations of tenants cannot run in one transaction"));
+        }
+        Ok(Self { operator, logins, plan, replay })
+    }
+
+    /// Creates what is missing of a schema and checks that it can be renamed; if it cannot, drops it. False if another session
+    /// was faster.
+    async fn finish(&self, warm: &WarmSchema) -> Result<bool> {
+        let created = match warm.has_schema || self.create(warm).await? {
+            true => self.problem(&warm.schema).await?,
+            false => return Ok(false),
+        };
+        let Some(problem) = created else { return warm.checked(self.operator).await };
+        warm.drop(self.operator).await?;
+        Err(not_warm(problem.replace(warm.schema.as_str(), "the schema's name")))
+    }
+
+    /// Role, schema and files, in one transaction.
+    async fn create(&self, warm: &WarmSchema) -> Result<bool> {
+        let (operator, schema) = (self.operator, &warm.schema);
+        let role = (operator.config().isolation() == Isolation::Role).then_some(&warm.role);
+        let place = Place { operator, schema, role, logins: self.logins };
+        let mut provision = identity::isolation::demand_sql(operator) + &warm.demand_sql();
+        place.create(&mut provision, warm.role_state(), true);
+        let ledger = place.grant(&mut provision, false, false);
+        let unit = Unit {
+            plan: &self.plan.for_schema(schema.clone()),
+            role,
+            provision,
+            ledger,
+            owner: None,
+            commits: Commits::WithMessage,
+            grouping: Grouping::Together,
+            sessions: Sessions::None,
+            // What a file does outside of the schema would be done before there is a tenant.
+            purpose: Purpose::Drop,
+            files: Some((&self.replay.files, Set::Tenant)),
+        };
+        match apply::apply(operator, &unit).await {
+            Ok(outcome) => Ok(outcome == ApplyOutcome::Applied),
+            // The next call continues.
+            Err(error) if error.kind() == ErrorKind::Unavailable => Err(error),
+            Err(error) => {
+                warm.drop(operator).await?;
+                Err(match error {
+                    Error::Migration(MigrationError::NotRehearsable { file }) => {
+                        not_warm(format!("{} changes something outside of the tenant's schema", file.display()))
+                    }
+                    error => error,
+                })
+            }
+        }
+    }
+
+    /// What contains the schema's name as text.
+    async fn problem(&self, schema: &SchemaName) -> Result<Option<String>> {
+        let mut found = names::of_schema(self.operator, schema).await?;
+        if found.is_empty() {
+            found = names::in_contents(self.operator, schema).await?;
+        }
+        Ok(found.into_iter().next())
+    }
+}
+
+fn not_warm(why: impl AsRef<str>) -> Error {
+    Error::Tenant(TenantError::NotWarm { why: why.as_ref().to_owned() })
+}
