@@ -1,9 +1,10 @@
-//! What creating a tenant costs with and without a schema that is ready (`cgk tenant:warm`), in the same run on the same server.
+//! What creating a tenant costs with and without a schema that is ready (`cgk tenant:warm`), in the same run on the
+//! same server.
 //!
-//! `cargo bench --bench warm`. Every creation is one call of `lifecycle::create`, with all its checks, on a connection that is open; both
-//! kinds take turns in small blocks, and every figure is a median. A login of a service is admitted, as in production. The server is on
-//! this machine and does not write to disk. `CGK_BENCH_ROUNDS` sets the number of blocks. Not a test:
-//! nothing is asserted.
+//! `cargo bench --bench warm`. Every creation is one call of `lifecycle::create`, with all its checks, on a connection
+//! that is open; both kinds take turns in small blocks, and every figure is a median. A login of a service is admitted,
+//! as in production. The server is on this machine and does not write to disk. `CGK_BENCH_ROUNDS` sets the number of
+//! blocks. Not a test: nothing is asserted.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 

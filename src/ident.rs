@@ -142,7 +142,8 @@ impl RoleName {
         Self(Ident(format!("{ROLE_PREFIX}_{kind}_{}", database.0)))
     }
 
-    /// The role of a schema that is ready for a new tenant. No tenant has a role of this name, because a slug begins with a letter.
+    /// The role of a schema that is ready for a new tenant. No tenant has a role of this name, because a slug begins
+    /// with a letter.
     #[cfg(feature = "migrate")]
     pub(crate) fn of_warm(schema: &SchemaName, database: &DatabaseTag) -> Self {
         let number = schema.as_str().trim_start_matches(WARM_PREFIX);

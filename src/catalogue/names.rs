@@ -1,5 +1,5 @@
-//! What says the name of a schema as text: it would look for the schema under its old name. What the server has parsed, as a view has
-//! its tables, goes along with a rename and is not meant.
+//! What says the name of a schema as text: it would look for the schema under its old name. What the server has parsed,
+//! as a view has its tables, goes along with a rename and is not meant.
 
 use crate::{
     db::{Operator, message},
@@ -60,8 +60,8 @@ pub(crate) async fn in_contents(operator: &Operator, schema: &SchemaName) -> Res
     Ok(found)
 }
 
-/// Under the search path of the schema alone the server leaves its name out wherever it has parsed it. Written with capitals, an
-/// unquoted name is the same one. Expressions are those of the schema, and of what belongs to no tenant.
+/// Under the search path of the schema alone the server leaves its name out wherever it has parsed it. Written with
+/// capitals, an unquoted name is the same one. Expressions are those of the schema, and of what belongs to no tenant.
 fn sql(schema: &SchemaName) -> String {
     let name = schema.as_str();
     format!(

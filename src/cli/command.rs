@@ -24,7 +24,7 @@ pub(super) enum Command {
     /// Create tenants: registry row, schema, role and tables
     #[command(name = "tenant:create", after_help = tenant::create::EXAMPLES)]
     TenantCreate(tenant::create::Arguments),
-    /// Keep schemas ready, so that new tenants are created faster
+    /// Keep schemas ready so that tenants are created faster
     #[command(name = "tenant:warm", after_help = tenant::warm::EXAMPLES)]
     TenantWarm(tenant::warm::Arguments),
     /// List the tenants and the state of their schemas

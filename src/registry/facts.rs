@@ -30,7 +30,8 @@ pub(crate) struct TenantFacts {
     pub(crate) role_usable: bool,
     /// Whether the operator may grant the role to others.
     pub(crate) role_grantable: bool,
-    /// Whether there may be schemas that are ready for new tenants, and the operator may take one; read for a single tenant only.
+    /// Whether there may be schemas that are ready for new tenants, and the operator may take one; read for a single
+    /// tenant only.
     #[cfg(feature = "migrate")]
     pub(crate) has_warm: bool,
 }

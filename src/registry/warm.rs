@@ -59,7 +59,8 @@ impl WarmSchema {
         if self.has_role { RoleState::Present } else { RoleState::Absent }
     }
 
-    /// A statement that fails with a division by zero unless the table still has the row; it is locked until the transaction ends.
+    /// A statement that fails with a division by zero unless the table still has the row; it is locked until the
+    /// transaction ends.
     pub(crate) fn demand_sql(&self) -> String {
         format!(
             "select 1 / (case when exists (select from {WARM} w where w.schema_name = {} for update) then 1 else 0 end);\n",
@@ -67,8 +68,8 @@ impl WarmSchema {
         )
     }
 
-    /// Statements that take the row out of the table. They fail with a division by zero if another session has the schema's
-    /// migration lock or has taken the row; they do not wait.
+    /// Statements that take the row out of the table. They fail with a division by zero if another session has the
+    /// schema's migration lock or has taken the row; they do not wait.
     pub(crate) fn take_sql(&self) -> String {
         format!(
             "select 1 / (case when pg_catalog.pg_try_advisory_xact_lock({}) then 1 else 0 end);

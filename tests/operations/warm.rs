@@ -62,7 +62,8 @@ async fn no_drift_of(operator: &Operator, migrations: &Migrations, scope: Scope)
     assert!(!report.has_drift() && !report.lacks_reference() && report.strays.is_empty(), "{report:#?}");
 }
 
-/// Everything in the catalogue that belongs to a tenant, without OIDs, with other words for its slug and its organization.
+/// Everything in the catalogue that belongs to a tenant, without OIDs, with other words for its slug and its
+/// organization.
 async fn catalogue(stage: &Stage, tenant: &str) -> String {
     let sql = "with s as (select * from pg_namespace where nspname = 'tenant_' || $1),
      r as (select * from pg_authid where rolname = 'cgk_' || $1 || '_' || cgk_database_tag()),
@@ -186,7 +187,8 @@ async fn a_schema_of_another_set_is_not_taken() {
     assert_eq!((refused.kind(), stage.count(ROWS).await), (ErrorKind::Drift, 0));
 }
 
-/// A schema whose rights are not those of a new tenant is not taken: it has no role, too many rights, or a login was admitted since.
+/// A schema whose rights are not those of a new tenant is not taken: it has no role, too many rights, or a login was
+/// admitted since.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_schema_with_other_rights_is_not_taken() {
     let migrations = set(&[FILE]);
@@ -221,7 +223,8 @@ async fn a_schema_with_other_rights_is_not_taken() {
     no_drift(&operator, &migrations).await;
 }
 
-/// What contains the name of its schema could not be renamed with it; what changes something outside would have done it already.
+/// What contains the name of its schema could not be renamed with it; what changes something outside would have done it
+/// already.
 #[tokio::test(flavor = "multi_thread")]
 async fn migrations_that_depend_on_the_tenant_are_refused() {
     for (text, why) in [
@@ -350,7 +353,8 @@ async fn a_killed_call_is_finished_by_the_next() {
     let counts = async || [stage.count(ROWS).await, stage.count(SCHEMAS).await, stage.count(ROLES).await];
     let row = "delete from cgk_warm; insert into cgk_warm (schema_name) values ('cgk_warm_0000000a')";
     for (before, lock, wanted, left) in [
-        // Before its row is written; before the schema is created; before it is recorded as complete; before it is dropped.
+        // Before its row is written; before the schema is created; before it is recorded as complete; before it is
+        // dropped.
         ("", "lock table cgk_warm in share mode", 1, [0, 0, 0]),
         (row, "select from cgk_warm for update", 1, [1, 0, 0]),
         (row, "lock table cgk_warm in share mode", 1, [1, 1, 1]),

@@ -111,11 +111,13 @@ pub enum Creation {
 
 /// Makes a tenant, or finishes one that is half made, and then enters it as a service would, to see that it can be queried.
 ///
-/// If a schema is ready for a new tenant ([`warm`](warm())) and is what this call would create, it gets the tenant's name instead.
+/// If a schema is ready for a new tenant ([`warm`](warm())) and is what this call would create, it gets the tenant's
+/// name instead.
 ///
 /// # Locks
 ///
-/// The schema's migration lock, and that of a ready schema, to the end of the message. The public tables get one row and no lock that others feel.
+/// The schema's migration lock, and that of a ready schema, to the end of the message. The public tables get one row
+/// and no lock that others feel.
 ///
 /// # Committed when
 ///

@@ -98,7 +98,8 @@ impl Place<'_> {
         }
     }
 
-    /// Grants the tenant's role, or the logins of services, their rights in the schema; `has_objects` is whether it is not new.
+    /// Grants the tenant's role, or the logins of services, their rights in the schema; `has_objects` is whether it is
+    /// not new.
     pub(super) fn grant(&self, sql: &mut String, has_objects: bool, has_ledger: bool) -> LedgerPresence {
         let schema = self.schema;
         // Nothing is in a new schema yet but, at most, the ledger.

@@ -1,7 +1,7 @@
 //! Schemas that are ready for new tenants: they have their role and all tables, and belong to no tenant.
 //!
-//! Such a schema is named `cgk_warm_…`, which no tenant's schema is, and has a row in `public.cgk_warm`. A new tenant takes it by
-//! renaming it and its role, in the transaction that writes the registry's row.
+//! Such a schema is named `cgk_warm_…`, which no tenant's schema is, and has a row in `public.cgk_warm`. A new tenant
+//! takes it by renaming it and its role, in the transaction that writes the registry's row.
 
 use super::{Replay, check_rights, provision::Place, require_ready};
 use crate::{
@@ -51,27 +51,28 @@ pub struct Warmed {
     pub dropped: usize,
 }
 
-/// Keeps schemas ready for new tenants: drops those that are too many or that no new tenant would get, and creates what is missing, one
-/// after another. [`create`](super::create()) and the provisioning server take one for each new tenant;
+/// Keeps schemas ready for new tenants: drops those that are too many or that no new tenant would get, and creates what
+/// is missing, one after another. [`create`](super::create()) and the provisioning server take one for each new tenant;
 /// [`create_many`](super::create_many()) does not.
 ///
 /// What a migration computes when it runs, such as `now()`, is from the time of this call.
 ///
 /// # Locks
 ///
-/// The migration lock of each schema that is created or dropped, until the end of its message. Two calls at the same time create
-/// together no more than the larger number.
+/// The migration lock of each schema that is created or dropped, until the end of its message. Two calls at the same
+/// time create together no more than the larger number.
 ///
 /// # Committed when
 ///
-/// Each schema with its role, and then that it is ready. After an interruption the next call completes or drops what is left.
+/// Each schema with its role, and then that it is ready. After an interruption the next call completes or drops what is
+/// left.
 ///
 /// # Errors
 ///
-/// Kind `NotReady`: the database is not set up. `Denied`: the role may not create schemas or roles, or does not own one of the ready schemas.
-/// `Drift`: the files are not the fleet's. `Refused` ([`TenantError::NotWarm`]): the migrations cannot run in one transaction, change
-/// something outside of their schema, or write its name into it; schemas that are not ready are dropped. `Failed`: a migration
-/// was refused.
+/// Kind `NotReady`: the database is not set up. `Denied`: the role may not create schemas or roles, or does not own one
+/// of the ready schemas. `Drift`: the files are not the fleet's. `Refused` ([`TenantError::NotWarm`]): the migrations
+/// cannot run in one transaction, change something outside of their schema, or write its name into it; schemas that are
+/// not ready are dropped. `Failed`: a migration was refused.
 ///
 /// # Cancel safety
 ///
@@ -162,8 +163,8 @@ impl<'a> Maker<'a> {
         Ok(Self { operator, logins, plan, replay })
     }
 
-    /// Creates what is missing of a schema and checks that it can be renamed; if it cannot, drops it. False if another session
-    /// was faster.
+    /// Creates what is missing of a schema and checks that it can be renamed; if it cannot, drops it. False if another
+    /// session was faster.
     async fn finish(&self, warm: &WarmSchema) -> Result<bool> {
         let created = match warm.has_schema || self.create(warm).await? {
             true => self.problem(&warm.schema).await?,

@@ -33,8 +33,8 @@ pub struct WarmStatus {
     pub ready: usize,
     /// How many are not complete yet; [`warm`](crate::lifecycle::warm()) completes them.
     pub unfinished: usize,
-    /// How many have other files than the set, or other rights than a new tenant gets; [`warm`](crate::lifecycle::warm())
-    /// replaces them.
+    /// How many have other files than the set, or other rights than a new tenant gets;
+    /// [`warm`](crate::lifecycle::warm()) replaces them.
     pub stale: usize,
 }
 
@@ -63,7 +63,8 @@ pub async fn warm_status(operator: &Operator, migrations: &Migrations) -> Result
     Ok(status)
 }
 
-/// The schemas that are or were ready for new tenants, those that are first; `logins` enter new tenants. The table exists.
+/// The schemas that are or were ready for new tenants, those that are first; `logins` enter new tenants. The table
+/// exists.
 pub(crate) async fn warm_schemas(
     operator: &Operator,
     migrations: &Migrations,

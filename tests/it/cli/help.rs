@@ -164,7 +164,7 @@ fn bash_completes_names_with_a_colon() {
     };
     assert_snapshot!(String::from_utf8(answer.stdout).unwrap(), @r"
     cgk tenant:cr> create
-    cgk tenant:> create list show rename suspend activate exec export import clone seed shell drop undrop verify
+    cgk tenant:> create warm list show rename suspend activate exec export import clone seed shell drop undrop verify
     cgk set> setup:database
     cgk --json migrate:n> new
     cgk tenant:create --na> --name
