@@ -28,7 +28,7 @@ async fn the_command_keeps_schemas_ready_and_no_command_takes_them_for_tenants()
         &["tenant:verify", "--all"],
         &["migrate:status", "--all"],
         &["migrate", "--check"],
-        &["tenant:exec", "--all", "select 1"],
+        &["tenant:exec", "--all", "--sql", "select 1"],
         &["org:list"],
     ] {
         let answer = shell.run(command);
