@@ -5,10 +5,7 @@ use crate::{
     lifecycle::exec::ExecScript,
     version::Checksum,
 };
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{fs, io, path::Path};
 
 /// The seeds of a project, in the order of their names.
 ///
