@@ -1,4 +1,4 @@
-//! Gives a tenant another slug, another name for people, or both.
+//! Changes the slug or the display name of a tenant, or both.
 
 use crate::{
     access::isolation,

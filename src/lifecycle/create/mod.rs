@@ -1,4 +1,4 @@
-//! Makes a tenant: registry row, schema, role, all migrations and the ledger, in one transaction.
+//! Creates a tenant: registry row, schema, role, all migrations and the ledger, in one transaction.
 
 mod former_role;
 mod many;
@@ -40,12 +40,12 @@ use crate::{
 use provision::Provision;
 use replay::Replay;
 
-/// How often creation starts over because somebody else was at the same tenant.
+/// How often the creation starts again because another session changed the same tenant.
 const TRIES_MAX: u32 = 4;
-/// In how many of these tries a schema is taken that is ready: what keeps creation from succeeding may be that schema.
+/// In how many of these attempts a warm schema may be used. This schema can be the cause of a failed attempt.
 const WARM_TRIES_MAX: u32 = 2;
 
-/// What may be said of a tenant when it is made.
+/// Options for the creation of a tenant.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct CreateOptions {
@@ -109,15 +109,16 @@ pub enum Creation {
     Existed,
 }
 
-/// Makes a tenant, or finishes one that is half made, and then enters it as a service would, to see that it can be queried.
+/// Creates a tenant, or completes an incomplete one. Then it enters the tenant as a service does, to check that it can
+/// be queried.
 ///
 /// If a schema is ready for a new tenant ([`warm`](warm())) and is what this call would create, it gets the tenant's
 /// name instead.
 ///
 /// # Locks
 ///
-/// The schema's migration lock, and that of a ready schema, to the end of the message. The public tables get one row
-/// and no lock that others feel.
+/// The schema's migration lock, and that of a ready schema, until the transaction ends. The public tables get one row,
+/// and no lock that blocks other sessions.
 ///
 /// # Committed when
 ///
@@ -251,7 +252,8 @@ async fn try_once(
         check_role(operator, facts, role, needs_logins)?;
     }
 
-    // What no transaction can hold comes after the one that makes the tenant, and until then nothing may enter it.
+    // Statements that no transaction allows run after the transaction that creates the tenant. Until then, the tenant
+    // must not be entered.
     let is_new = facts.owner.is_none();
     let in_one = if is_new { !apply::is_born_in_steps(&planned) } else { !onboarding };
     let grouping = if in_one { replay.grouping() } else { Grouping::FileByFile };

@@ -27,12 +27,12 @@ pub(super) struct Provision<'a> {
     pub(super) logins: &'a [Admitted],
     /// The schema, with its role and its files, that it gets instead of a new one.
     pub(super) warm: Option<&'a WarmSchema>,
-    /// Whether it is activated only after its migrations, in a message of its own.
+    /// Whether it is activated only after its migrations, in a separate message.
     pub(super) in_steps: bool,
 }
 
 impl Provision<'_> {
-    /// The statements, and whether the ledger exists after them.
+    /// Returns the statements, and whether the ledger exists after them.
     pub(super) fn sql(&self) -> (String, LedgerPresence) {
         let (operator, facts) = (self.operator, self.facts);
         let mut sql = identity::isolation::demand_sql(operator);
@@ -93,7 +93,7 @@ impl Place<'_> {
             sql.push_str(&login::enter_by_role_sql(self.operator.facts(), role, self.logins));
         }
         if is_new {
-            // Never IF NOT EXISTS: a schema that is there already is somebody's.
+            // Without IF NOT EXISTS, because an existing schema can belong to another tenant or application.
             sql.push_str(&format!("create schema {};\n", self.schema.quoted()));
         }
     }
