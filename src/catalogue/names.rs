@@ -1,5 +1,5 @@
-//! What says the name of a schema as text: it would look for the schema under its old name. What the server has parsed,
-//! as a view has its tables, goes along with a rename and is not meant.
+//! Finds objects that contain the name of a schema as text. After a rename, they would look for the schema under its
+//! old name. Objects that the server has parsed, such as the tables of a view, follow the rename and are not reported.
 
 use crate::{
     db::{Operator, message},
@@ -7,20 +7,20 @@ use crate::{
     ident::{Ident, SchemaName, literal},
 };
 
-/// How many things an error names.
+/// How many objects an error lists.
 const NAMED_MAX: u32 = 10;
 
-/// What names the schema as text, in words.
+/// Describes the objects that contain the name of the schema as text.
 pub(crate) async fn of_schema(operator: &Operator, schema: &SchemaName) -> Result<Vec<String>> {
     let doing = || while_doing(format!("look what names schema {:?}", schema.as_str()));
     let answer = message::run(operator.client(), &sql(schema)).await.map_err(doing())?;
     let answer = answer.complete().map_err(doing())?;
-    // The first row is that of the search path.
+    // The first row is the result of setting the search path.
     let found = answer.rows.iter().skip(1).filter_map(|(_, row)| row.get(0));
     Ok(found.map(ToOwned::to_owned).collect())
 }
 
-/// What of a schema's contents contains its name, in words: names of relations, comments, and rows.
+/// Describes the contents of a schema that contain its name: names of relations, comments, and rows.
 pub(crate) async fn in_contents(operator: &Operator, schema: &SchemaName) -> Result<Vec<String>> {
     let doing = || while_doing(format!("look what in schema {0:?} contains its name", schema.as_str()));
     let name = literal(schema.as_str());
@@ -41,7 +41,7 @@ pub(crate) async fn in_contents(operator: &Operator, schema: &SchemaName) -> Res
         }
         tables.extend(["r", "m"].contains(&kind.as_str()).then_some(relation));
     }
-    // One message: each table is read once, and a new schema has few rows.
+    // This is one message. Each table is read once, and a new schema has few rows.
     let sql: String = tables
         .iter()
         .filter_map(|table| Ident::new(table).ok())
@@ -60,8 +60,9 @@ pub(crate) async fn in_contents(operator: &Operator, schema: &SchemaName) -> Res
     Ok(found)
 }
 
-/// Under the search path of the schema alone the server leaves its name out wherever it has parsed it. Written with
-/// capitals, an unquoted name is the same one. Expressions are those of the schema, and of what belongs to no tenant.
+/// Returns the query. If only the schema is in the search path, the server omits its name from all texts that it has
+/// parsed. An unquoted name in capitals is the same name. Expressions are those of the schema, and of objects that
+/// belong to no tenant.
 fn sql(schema: &SchemaName) -> String {
     let name = schema.as_str();
     format!(

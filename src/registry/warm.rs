@@ -23,10 +23,10 @@ pub(crate) struct WarmSchema {
     pub(crate) schema: SchemaName,
     /// The role that the schema has with role isolation.
     pub(crate) role: RoleName,
-    /// Whether it was found that the schema can be renamed.
+    /// Whether a check has shown that the schema can be renamed.
     pub(crate) is_checked: bool,
     pub(crate) has_schema: bool,
-    /// Whether the operator's role owns the schema, as that of a tenant which it creates.
+    /// Whether the operator's role owns the schema, as it owns the schemas of tenants that it creates.
     pub(crate) is_own: bool,
     pub(crate) has_role: bool,
     /// The comment on the ledger.
@@ -38,7 +38,7 @@ pub(crate) struct WarmSchema {
 }
 
 impl WarmSchema {
-    /// Whether the schema is what a tenant with this role would get, whom these logins enter.
+    /// Whether the schema has the rights that a tenant with this role and these logins would get.
     pub(crate) fn has_rights_of(&self, role: Option<&RoleName>, logins: &[&Ident], own_role: &str) -> bool {
         let mut logins: Vec<&str> = logins.iter().map(|login| login.as_str()).collect();
         logins.sort_unstable();
@@ -54,13 +54,13 @@ impl WarmSchema {
         }
     }
 
-    /// Whether the role exists.
+    /// Returns whether the role exists.
     pub(crate) fn role_state(&self) -> RoleState {
         if self.has_role { RoleState::Present } else { RoleState::Absent }
     }
 
-    /// A statement that fails with a division by zero unless the table still has the row; it is locked until the
-    /// transaction ends.
+    /// Returns a statement that fails with a division by zero unless the table still has the row. It locks the row
+    /// until the transaction ends.
     pub(crate) fn demand_sql(&self) -> String {
         format!(
             "select 1 / (case when exists (select from {WARM} w where w.schema_name = {} for update) then 1 else 0 end);\n",
@@ -68,8 +68,8 @@ impl WarmSchema {
         )
     }
 
-    /// Statements that take the row out of the table. They fail with a division by zero if another session has the
-    /// schema's migration lock or has taken the row; they do not wait.
+    /// Returns statements that delete the row from the table. They fail with a division by zero if another session has
+    /// the schema's migration lock or has deleted the row. They do not wait.
     pub(crate) fn take_sql(&self) -> String {
         format!(
             "select 1 / (case when pg_catalog.pg_try_advisory_xact_lock({}) then 1 else 0 end);
@@ -80,7 +80,7 @@ select 1 / pg_catalog.count(*) from taken;\n",
         )
     }
 
-    /// Statements that give a new tenant the schema and its role.
+    /// Returns statements that rename the schema and its role for a new tenant.
     pub(crate) fn give_sql(&self, schema: &SchemaName, role: Option<&RoleName>) -> String {
         let mut sql = format!("alter schema {} rename to {};\n", self.schema.quoted(), schema.quoted());
         if let Some(role) = role {
@@ -89,7 +89,8 @@ select 1 / pg_catalog.count(*) from taken;\n",
         sql
     }
 
-    /// Records that the schema can be renamed; false if another session has recorded it or has dropped the schema.
+    /// Records that the schema can be renamed. Returns false if another session has recorded it or has dropped the
+    /// schema.
     pub(crate) async fn checked(&self, operator: &Operator) -> Result<bool> {
         let doing = || while_doing(format!("record that schema {:?} is ready", self.schema.as_str()));
         let sql = format!("update {WARM} set is_checked = true where schema_name = $1 and not is_checked returning 1");
@@ -97,7 +98,7 @@ select 1 / pg_catalog.count(*) from taken;\n",
         rows.map(|rows| !rows.is_empty()).map_err(doing())
     }
 
-    /// Drops it with its schema and its role; false if another session has it.
+    /// Drops it with its schema and its role. Returns false if another session uses it.
     pub(crate) async fn drop(&self, operator: &Operator) -> Result<bool> {
         let doing = || while_doing(format!("drop schema {:?}", self.schema.as_str()));
         // Another session may have created them since the table was read.
@@ -114,7 +115,7 @@ select 1 / pg_catalog.count(*) from taken;\n",
     }
 
     fn of_row(row: &Row, operator: &Operator) -> Result<Option<Self>, tokio_postgres::Error> {
-        // Nothing is done to a schema with another name, whatever the table says.
+        // A schema with another name is never changed, whatever the table contains.
         let Some(schema) = SchemaName::of_warm(row.try_get(0)?) else { return Ok(None) };
         Ok(Some(Self {
             role: RoleName::of_warm(&schema, &operator.facts().database_tag()),
@@ -138,7 +139,7 @@ pub(crate) async fn has_warm(operator: &Operator) -> Result<bool> {
     row.try_get(0).map_err(doing())
 }
 
-/// Creates the table, unless it exists.
+/// Creates the table if it does not exist.
 pub(crate) async fn create_warm(operator: &Operator) -> Result<()> {
     let definition = format!(
         "create table {WARM} (
@@ -168,7 +169,7 @@ limit greatest({wanted} - (select pg_catalog.count(*) from {WARM}), 0);\n",
     message::run(operator.client(), &sql).await.map_err(doing())?.complete().map(drop).map_err(doing())
 }
 
-/// The rows of the table, which exists, in the order of their names.
+/// Returns the rows of the table, sorted by name. The table must exist.
 pub(crate) async fn warm_schemas(operator: &Operator) -> Result<Vec<WarmSchema>> {
     let doing = || while_doing(format!("read the table {WARM}"));
     let set = if operator.facts().major() >= 16 { " and m.set_option" } else { "" };

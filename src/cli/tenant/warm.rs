@@ -105,7 +105,7 @@ async fn status(session: &Session<'_>, operator: &Operator, migrations: &Migrati
     Ok(Exit::Done)
 }
 
-/// Replaces the schemas that a migration has made stale. The migration is done either way.
+/// Replaces the schemas that are outdated after a migration. A failure does not affect the migration.
 pub(in crate::cli) async fn renew(session: &Session<'_>, operator: &Operator, migrations: &Migrations) {
     let printer = session.printer;
     match lifecycle::warm(operator, migrations, WarmCount::Unchanged).await {

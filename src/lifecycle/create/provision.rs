@@ -102,7 +102,7 @@ impl Place<'_> {
     /// not new.
     pub(super) fn grant(&self, sql: &mut String, has_objects: bool, has_ledger: bool) -> LedgerPresence {
         let schema = self.schema;
-        // Nothing is in a new schema yet but, at most, the ledger.
+        // A new schema contains nothing yet, except possibly the ledger.
         let grants = if has_objects { isolation::grants_sql } else { isolation::grants_to_come_sql };
         let present = if has_ledger { LedgerPresence::Present } else { LedgerPresence::Absent };
         if let Some(role) = self.role {
@@ -116,7 +116,8 @@ impl Place<'_> {
             return present;
         }
         if !has_ledger {
-            // Here, and not by the migrations' own message: what protects it from the logins stands behind it.
+            // The ledger is created here and not by the migrations' message, because the statements that protect it
+            // from the logins follow.
             sql.push_str(&ledger::create_sql(schema, None));
         }
         for login in self.logins {

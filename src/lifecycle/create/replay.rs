@@ -1,4 +1,4 @@
-//! How new tenants get their files, and where it is recorded which files the fleet has.
+//! How the files are applied to new tenants, and the record of the fleet's files.
 
 use crate::{
     db::Operator,
@@ -12,17 +12,18 @@ use crate::{
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// How new tenants get their files: together, until that fails and a rehearsal finds that it works file by file.
+/// How the files are applied to new tenants: in one transaction, until that fails and a rehearsal finds that it works
+/// file by file.
 pub(super) struct Replay {
     file_by_file: AtomicBool,
     /// Whether the set was rehearsed, in this call or before.
     rehearsed: AtomicBool,
-    /// Where it is recorded which files the fleet has.
+    /// The record of the fleet's files.
     pub(super) files: FileRecord,
 }
 
 impl Replay {
-    /// Refuses a set of files that is not the fleet's.
+    /// Refuses a set of files that differs from the fleet's.
     pub(super) async fn of(operator: &Operator, migrations: &Migrations) -> Result<Self> {
         let files = files_of_fleet(operator, migrations).await?;
         let known = rehearsal::known_grouping(operator, migrations).await?;
@@ -37,7 +38,7 @@ impl Replay {
         if self.file_by_file.load(Ordering::Relaxed) { Grouping::FileByFile } else { Grouping::Together }
     }
 
-    /// Whether to try again after a failure in one transaction: a rehearsal tells whether it works file by file.
+    /// Whether to try again after a failure in one transaction. A rehearsal finds whether it works file by file.
     pub(super) async fn helps(&self, operator: &Operator, migrations: &Migrations, error: &Error) -> bool {
         if self.grouping() == Grouping::FileByFile
             || migrations.set(Set::Tenant).files().len() < 2
@@ -58,7 +59,8 @@ impl Replay {
         }
     }
 
-    /// Records what the migrations make, where no rehearsal did; drift compares with it. The tenant is made either way.
+    /// Records the objects that the migrations create, if no rehearsal did. Drift compares with the record. A failure
+    /// does not affect the tenant.
     pub(super) async fn record(&self, operator: &Operator, migrations: &Migrations) {
         if self.rehearsed.swap(true, Ordering::Relaxed) {
             return;
@@ -69,7 +71,7 @@ impl Replay {
     }
 }
 
-/// Refuses a set of files that is not the fleet's, and begins to record what new tenants get.
+/// Refuses a set of files that differs from the fleet's, and starts to record the files.
 pub(super) async fn files_of_fleet(operator: &Operator, migrations: &Migrations) -> Result<FileRecord> {
     let files = FleetFiles::load(operator).await?;
     for set in [Set::Public, Set::Tenant] {

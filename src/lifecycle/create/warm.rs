@@ -1,7 +1,7 @@
 //! Schemas that are ready for new tenants: they have their role and all tables, and belong to no tenant.
 //!
-//! Such a schema is named `cgk_warm_…`, which no tenant's schema is, and has a row in `public.cgk_warm`. A new tenant
-//! takes it by renaming it and its role, in the transaction that writes the registry's row.
+//! The name of such a schema is `cgk_warm_…`, which no tenant's schema can have. It has a row in `public.cgk_warm`. For
+//! a new tenant, the schema and its role are renamed in the transaction that writes the registry row.
 
 use super::{Replay, check_rights, provision::Place, require_ready};
 use crate::{
@@ -27,56 +27,58 @@ use crate::{
     registry::{self, WarmSchema},
 };
 
-/// How often the table is read again because other sessions took or dropped schemas meanwhile.
+/// How often the table is read again because other sessions used or dropped schemas meanwhile.
 const ROUNDS_MAX: usize = 8;
 
-/// How many schemas are kept ready.
+/// The number of schemas to keep ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WarmCount {
     /// This many.
     Exactly(usize),
-    /// As many as there are now, ready or not: those that are older than the files are replaced.
+    /// The current number, ready or not. Schemas that are older than the files are replaced.
     Unchanged,
 }
 
-/// What was done to the schemas that are ready for new tenants.
+/// The result of [`warm`](warm()).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Warmed {
-    /// How many are ready now.
+    /// The number of schemas that are ready now.
     pub ready: usize,
-    /// How many became ready by this call.
+    /// The number of schemas that this call made ready.
     pub created: usize,
-    /// How many were dropped: they were too many, or a new tenant would get a different schema.
+    /// The number of dropped schemas. They were too many, or a new tenant would get a different schema.
     pub dropped: usize,
 }
 
-/// Keeps schemas ready for new tenants: drops those that are too many or that no new tenant would get, and creates what
-/// is missing, one after another. [`create`](super::create()) and the provisioning server take one for each new tenant;
-/// [`create_many`](super::create_many()) does not.
+/// Keeps schemas ready for new tenants. Drops those that are too many or that no new tenant would get, and creates the
+/// missing ones, one after another. [`create`](super::create()) and the provisioning server use one for each new
+/// tenant. [`create_many`](super::create_many()) does not.
 ///
-/// What a migration computes when it runs, such as `now()`, is from the time of this call.
+/// Values that a migration computes when it runs, such as `now()`, are from the time of this call.
 ///
 /// # Locks
 ///
-/// The migration lock of each schema that is created or dropped, until the end of its message. Two calls at the same
-/// time create together no more than the larger number.
+/// The migration lock of each schema that is created or dropped, until its transaction ends. Two calls at the same time
+/// together create no more than the larger number.
 ///
 /// # Committed when
 ///
-/// Each schema with its role, and then that it is ready. After an interruption the next call completes or drops what is
-/// left.
+/// Each schema with its role, and then that it is ready. After an interruption, the next call completes or drops the
+/// remaining parts.
 ///
 /// # Errors
 ///
-/// Kind `NotReady`: the database is not set up. `Denied`: the role may not create schemas or roles, or does not own one
-/// of the ready schemas. `Drift`: the files are not the fleet's. `Refused` ([`TenantError::NotWarm`]): the migrations
-/// cannot run in one transaction, change something outside of their schema, or write its name into it; schemas that are
-/// not ready are dropped. `Failed`: a migration was refused.
+/// - Kind `NotReady`: the database is not set up.
+/// - Kind `Denied`: the role may not create schemas or roles, or does not own one of the ready schemas.
+/// - Kind `Drift`: the files differ from those of the fleet.
+/// - Kind `Refused` ([`TenantError::NotWarm`]): the migrations cannot run in one transaction, change something outside
+///   of their schema, or write its name into it. Schemas that are not ready are dropped.
+/// - Kind `Failed`: a migration was refused.
 ///
 /// # Cancel safety
 ///
-/// If the future is dropped, the server may still create or drop one schema; the next call continues.
+/// If the future is dropped, the server may still create or drop one schema. The next call continues.
 pub async fn warm(operator: &Operator, migrations: &Migrations, count: WarmCount) -> Result<Warmed> {
     operator.facts().require_writable()?;
     let mut warmed = Warmed::default();
@@ -128,7 +130,7 @@ pub async fn warm(operator: &Operator, migrations: &Migrations, count: WarmCount
     Ok(warmed)
 }
 
-/// One of the schemas that are ready; not always the same, so that two sessions rarely choose the same.
+/// Returns one of the ready schemas. It is not always the same one, so that two sessions rarely choose the same.
 pub(super) async fn ready(
     operator: &Operator,
     migrations: &Migrations,
@@ -149,7 +151,7 @@ struct Maker<'a> {
 }
 
 impl<'a> Maker<'a> {
-    /// Refuses what [`create`](super::create()) refuses, and a set that cannot run in one transaction.
+    /// Refuses the same as [`create`](super::create()), and a set that cannot run in one transaction.
     async fn of(operator: &'a Operator, migrations: &'a Migrations, logins: &'a [Admitted]) -> Result<Self> {
         require_ready(operator, migrations).await?;
         check_rights(operator).await?;
@@ -163,8 +165,8 @@ impl<'a> Maker<'a> {
         Ok(Self { operator, logins, plan, replay })
     }
 
-    /// Creates what is missing of a schema and checks that it can be renamed; if it cannot, drops it. False if another
-    /// session was faster.
+    /// Creates the missing parts of a schema and checks that it can be renamed. If it cannot, drops it. Returns false
+    /// if another session has finished or dropped it.
     async fn finish(&self, warm: &WarmSchema) -> Result<bool> {
         let created = match warm.has_schema || self.create(warm).await? {
             true => self.problem(&warm.schema).await?,
@@ -175,7 +177,7 @@ impl<'a> Maker<'a> {
         Err(not_warm(problem.replace(warm.schema.as_str(), "the schema's name")))
     }
 
-    /// Role, schema and files, in one transaction.
+    /// Creates role, schema and objects, in one transaction.
     async fn create(&self, warm: &WarmSchema) -> Result<bool> {
         let (operator, schema) = (self.operator, &warm.schema);
         let role = (operator.config().isolation() == Isolation::Role).then_some(&warm.role);
@@ -192,7 +194,7 @@ impl<'a> Maker<'a> {
             commits: Commits::WithMessage,
             grouping: Grouping::Together,
             sessions: Sessions::None,
-            // What a file does outside of the schema would be done before there is a tenant.
+            // The effects of a file outside of the schema would exist before there is a tenant.
             purpose: Purpose::Drop,
             files: Some((&self.replay.files, Set::Tenant)),
         };
@@ -212,7 +214,7 @@ impl<'a> Maker<'a> {
         }
     }
 
-    /// What contains the schema's name as text.
+    /// Describes an object that contains the schema's name as text.
     async fn problem(&self, schema: &SchemaName) -> Result<Option<String>> {
         let mut found = names::of_schema(self.operator, schema).await?;
         if found.is_empty() {
