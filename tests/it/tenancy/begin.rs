@@ -7,11 +7,14 @@ use crate::{
 };
 use cgk::{
     Config, Db, Error, ErrorKind, TenantTx, TxOptions,
-    config::{Isolation, Pooling},
+    config::{Isolation, PoolSettings, Pooling},
 };
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 /// A lock that a session of the test holds, so that whoever asks for it can be cancelled there.
@@ -24,8 +27,15 @@ const WRITE: &str = "insert into public.marks values (pg_catalog.current_schema(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Call {
     OneStatement,
+    OneTypedStatement,
     WithTenant,
+    WithTenantTyped,
+    WithTenantSeveral,
 }
+
+/// Each of them.
+const CALLS: [Call; 5] =
+    [Call::OneStatement, Call::OneTypedStatement, Call::WithTenant, Call::WithTenantTyped, Call::WithTenantSeveral];
 
 /// Whether a session in the pool ends at an error outside of a transaction, as cgk asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,8 +92,13 @@ impl Held {
         let calling = async {
             match call {
                 Call::OneStatement => self.db.tenant(&acme).execute(WRITE, &[]).await.map(drop),
-                Call::WithTenant => {
-                    let body = async |tx: &mut TenantTx<'_>| tx.execute(WRITE, &[]).await.map(drop);
+                Call::OneTypedStatement => self.db.tenant(&acme).execute_typed(WRITE, &[]).await.map(drop),
+                Call::WithTenant | Call::WithTenantTyped | Call::WithTenantSeveral => {
+                    let body = async |tx: &mut TenantTx<'_>| match call {
+                        Call::WithTenantTyped => tx.execute_typed(WRITE, &[]).await.map(drop),
+                        Call::WithTenantSeveral => tx.execute_all(&[WRITE]).await,
+                        _ => tx.execute(WRITE, &[]).await.map(drop),
+                    };
                     self.db.with_tenant_in(&acme, options, body).await
                 }
             }
@@ -118,8 +133,8 @@ async fn no_statement_runs_outside(adjust: fn(Config) -> Config) {
     let held = Held::set(adjust, Sessions::AsTheyAre).await;
     let options = TxOptions::default;
     let levels = [options(), options().repeatable_read(), options().serializable(), options().read_write()];
-    let with_tenant = levels.iter().map(|options| (Call::WithTenant, options));
-    for (call, options) in [(Call::OneStatement, &levels[0])].into_iter().chain(with_tenant) {
+    let with_tenant = levels[1..].iter().map(|options| (Call::WithTenant, options));
+    for (call, options) in CALLS.map(|call| (call, &levels[0])).into_iter().chain(with_tenant) {
         for place in 0.. {
             let before = held.written().await;
             let Some(outcome) = held.cancel_at(place, call, options).await else {
@@ -155,10 +170,20 @@ async fn nor_behind_a_pooler() {
     no_statement_runs_outside(|config| config.with_pooling(Pooling::Transaction)).await;
 }
 
+/// Every transaction is the first one of its connection.
+#[tokio::test]
+async fn nor_on_a_connection_that_was_just_made() {
+    let young = |config: Config| {
+        let pool = PoolSettings { size_max: 1, connection_age_max: Duration::ZERO, ..config.pool().clone() };
+        config.with_pool(pool)
+    };
+    no_statement_runs_outside(young).await;
+}
+
 /// Without the setting the statement behind a BEGIN that was cancelled runs by itself, as the login.
 #[tokio::test]
 async fn control_a_session_that_goes_on_runs_what_was_sent_behind_a_failed_begin() {
-    for call in [Call::OneStatement, Call::WithTenant] {
+    for call in CALLS {
         let held = Held::set(|config| config, Sessions::Unprotected).await;
         assert!(held.cancel_at(0, call, &TxOptions::default()).await.is_some(), "there is a first statement");
         assert_eq!(held.strays().await, 1, "{call:?}");

@@ -5,7 +5,11 @@ use crate::{
     stage::{Stage, connect, run, slug},
     support::patience::patient,
 };
-use cgk::{Db, Error, MigrationError, TransactionError, config::SessionSettings, lock};
+use cgk::{
+    Db, Error, MigrationError, TransactionError,
+    config::{Pooling, SessionSettings},
+    lock,
+};
 use futures_util::FutureExt;
 use std::time::Duration;
 
@@ -120,19 +124,57 @@ async fn a_slow_rollback_costs_no_connection() {
     proxy.rewrite(|text| {
         text.starts_with("rollback; ").then(|| text.replacen("rollback; ", "rollback; select pg_sleep(0.1); ", 1))
     });
-    for is_running in [false, true] {
-        let (_, before) = stage.next_user(&db, "acme").await;
-        let acme = slug("acme");
-        let failed = db.with_tenant(&acme, async |tx| {
+    let acme = slug("acme");
+    let (mut before, tenant) = (stage.next_user(&db, "acme").await.1, db.tenant(&acme));
+    for what in ["own", "ignored", "single", "refused by the driver", "running"] {
+        let in_tenant = async |tx: &mut cgk::TenantTx<'_>| {
             tx.execute_typed(INSERT, &[]).await?;
-            if is_running {
-                assert!(tx.execute_typed("select pg_sleep(600)", &[]).now_or_never().is_none());
+            match what {
+                "ignored" => drop(tx.execute_typed("select 1 / 0", &[]).await),
+                "running" => assert!(tx.execute_typed("select pg_sleep(600)", &[]).now_or_never().is_none()),
+                _ => {}
             }
+            match what {
+                "ignored" => Ok(()),
+                _ => stage.db.platform().execute_typed("select 1", &[]).await.map(drop),
+            }
+        };
+        let failed = match what {
+            "single" => tenant.query_typed("select 1 / 0", &[]).await.map(drop),
+            "refused by the driver" => tenant.query("select $1::int", &[&"one"]).await.map(drop),
+            _ => db.with_tenant(&acme, in_tenant).await,
+        };
+        assert!(failed.is_err(), "{what}");
+        let (_, after) = stage.next_user(&db, "acme").await;
+        // The control: a connection on which a statement was running is given up.
+        assert_eq!(before != after, what == "running", "{what}");
+        before = after;
+    }
+}
+
+/// Behind a pooler another client may be the next on the session, so a rollback resets it completely.
+#[tokio::test]
+async fn a_rollback_behind_a_pooler_leaves_nothing_to_the_next_client() {
+    let stage = Stage::set().await;
+    let acme = slug("acme");
+    stage.sql("create table public.found (exits text, prepared bigint)").await;
+    let proxy = Proxy::to(&stage.database).await;
+    // What is in the session behind the rollback and its reset.
+    let look =
+        "insert into public.found select current_setting('exit_on_error'), (select count(*) from pg_prepared_statements
+                where name = 'stolen')";
+    proxy.rewrite(move |text| text.starts_with("rollback; ").then(|| format!("{text}; {look}")));
+    // The control: on a connection of its own the statement is found, and costs the connection.
+    for (pooling, expected) in [(Pooling::Transaction, ("off", 0_i64)), (Pooling::Direct, ("on", 1))] {
+        let db: Db = Db::connect(&patient(proxy.config()).with_pool_size_max(1).with_pooling(pooling)).await.unwrap();
+        let failed = db.with_tenant(&acme, async |tx| {
+            tx.execute_typed("prepare stolen as select tag from marks", &[]).await?;
             stage.db.platform().execute_typed("select 1", &[]).await
         });
         assert!(failed.await.is_err());
-        let (_, after) = stage.next_user(&db, "acme").await;
-        // The control: a connection on which a statement was running is given up.
-        assert_eq!(before != after, is_running);
+        let row =
+            stage.watch.query_one("select exits, max(prepared) from public.found group by exits", &[]).await.unwrap();
+        assert_eq!((row.get::<_, &str>(0), row.get::<_, i64>(1)), expected, "{pooling:?}");
+        stage.sql("truncate public.found").await;
     }
 }
