@@ -60,7 +60,7 @@ async fn every_state_is_counted_and_named() {
     assert_eq!(page.rows("The slowest tenants in the recorded runs").len(), 10);
     let slow = "select max(duration_ms) from public.cgk_run_schemas where tenant is not null";
     assert_eq!(report.slow[0].longest.as_millis(), u128::try_from(fleet.number(slow).await).unwrap());
-    assert!(page.rows("What cgk doctor finds").len() == report.checks.len() && report.checks.len() == 22);
+    assert!(page.rows("What cgk doctor finds").len() == report.checks.len() && report.checks.len() == 23);
 }
 
 #[tokio::test(flavor = "multi_thread")]
