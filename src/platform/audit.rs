@@ -1,8 +1,9 @@
 //! Reads the audit log and maintains its monthly partitions.
 
 use super::{
-    Actor, PlatformError, Result,
+    Actor, Permission, PlatformError, Result,
     page::{Cursor, Page, PageRequest},
+    permissions::{demand_of, demand_service},
 };
 use crate::{
     db::Operator,
@@ -97,6 +98,9 @@ const DROP: &str = "select public.cgk_drop_audit_partitions($1)";
 
 /// The audit log. Cheap to clone.
 ///
+/// Reading the lines of one organization needs `audit:read` in it ([`Permission`]). Reading those of all organizations
+/// is for the service itself and its operators.
+///
 /// Every change that the operations of [`platform`](crate::platform) make is recorded here, in the same transaction.
 /// The database does not allow any role to change or delete a line. Old months are removed as a whole with
 /// [`drop_months`](Self::drop_months). The owner of the tables can still drop the tables or their triggers.
@@ -117,19 +121,28 @@ const DROP: &str = "select public.cgk_drop_audit_partitions($1)";
 #[derive(Clone, Debug)]
 pub struct AuditLog {
     db: Db<PlatformError>,
+    actor: Option<Actor>,
 }
 
 impl AuditLog {
     /// Creates the handle for the audit log of this database.
     pub fn new<E>(db: &Db<E>) -> Self {
-        Self { db: db.errors() }
+        Self { db: db.errors(), actor: None }
+    }
+
+    /// Sets the actor. Default: [`Actor::current`].
+    pub fn acting_as(mut self, actor: Actor) -> Self {
+        self.actor = Some(actor);
+        self
     }
 
     /// Returns lines of the audit log, newest first.
     ///
     /// # Errors
     ///
-    /// `TablesMissing`; `Database`.
+    /// `NotFound`: the actor is not a member of the filter's organization. `Forbidden`: its role does not have
+    /// `audit:read`, or the filter names no organization and the actor is a user or an API key. `TablesMissing`;
+    /// `Database`.
     ///
     /// # Cancel safety
     ///
@@ -156,8 +169,12 @@ impl AuditLog {
             &filter.resource_id,
             &rows,
         ];
-        let found = self.db.platform().query(&list_sql(organization.is_some()), &params).await?;
-        let events = found.iter().map(read).collect();
+        let (platform, actor) = (self.db.platform(), self.actor());
+        let found = platform.transaction(async |tx| {
+            demand_of(tx, &actor, filter.organization, Permission::AuditRead).await?;
+            Ok(tx.query(&list_sql(organization.is_some()), &params).await?)
+        });
+        let events = found.await?.iter().map(read).collect();
         Ok(page.page(events, |event: &AuditEvent| Cursor::at(event.occurred_at, event.id)))
     }
 
@@ -174,15 +191,20 @@ impl AuditLog {
     ///
     /// # Errors
     ///
-    /// `TablesMissing`; `Database`.
+    /// `Forbidden`: the actor is a user or an API key. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, either all partitions are created or none: it is one transaction.
     pub async fn keep_months(&self) -> Result<u32> {
+        demand_service(&self.actor(), "audit:keep")?;
         let platform = self.db.platform();
         let rows = platform.query_typed(KEEP, &[]).await?;
         Ok(rows.first().map_or(0, |row| u32::try_from(row.get::<_, i32>(0)).unwrap_or_default()))
+    }
+
+    fn actor(&self) -> Actor {
+        self.actor.clone().unwrap_or_else(Actor::current)
     }
 
     /// Does the same as [`keep_months`](Self::keep_months) on an operator's connection. Does nothing in a database

@@ -5,6 +5,7 @@ use super::{
     Actor, PlatformError,
     error::Result,
     page::{Cursor, Page, PageRequest},
+    permissions::demand_service,
     record::Change,
 };
 use crate::{
@@ -174,10 +175,8 @@ impl DuplicateUsers {
     /// Returns the actor. It must be the service itself or an operator, because the operation belongs to no
     /// organization.
     fn actor(&self) -> Result<Actor> {
-        match self.actor.clone().unwrap_or_else(Actor::current) {
-            Actor::User(_) | Actor::ApiKey(_) => Err(PlatformError::Forbidden { permission: "users:merge" }),
-            actor => Ok(actor),
-        }
+        let actor = self.actor.clone().unwrap_or_else(Actor::current);
+        demand_service(&actor, "users:merge").map(|()| actor)
     }
 }
 

@@ -65,6 +65,8 @@ permissions! {
     BillingManage = "billing:manage": Owner;
     /// See the audit log.
     AuditRead = "audit:read": Owner Admin;
+    /// See the organization's events, and schedule those that were given up for delivery again.
+    EventsManage = "events:manage": Owner Admin;
 }
 
 impl Permission {
@@ -115,6 +117,37 @@ pub(crate) async fn demand(
         Some(true) => Ok(()),
         Some(false) => Err(PlatformError::Forbidden { permission: permission.as_str() }),
         None => Err(PlatformError::NotFound { what: "organization" }),
+    }
+}
+
+/// Returns an error if an actor is a user or an API key. For operations on what belongs to no single organization: only
+/// the service itself and an operator may do them. The permission is a name that no role and no scope gives.
+///
+/// # Errors
+///
+/// `Forbidden`.
+pub(crate) fn demand_service(actor: &Actor, permission: &'static str) -> Result<()> {
+    match actor {
+        Actor::System | Actor::Operator(_) => Ok(()),
+        Actor::User(_) | Actor::ApiKey(_) => Err(PlatformError::Forbidden { permission }),
+    }
+}
+
+/// Same as [`demand`] for what belongs to an organization, and as [`demand_service`] for what belongs to none or to all
+/// of them.
+///
+/// # Errors
+///
+/// The errors of both.
+pub(crate) async fn demand_of(
+    tx: &PlatformTx<'_>,
+    actor: &Actor,
+    organization: Option<OrganizationId>,
+    permission: Permission,
+) -> Result<()> {
+    match organization {
+        Some(organization) => demand(tx, actor, organization, permission).await,
+        None => demand_service(actor, permission.as_str()),
     }
 }
 

@@ -132,21 +132,28 @@ impl UserAccounts {
         linked.await
     }
 
-    /// Returns the account of a subject at a provider. `None`: it is linked to no user.
+    /// Returns the account of a subject at a provider. `None`: it is linked to no user, or the actor is a user and the
+    /// account belongs to another one.
     ///
     /// # Errors
     ///
-    /// `TablesMissing`; `Database`.
+    /// `Forbidden`: the actor is an API key. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, nothing changes: the function only reads.
     pub async fn find(&self, provider: &str, subject: &str) -> Result<Option<UserAccount>> {
+        let own = match self.actor.clone().unwrap_or_else(Actor::current) {
+            Actor::ApiKey(_) => return Err(PlatformError::Forbidden { permission: "accounts:manage" }),
+            Actor::User(user) => Some(user),
+            Actor::System | Actor::Operator(_) => None,
+        };
         // Text in the database cannot contain NUL, so there is no such account.
         if provider.contains('\0') || subject.contains('\0') {
             return Ok(None);
         }
-        Ok(self.db.platform().query_opt(FIND, &[&provider, &subject]).await?.as_ref().map(read))
+        let found = self.db.platform().query_opt(FIND, &[&provider, &subject]).await?.as_ref().map(read);
+        Ok(found.filter(|account| own.is_none_or(|own| account.user_id == own)))
     }
 
     /// Returns the accounts of a user in the order in which they were linked, at most 1,000.

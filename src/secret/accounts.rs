@@ -1,7 +1,10 @@
 //! The encrypted tokens of accounts at sign-in providers.
 
 use super::{PlainSecret, Result, Rotation, SecretError, SecretPlace, Secrets, key_id};
-use crate::platform::UserAccountId;
+use crate::{
+    platform::{Actor, PlatformError, UserAccountId},
+    user::UserId,
+};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
@@ -10,8 +13,10 @@ const TOKENS: &str = "user_accounts.tokens";
 /// The maximum number of rows that one query finds.
 const ROWS_AT_ONCE: i64 = 100;
 
-const SET: &str = "update public.user_accounts set tokens = $2, tokens_key_id = $3 where id = $1";
-const GET: &str = "select tokens from public.user_accounts where id = $1";
+const SET: &str = "update public.user_accounts set tokens = $2, tokens_key_id = $3 where id = $1
+    and ($4::pg_catalog.uuid is null or user_id = $4)";
+const GET: &str = "select tokens from public.user_accounts where id = $1
+    and ($2::pg_catalog.uuid is null or user_id = $2)";
 const EXISTS: &str = "select pg_catalog.to_regclass('public.user_accounts') is not null";
 const FOUND: &str = "
     select id, tokens from public.user_accounts where tokens is not null and id > $1 order by id limit $2";
@@ -29,15 +34,17 @@ impl Secrets {
     ///
     /// # Errors
     ///
-    /// `NotFound`: the account does not exist. `NotSealed`. `Platform`, also for more than 16,000 bytes.
+    /// `NotFound`: the account does not exist, or the actor is another user. `NotSealed`. `Platform`, also for more than
+    /// 16,000 bytes, and if the actor is an API key.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, the change may or may not be committed.
     pub async fn set_account_tokens(&self, account: UserAccountId, tokens: Option<&[u8]>) -> Result<()> {
+        let owner = self.owner()?;
         let sealed = tokens.map(|tokens| self.keys.seal(place(account), tokens)).transpose()?;
         let key = sealed.as_ref().map(|_| self.keys.current());
-        match self.db.platform().execute(SET, &[&account, &sealed, &key]).await? {
+        match self.db.platform().execute(SET, &[&account, &sealed, &key, &owner]).await? {
             0 => Err(SecretError::NotFound),
             _ => Ok(()),
         }
@@ -47,15 +54,25 @@ impl Secrets {
     ///
     /// # Errors
     ///
-    /// `NotFound`; `UnknownKey`; `NotOpened`; `Platform`.
+    /// `NotFound`, also if the actor is another user; `UnknownKey`; `NotOpened`; `Platform`, also if the actor is an API
+    /// key.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, nothing changes: the function only reads.
     pub async fn account_tokens(&self, account: UserAccountId) -> Result<Option<PlainSecret>> {
-        let row = self.db.platform().query_opt(GET, &[&account]).await?.ok_or(SecretError::NotFound)?;
+        let row = self.db.platform().query_opt(GET, &[&account, &self.owner()?]).await?.ok_or(SecretError::NotFound)?;
         let sealed: Option<Vec<u8>> = row.get(0);
         sealed.map(|sealed| self.keys.open(place(account), &sealed)).transpose()
+    }
+
+    /// Returns the user whose accounts the actor may use. `None`: those of every user.
+    fn owner(&self) -> Result<Option<UserId>> {
+        match self.actor() {
+            Actor::User(user) => Ok(Some(user)),
+            Actor::ApiKey(_) => Err(PlatformError::Forbidden { permission: "accounts:manage" }.into()),
+            Actor::System | Actor::Operator(_) => Ok(None),
+        }
     }
 
     /// Encrypts the tokens with the first key. Does nothing in a database without accounts.

@@ -2,7 +2,7 @@
 
 use super::{PlainSecret, Result, SecretError, SecretKeys, SecretPlace, key_id};
 use crate::{
-    platform::{Actor, Change},
+    platform::{Actor, Change, Permission, demand, demand_service},
     tenancy::{Db, PlatformTx},
     tenant::OrganizationId,
 };
@@ -45,6 +45,10 @@ pub struct Rotation {
 
 /// The encrypted columns of the shared tables. Cheap to clone.
 ///
+/// Setting an organization's secret needs `organization:update`, and reading it needs `organization:read`
+/// ([`Permission`]). The tokens of an account are for its own user. The service itself and its operators may do
+/// everything, and only they may rotate.
+///
 /// ```no_run
 /// use cgk::secret::{SecretError, SecretKeys, Secrets};
 ///
@@ -84,18 +88,19 @@ impl Secrets {
     ///
     /// # Errors
     ///
-    /// `NotFound`: the organization does not exist. `Platform`: the database returned an error, for example because the
-    /// domain belongs to another organization. `NotSealed`.
+    /// `NotFound`: the organization does not exist. `Platform`: the actor does not have the permission, or the database
+    /// returned an error, for example because the domain belongs to another organization. `NotSealed`.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, the change may or may not be committed.
     pub async fn set_shopify(&self, organization: OrganizationId, store_domain: &str, token: &[u8]) -> Result<()> {
         let sealed = self.keys.seal(SecretPlace::new(SHOPIFY, organization), token)?;
-        let key = self.keys.current();
+        let (key, actor) = (self.keys.current(), self.actor());
         self.db
             .platform()
             .transaction(async |tx| {
+                demand(tx, &actor, organization, Permission::OrganizationUpdate).await?;
                 let params: [&(dyn ToSql + Sync); 4] = [&organization, &store_domain, &sealed, &key];
                 match tx.execute(SET, &params).await? {
                     0 => Err(SecretError::NotFound),
@@ -109,13 +114,18 @@ impl Secrets {
     ///
     /// # Errors
     ///
-    /// `NotFound`; `UnknownKey`; `NotOpened`; `Platform`.
+    /// `NotFound`; `UnknownKey`; `NotOpened`; `Platform`, also if the actor does not have the permission.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, nothing changes: the function only reads.
     pub async fn shopify_access_token(&self, organization: OrganizationId) -> Result<Option<PlainSecret>> {
-        let row = self.db.platform().query_opt(GET, &[&organization]).await?.ok_or(SecretError::NotFound)?;
+        let (platform, actor) = (self.db.platform(), self.actor());
+        let row = platform.transaction(async |tx| {
+            demand(tx, &actor, organization, Permission::OrganizationRead).await?;
+            Ok(tx.query_opt(GET, &[&organization]).await?)
+        });
+        let row = row.await?.ok_or(SecretError::NotFound)?;
         let sealed: Option<Vec<u8>> = row.get(0);
         sealed.map(|sealed| self.keys.open(SecretPlace::new(SHOPIFY, organization), &sealed)).transpose()
     }
@@ -129,12 +139,14 @@ impl Secrets {
     ///
     /// # Errors
     ///
-    /// `Platform`. A secret that cannot be decrypted is no error: it is counted and not changed.
+    /// `Platform`, also if the actor is a user or an API key. A secret that cannot be decrypted is no error: it is
+    /// counted and not changed.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, some secrets are encrypted again. All of them can still be decrypted.
     pub async fn rotate(&self) -> Result<Rotation> {
+        demand_service(&self.actor(), "secrets:rotate")?;
         let (mut rotation, mut after) = (Rotation::default(), Uuid::nil());
         loop {
             let rows = self.db.platform().query(FOUND, &[&after, &ROWS_AT_ONCE]).await?;
@@ -175,8 +187,12 @@ impl Secrets {
             .await
     }
 
+    pub(super) fn actor(&self) -> Actor {
+        self.actor.clone().unwrap_or_else(Actor::current)
+    }
+
     async fn record(&self, tx: &PlatformTx<'_>, organization: OrganizationId, name: &'static str) -> Result<()> {
-        let actor = self.actor.clone().unwrap_or_else(Actor::current);
+        let actor = self.actor();
         let change = Change {
             actor: &actor,
             organization: Some(organization),

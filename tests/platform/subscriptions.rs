@@ -29,14 +29,15 @@ async fn consume(stage: &Stage, kind: &QuotaKind, amount: u64, key: &str) {
     Quota::new(&stage.db).consume(stage.acme, kind, amount, key).await.unwrap();
 }
 
-/// As if so many days had passed for the subscription and the grants.
-async fn days_pass(stage: &Stage, days: u32) {
+/// As if so many days had passed for the subscription, the grants and the consumptions.
+pub(crate) async fn days_pass(stage: &Stage, days: u32) {
     let by = format!("interval '{days} days'");
     stage
         .run(&format!(
             "update subscriptions set trial_ends_at = trial_ends_at - {by}, period_anchor = period_anchor - {by},
                     period_start = period_start - {by}, period_end = period_end - {by};
-             update grants set starts_at = starts_at - {by}, expires_at = expires_at - {by}"
+             update grants set starts_at = starts_at - {by}, expires_at = expires_at - {by};
+             update quota_consumptions set created_at = created_at - {by}"
         ))
         .await;
 }

@@ -4,7 +4,11 @@ use super::{Event, EventId};
 use crate::{
     context::TenantContext,
     error::Error,
-    platform::{Actor, PlatformError, Result, record::Change},
+    platform::{
+        Actor, Permission, PlatformError, Result,
+        permissions::{demand_of, demand_service},
+        record::Change,
+    },
     tenancy::{Db, PlatformTx, Statements, TenantTx},
     tenant::OrganizationId,
 };
@@ -202,6 +206,9 @@ const PRUNE: &str = "
 
 /// The outbox, for an application and its operators. Cheap to clone.
 ///
+/// Listing and retrying the events of one organization needs `events:manage` in it ([`Permission`]). What concerns all
+/// organizations, or an event of none, is for the service itself and its operators.
+///
 /// ```no_run
 /// use cgk::platform::{Event, EventType, Outbox, PlatformError};
 /// const INVITED: EventType = EventType::from_static("project.invited");
@@ -252,7 +259,9 @@ impl Outbox {
     ///
     /// # Errors
     ///
-    /// `TablesMissing`; `Database`.
+    /// `NotFound`: the actor is not a member of the filter's organization. `Forbidden`: its role does not have
+    /// `events:manage`, or the filter names no organization and the actor is a user or an API key. `TablesMissing`;
+    /// `Database`.
     ///
     /// # Cancel safety
     ///
@@ -261,9 +270,12 @@ impl Outbox {
         let status = filter.status.as_ref().map(EventStatus::as_str);
         let organization = filter.organization.map(OrganizationId::uuid);
         let limit = i64::from(filter.limit.unwrap_or(100).min(PAGE_MAX));
-        let platform = self.db.platform();
-        let rows = platform.query(LIST, &[&organization, &status, &filter.event_type, &filter.before, &limit]).await?;
-        Ok(rows.iter().map(read).collect())
+        let (platform, actor) = (self.db.platform(), self.actor());
+        let rows = platform.transaction(async |tx| {
+            demand_of(tx, &actor, filter.organization, Permission::EventsManage).await?;
+            Ok(tx.query(LIST, &[&organization, &status, &filter.event_type, &filter.before, &limit]).await?)
+        });
+        Ok(rows.await?.iter().map(read).collect())
     }
 
     /// Schedules a dead event for delivery again. It keeps its position, so it is delivered before the later events
@@ -275,7 +287,9 @@ impl Outbox {
     ///
     /// # Errors
     ///
-    /// `NotFound`: no dead event has this id. `TablesMissing`; `Database`.
+    /// `NotFound`: no dead event has this id, or the actor is not a member of its organization. `Forbidden`: its role
+    /// does not have `events:manage`, or the event belongs to no organization and the actor is a user or an API key.
+    /// `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
@@ -287,6 +301,7 @@ impl Outbox {
             .transaction(async |tx| {
                 let row = tx.query_opt(RETRY, &[&id]).await?;
                 let row = row.ok_or(PlatformError::NotFound { what: "event that was given up" })?;
+                demand_of(tx, &actor, row.get(0), Permission::EventsManage).await?;
                 let event_type: String = row.get(1);
                 let change = Change {
                     actor: &actor,
@@ -310,7 +325,8 @@ impl Outbox {
     ///
     /// # Errors
     ///
-    /// `TablesMissing`; `Database`.
+    /// `NotFound`: the actor is not a member of the organization. `Forbidden`: its role does not have `events:manage`,
+    /// or no organization is named and the actor is a user or an API key. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
@@ -320,6 +336,7 @@ impl Outbox {
         self.db
             .platform()
             .transaction(async |tx| {
+                demand_of(tx, &actor, organization, Permission::EventsManage).await?;
                 let retried = tx.execute(RETRY_ALL, &[&organization.map(OrganizationId::uuid)]).await?;
                 if retried > 0 {
                     let change = Change {
@@ -345,12 +362,13 @@ impl Outbox {
     ///
     /// # Errors
     ///
-    /// `TablesMissing`; `Database`.
+    /// `Forbidden`: the actor is a user or an API key. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, some of the events are deleted.
     pub async fn prune(&self, age: Duration) -> Result<u64> {
+        demand_service(&self.actor(), "events:prune")?;
         let mut removed = 0;
         loop {
             let now = self.db.platform().execute(PRUNE, &[&age.as_secs_f64(), &PRUNED_AT_ONCE]).await?;

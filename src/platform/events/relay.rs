@@ -10,7 +10,7 @@ use crate::{
     db::milliseconds,
     error::{ConnectionError, Error, ErrorKind},
     ident::Ident,
-    platform::{AuditLog, PlatformError, Result},
+    platform::{Actor, AuditLog, PlatformError, Result},
     tenancy::Db,
 };
 use std::{
@@ -421,7 +421,8 @@ async fn listen(db: Db<PlatformError>, wake: watch::Sender<()>) {
 
 /// Regularly deletes old delivered events, and creates the next partitions of the audit log.
 async fn keep_up(db: Db<PlatformError>, age: Option<Duration>) {
-    let (outbox, log) = (Outbox::new(&db), AuditLog::new(&db));
+    let outbox = Outbox::new(&db).acting_as(Actor::System);
+    let log = AuditLog::new(&db).acting_as(Actor::System);
     loop {
         if let Some(age) = age {
             match outbox.prune(age).await {

@@ -8,6 +8,7 @@ use super::{
     actor::Actor,
     allowance::{Allowance, PlanKey, QuotaKind},
     error::{PlatformError, Result},
+    permissions::demand_service,
     record::Change,
 };
 use crate::tenancy::{Db, PlatformTx};
@@ -15,6 +16,9 @@ use serde_json::json;
 use tokio_postgres::Row;
 
 /// Operations on plans. Cheap to clone.
+///
+/// Everybody may read the plans. They belong to no organization, so only the service itself and its operators may
+/// define and archive them.
 ///
 /// The bundled migrations define `hobby`, `team`, `scale` and `enterprise`. They include `seats`, `runs` and `credits`.
 /// A product [defines](Self::define) its own plans, or redefines these.
@@ -138,12 +142,14 @@ impl Plans {
     /// # Errors
     ///
     /// `Invalid`: the name, or a kind is included twice with the same issuance. `NotFound`: the kind of quota does not
-    /// exist. `TablesMissing`; `Database`. In these cases nothing is committed.
+    /// exist. `Forbidden`: the actor is a user or an API key. `TablesMissing`; `Database`. In these cases nothing is
+    /// committed.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped before COMMIT is sent, nothing is committed.
     pub async fn define(&self, plan: &PlanDefinition) -> Result<Plan> {
+        let actor = self.demand_service()?;
         let name = plan.checked_name()?;
         let kinds: Vec<&str> = plan.entitlements.iter().map(|e| e.kind.as_str()).collect();
         let renewals: Vec<&str> = plan.entitlements.iter().map(|e| e.issuance.as_str()).collect();
@@ -159,7 +165,7 @@ impl Plans {
                     return Err(PlatformError::NotFound { what: "kind of quota" });
                 }
                 let after = read(&tx.query_one(FIND, &[&plan.key.as_str()]).await?);
-                self.record(tx, "cgk.plan.defined", before.as_ref(), &after).await?;
+                self.record(tx, &actor, "cgk.plan.defined", before.as_ref(), &after).await?;
                 Ok(after)
             })
             .await
@@ -173,12 +179,13 @@ impl Plans {
     ///
     /// # Errors
     ///
-    /// `NotFound`; `TablesMissing`; `Database`.
+    /// `NotFound`. `Forbidden`: the actor is a user or an API key. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped before COMMIT is sent, nothing is committed.
     pub async fn archive(&self, key: &PlanKey) -> Result<Plan> {
+        let actor = self.demand_service()?;
         self.db
             .platform()
             .transaction(async |tx| {
@@ -186,7 +193,7 @@ impl Plans {
                 let row = tx.query_opt(FIND, &[&key.as_str()]).await?;
                 let plan = row.as_ref().map(read).ok_or(PlatformError::NotFound { what: "plan" })?;
                 if archived {
-                    self.record(tx, "cgk.plan.archived", None, &plan).await?;
+                    self.record(tx, &actor, "cgk.plan.archived", None, &plan).await?;
                 }
                 Ok(plan)
             })
@@ -201,12 +208,14 @@ impl Plans {
     ///
     /// # Errors
     ///
-    /// `Invalid`: the kind exists with the other type of use. `TablesMissing`; `Database`.
+    /// `Invalid`: the kind exists with the other type of use. `Forbidden`: the actor is a user or an API key.
+    /// `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, the change may or may not be committed.
     pub async fn define_kind(&self, kind: &QuotaKind, usage: UsageType) -> Result<()> {
+        self.demand_service()?;
         let platform = self.db.platform();
         if platform.execute(DEFINE_KIND, &[&kind.as_str(), &usage.as_str()]).await? == 1 {
             return Ok(());
@@ -221,10 +230,21 @@ impl Plans {
         }
     }
 
-    async fn record(&self, tx: &PlatformTx<'_>, name: &'static str, before: Option<&Plan>, after: &Plan) -> Result<()> {
+    fn demand_service(&self) -> Result<Actor> {
         let actor = self.actor.clone().unwrap_or_else(Actor::current);
+        demand_service(&actor, "plans:manage").map(|()| actor)
+    }
+
+    async fn record(
+        &self,
+        tx: &PlatformTx<'_>,
+        actor: &Actor,
+        name: &'static str,
+        before: Option<&Plan>,
+        after: &Plan,
+    ) -> Result<()> {
         let change = Change {
-            actor: &actor,
+            actor,
             organization: None,
             name,
             resource: ("plan", after.id.to_string()),

@@ -12,7 +12,7 @@ use super::{
     actor::Actor,
     allowance::{Allowance, QuotaKind, amount_column, unsigned},
     error::{PlatformError, Result},
-    permissions::{Permission, demand},
+    permissions::{Permission, demand, demand_service},
 };
 use crate::{
     tenancy::{Db, PlatformTx},
@@ -232,12 +232,13 @@ impl Quota {
     ///
     /// # Errors
     ///
-    /// `TablesMissing`; `Database`.
+    /// `Forbidden`: the actor is a user or an API key. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, the rows may or may not be deleted.
     pub async fn prune(&self, age: Duration) -> Result<u64> {
+        demand_service(&self.actor(), "quota:prune")?;
         self.db.platform().execute(PRUNE, &[&age.as_secs_f64()]).await
     }
 }

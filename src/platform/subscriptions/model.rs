@@ -186,7 +186,9 @@ pub enum RenewalPeriod {
     Next,
     /// This period, as the invoice of a payment provider names it. If it does not start later than the current period,
     /// the call is a repetition and renews nothing. If it starts before the current period ends, the current period
-    /// ends early, as at the end of a trial.
+    /// ends early, as at the end of a trial, and what was used after the start counts in this period. If it also starts
+    /// less than 24 hours after the current period, and that one is not the trial, both are the same period: what was
+    /// used in the current period counts in this one.
     Exactly {
         /// When it starts.
         start: SystemTime,

@@ -6,10 +6,22 @@ use super::{
     sql,
 };
 use crate::{
-    platform::error::{PlatformError, Result},
+    platform::{
+        error::{PlatformError, Result},
+        permissions::demand_service,
+    },
     tenancy::PlatformTx,
     tenant::OrganizationId,
 };
+use std::time::{Duration, SystemTime};
+
+/// Two starts that differ by less name the same period, by two clocks.
+const SAME_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Whether a period that does not start later than the current one is the current one.
+fn is_same(start: SystemTime, current: &Subscription) -> bool {
+    current.period_start.duration_since(start).is_ok_and(|earlier| earlier < SAME_PERIOD)
+}
 
 /// The result of the renewal of one due subscription.
 enum Outcome {
@@ -21,7 +33,8 @@ enum Outcome {
 
 impl Subscriptions {
     /// Renews a subscription. It becomes active with the new period, and is granted what its plan includes in each
-    /// period. A repeated call for the same period changes nothing. If the subscription is scheduled for cancellation,
+    /// period. A repeated call for the same period changes nothing, except that it makes a subscription that is past due
+    /// active. If the subscription is scheduled for cancellation,
     /// [`RenewalPeriod::Next`] ends it instead.
     ///
     /// # Locks
@@ -54,7 +67,13 @@ impl Subscriptions {
                         return Err(PlatformError::Invalid { what: "the period", why });
                     }
                     RenewalPeriod::Exactly { start, end } => {
-                        tx.query_opt(sql::RENEW_EXACTLY, &[&before.id, &start, &end]).await?
+                        match tx.query_opt(sql::RENEW_EXACTLY, &[&before.id, &start, &end]).await? {
+                            None if before.status == SubscriptionStatus::PastDue && is_same(start, &before) => {
+                                let active = SubscriptionStatus::Active;
+                                return self.set_status(tx, before, &active, "cgk.subscription.paid").await;
+                            }
+                            row => row,
+                        }
                     }
                 };
                 let Some(row) = row else { return Ok(before) };
@@ -76,12 +95,14 @@ impl Subscriptions {
     ///
     /// # Errors
     ///
-    /// `TablesMissing`; `Database`. The renewals before the error are committed.
+    /// `Forbidden`: the actor is a user or an API key. `TablesMissing`; `Database`. The renewals before the error are
+    /// committed.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, some subscriptions are renewed. The next call renews the others.
     pub async fn renew_due(&self) -> Result<RenewalReport> {
+        demand_service(&self.actor(), "subscriptions:renew_due")?;
         let mut report = RenewalReport::default();
         for row in self.db.platform().query(sql::DUE, &[]).await? {
             let organization: OrganizationId = row.get(0);

@@ -3,16 +3,18 @@
 //!
 //! `CGK_QUOTA_OPERATIONS` says how many operations in all, and `CGK_QUOTA_SEED` with which seed.
 
+mod model;
+
 use crate::stage::{Stage, must_end};
 use cgk::{
     OrganizationId,
     platform::{
-        Allowance, Cancellation, Grant, GrantId, NewGrant, NewSubscription, PlatformError, Quota, QuotaKind,
-        RenewalPeriod, Subscriptions,
+        Allowance, Cancellation, Grant, NewGrant, NewSubscription, PlatformError, Quota, QuotaKind, RenewalPeriod,
+        Subscriptions,
     },
 };
+use model::{Model, ModelGrant, Moment, Outcome, PERIOD_DAYS};
 use std::{
-    collections::BTreeMap,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -21,7 +23,6 @@ use tokio_postgres::Client;
 
 const TASKS: u64 = 8;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-const PERIOD_DAYS: i64 = 30;
 const KINDS: [&str; 3] = ["credits", "runs", "seats"];
 
 /// Numbers from a seed, the same on every machine (SplitMix64).
@@ -45,180 +46,6 @@ impl Random {
     }
 }
 
-/// What the bundled plans include: kind, each period or once, amount.
-fn plan(key: &str) -> Vec<(&'static str, bool, Option<u64>)> {
-    match key {
-        "hobby" => vec![("credits", true, Some(100)), ("runs", false, Some(1000)), ("seats", false, Some(3))],
-        "team" => vec![("credits", false, Some(1000)), ("runs", false, Some(10_000)), ("seats", false, Some(10))],
-        _ => vec![("credits", false, None), ("runs", false, None), ("seats", false, None)],
-    }
-}
-
-#[derive(Clone, Debug)]
-struct ModelGrant {
-    id: Option<GrantId>,
-    kind: &'static str,
-    subscription: bool,
-    once: bool,
-    amount: Option<u64>,
-    carried: u64,
-    spent: u64,
-    /// In days of the model.
-    expires: Option<i64>,
-    /// When the period began for which it was granted, in days of the model.
-    starts: i64,
-    rank: u8,
-    revoked: bool,
-}
-
-impl ModelGrant {
-    fn balance(&self) -> Option<u64> {
-        self.amount.map(|amount| amount.saturating_sub(self.carried) - self.spent)
-    }
-}
-
-#[derive(Clone, Debug)]
-struct ModelKey {
-    kind: &'static str,
-    amount: u64,
-    parts: Vec<(usize, u64)>,
-    released: bool,
-}
-
-#[derive(Default)]
-struct Model {
-    today: i64,
-    period_start: i64,
-    plan: Option<&'static str>,
-    period_ends: i64,
-    grants: Vec<ModelGrant>,
-    keys: BTreeMap<String, ModelKey>,
-    allocated: u64,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Outcome {
-    Taken(Option<u64>),
-    Repeated(Option<u64>),
-    Exceeded(u64),
-    Conflict,
-}
-
-impl Model {
-    fn live(&self, kind: &str) -> Vec<usize> {
-        let live = |grant: &ModelGrant| {
-            grant.kind == kind && !grant.revoked && grant.expires.is_none_or(|expires| expires > self.today)
-        };
-        let mut found: Vec<usize> = (0..self.grants.len()).filter(|at| live(&self.grants[*at])).collect();
-        found.sort_by_key(|at| {
-            let grant = &self.grants[*at];
-            // Of two that expire on one day the one that was granted first expires first.
-            let rank = if grant.expires.is_none() { grant.rank } else { 0 };
-            (grant.amount.is_some(), grant.expires.unwrap_or(i64::MAX), rank, *at)
-        });
-        found
-    }
-
-    fn left(&self, kind: &str) -> Option<u64> {
-        let mut sum = 0;
-        for at in self.live(kind) {
-            sum += self.grants[at].balance()?;
-        }
-        Some(if kind == "seats" { sum.saturating_sub(self.allocated) } else { sum })
-    }
-
-    fn consume(&mut self, kind: &'static str, amount: u64, key: &str) -> Outcome {
-        let left = self.left(kind);
-        if let Some(earlier) = self.keys.get(key) {
-            return match earlier {
-                earlier if earlier.kind != kind || earlier.amount != amount || earlier.released => Outcome::Conflict,
-                _ => Outcome::Repeated(left),
-            };
-        }
-        if left.is_some_and(|left| left < amount) {
-            return Outcome::Exceeded(left.unwrap());
-        }
-        let mut parts = Vec::new();
-        if kind == "seats" {
-            self.allocated += amount;
-        } else {
-            let mut missing = amount;
-            for at in self.live(kind) {
-                let part = self.grants[at].balance().map_or(missing, |balance| balance.min(missing));
-                if part > 0 {
-                    self.grants[at].spent += part;
-                    parts.push((at, part));
-                    missing -= part;
-                }
-            }
-            assert_eq!(missing, 0);
-        }
-        self.keys.insert(key.to_owned(), ModelKey { kind, amount, parts, released: false });
-        Outcome::Taken(self.left(kind))
-    }
-
-    fn release(&mut self, key: &str) -> bool {
-        let Some(taken) = self.keys.get_mut(key).filter(|taken| !taken.released) else { return false };
-        taken.released = true;
-        let taken = taken.clone();
-        if taken.kind == "seats" {
-            self.allocated -= taken.amount;
-        }
-        for (at, part) in taken.parts {
-            self.grants[at].spent -= part;
-            let from = self.grants[at].clone();
-            for (other, grant) in self.grants.iter_mut().enumerate() {
-                let follows = other > at && from.subscription && grant.subscription && !grant.revoked;
-                if follows
-                    && grant.kind == from.kind
-                    && grant.once == from.once
-                    && (from.once || from.expires.is_some_and(|expires| expires > grant.starts))
-                {
-                    grant.carried -= part;
-                }
-            }
-        }
-        true
-    }
-
-    /// What a change of the subscription does to its grants.
-    fn issue(&mut self, renewal: bool) {
-        let start = self.period_start;
-        for grant in self.grants.iter_mut().filter(|grant| grant.subscription) {
-            if !renewal {
-                grant.revoked = true;
-            } else if grant.expires.is_some_and(|expires| expires > start) {
-                grant.expires = Some(start);
-            }
-        }
-        for (kind, once, amount) in self.plan.map(plan).unwrap_or_default() {
-            if renewal && once {
-                continue;
-            }
-            let family = |grant: &&ModelGrant| {
-                grant.subscription
-                    && grant.kind == kind
-                    && grant.once == once
-                    && (once || grant.expires.is_some_and(|expires| expires > start))
-            };
-            let carried = self.grants.iter().filter(family).map(|grant| grant.spent).sum();
-            self.grants.push(ModelGrant {
-                id: None,
-                kind,
-                subscription: true,
-                once,
-                amount,
-                carried,
-                spent: 0,
-                expires: (!once).then_some(self.period_ends),
-                starts: start,
-                rank: 0,
-                revoked: false,
-            });
-        }
-    }
-}
-
 /// One task's own organization, as it is and as the model says.
 struct Own {
     organization: OrganizationId,
@@ -227,18 +54,20 @@ struct Own {
     subscriptions: Subscriptions,
     watch: Client,
     random: Random,
-    number: u64,
+    /// The end of the last period, as the database says.
+    period_end: SystemTime,
 }
 
 impl Own {
     async fn step(&mut self) {
         let kind = self.random.of(&KINDS);
+        self.model.number += 1;
         match self.random.below(100) {
-            0..60 => self.consume(kind).await,
-            60..75 => self.release().await,
-            75..81 => self.grant(kind).await,
-            81..88 => self.change_plan().await,
-            88..92 => self.renew().await,
+            0..56 => self.consume(kind).await,
+            56..70 => self.release().await,
+            70..76 => self.grant(kind).await,
+            76..84 => self.change_plan().await,
+            84..92 => self.renew().await,
             92..95 => self.days_pass().await,
             95..98 => self.revoke().await,
             _ => self.end_or_start().await,
@@ -247,7 +76,7 @@ impl Own {
 
     fn key(&mut self) -> String {
         // Few of them, so that they meet.
-        format!("key:{}", self.random.below(20 + self.number / 2))
+        format!("key:{}", self.random.below(20 + self.model.number / 2))
     }
 
     async fn consume(&mut self, kind: &'static str) {
@@ -291,10 +120,10 @@ impl Own {
             subscription: false,
             once: true,
             amount: amount.limit(),
-            carried: 0,
             spent: 0,
-            expires: days.map(|days| self.model.today + i64::try_from(days).unwrap()),
-            starts: self.model.today,
+            starts: self.model.now(),
+            expires: days.map(|days| (self.model.today + i64::try_from(days).unwrap(), self.model.number)),
+            since: self.model.now(),
             rank: if promocode { 1 } else { 2 },
             revoked: false,
         });
@@ -312,37 +141,40 @@ impl Own {
         let outcome = self.subscriptions.change_plan(self.organization, &to.parse().unwrap()).await;
         match self.model.plan {
             None => assert!(matches!(outcome, Err(PlatformError::NotFound { .. })), "{outcome:?}"),
-            Some(plan) => {
+            Some(_) => {
                 assert_eq!(outcome.unwrap().plan.as_str(), to);
-                if plan != to {
-                    self.model.plan = Some(to);
-                    self.model.issue(false);
-                }
+                self.model.change_plan(to);
             }
         }
     }
 
+    /// For the period that begins now, that began some days before, that begins at the end of the last one, or that begins
+    /// in some days. Days are odd here too.
     async fn renew(&mut self) {
-        let start = SystemTime::now();
+        let days = 1 + 2 * i64::try_from(self.random.below(4)).unwrap();
+        let (now, (day, number)) = (SystemTime::now(), self.model.now());
+        let span = DAY * u32::try_from(days).unwrap();
+        let (start, at): (SystemTime, Moment) = match self.random.below(4) {
+            0 => (now, (day, number)),
+            1 => (now - span, (day - days, number)),
+            2 => (now + span, (day + days, number)),
+            _ if self.model.plan.is_some() => (self.period_end, self.model.period_end()),
+            _ => (now, (day, number)),
+        };
         let end = start + DAY * u32::try_from(PERIOD_DAYS).unwrap();
         let outcome = self.subscriptions.renew(self.organization, RenewalPeriod::Exactly { start, end }).await;
         if self.model.plan.is_none() {
             assert!(matches!(outcome, Err(PlatformError::NotFound { .. })), "{outcome:?}");
             return;
         }
-        // The database counts microseconds.
-        assert!(outcome.unwrap().period_end > end - Duration::from_millis(1));
-        self.model.period_start = self.model.today;
-        self.model.period_ends = self.model.today + PERIOD_DAYS;
-        self.model.issue(true);
+        self.period_end = outcome.unwrap().period_end;
+        self.model.renew(at);
     }
 
     async fn end_or_start(&mut self) {
-        if self.model.plan.take().is_some() {
+        if self.model.plan.is_some() {
             self.subscriptions.cancel(self.organization, Cancellation::Now).await.unwrap();
-            for grant in self.model.grants.iter_mut().filter(|grant| grant.subscription) {
-                grant.revoked = true;
-            }
+            self.model.end();
         } else {
             self.start().await;
         }
@@ -352,21 +184,20 @@ impl Own {
         let plan = self.random.of(&["hobby", "team"]);
         let end = SystemTime::now() + DAY * u32::try_from(PERIOD_DAYS).unwrap();
         let new = NewSubscription::to(plan.parse().unwrap()).period_end(end);
-        self.subscriptions.subscribe(self.organization, &new).await.unwrap();
-        self.model.period_start = self.model.today;
-        self.model.plan = Some(plan);
-        self.model.period_ends = self.model.today + PERIOD_DAYS;
-        self.model.issue(false);
+        self.period_end = self.subscriptions.subscribe(self.organization, &new).await.unwrap().period_end;
+        self.model.subscribe(plan);
     }
 
     async fn days_pass(&mut self) {
         let days = i64::try_from(self.random.below(12)).unwrap() * 2;
         self.model.today += days;
+        self.period_end -= DAY * u32::try_from(days).unwrap();
         for sql in [
             "update subscriptions set period_anchor = period_anchor - make_interval(days => $2), period_start = period_start - make_interval(days => $2),
                     period_end = period_end - make_interval(days => $2) where organization_id = $1",
             "update grants set starts_at = starts_at - make_interval(days => $2), expires_at = expires_at - make_interval(days => $2)
               where organization_id = $1",
+            "update quota_consumptions set created_at = created_at - make_interval(days => $2) where organization_id = $1",
         ] {
             self.watch.execute(sql, &[&self.organization, &i32::try_from(days).unwrap()]).await.unwrap();
         }
@@ -382,9 +213,9 @@ impl Own {
         }
         let mut found: Vec<_> = self.quota.grants(self.organization).await.unwrap().iter().map(shown).collect();
         let mut wanted = Vec::new();
-        for at in KINDS.into_iter().flat_map(|kind| self.model.live(kind)) {
+        for at in KINDS.into_iter().flat_map(|kind| self.model.current(kind)) {
             let grant = &self.model.grants[at];
-            wanted.push((grant.kind.to_owned(), grant.amount, grant.balance(), grant.rank));
+            wanted.push((grant.kind.to_owned(), grant.amount, self.model.balance(at), grant.rank));
         }
         found.sort();
         wanted.sort();
@@ -439,13 +270,12 @@ async fn task(stage: Arc<Stage>, own: OrganizationId, shared: OrganizationId, se
         subscriptions: Subscriptions::new(&stage.db),
         watch: crate::stage::connect(&stage.database).await,
         random: Random(seed),
-        number: 0,
+        period_end: SystemTime::UNIX_EPOCH,
     };
     own.start().await;
     let mut seen = Seen::default();
     let keys = shared_keys(steps);
     for number in 0..steps {
-        own.number = number;
         if own.random.below(4) == 0 {
             seen.step(&own.quota, shared, &mut own.random, keys).await;
         } else {
@@ -483,6 +313,12 @@ async fn faults_are_found_by_the_model() {
             "and g.source = 'subscription' and g.revoked_at is null",
             "and g.revoked_at is null",
         ),
+        // What was used after the start of a period that is reported late.
+        ("cgk_change_subscription_grants", "c.created_at >= starts", "false"),
+        ("cgk_change_subscription_grants", "interval '24 hours'", "interval '0 hours'"),
+        // A change of the plan while a period is paid ahead.
+        ("cgk_change_subscription_grants", "select moment where", "select moment where false and"),
+        ("cgk_change_subscription_grants", "g.starts_at >= c.since", "true"),
     ] {
         let stage = Arc::new(Stage::set_with_pool(8).await);
         let text: String = stage.rows("select pg_get_functiondef(to_regproc($1::text))", &[&function]).await[0].get(0);

@@ -1,0 +1,157 @@
+//! What was used counts in the period in which it was used, whatever the order of renewals, changes of plan and consumptions.
+
+use crate::{stage::Stage, subscriptions::days_pass};
+use cgk::platform::{
+    NewSubscription, PlanKey, PlatformError, Quota, QuotaBalance, QuotaKind, RenewalPeriod, SubscriptionStatus,
+    Subscriptions,
+};
+use std::time::{Duration, SystemTime};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+fn key(text: &str) -> PlanKey {
+    text.parse().unwrap()
+}
+
+struct Team {
+    stage: Stage,
+    subscriptions: Subscriptions,
+    quota: Quota,
+}
+
+impl Team {
+    async fn subscribed(new: NewSubscription) -> Self {
+        let stage = Stage::set().await;
+        let (subscriptions, quota) = (Subscriptions::new(&stage.db), Quota::new(&stage.db));
+        subscriptions.subscribe(stage.acme, &new).await.unwrap();
+        Self { stage, subscriptions, quota }
+    }
+
+    async fn consume(&self, amount: u64, key: &str) -> Result<(), PlatformError> {
+        self.quota.consume(self.stage.acme, &QuotaKind::CREDITS, amount, key).await.map(|_| ())
+    }
+
+    async fn renew(&self, start: SystemTime) {
+        let period = RenewalPeriod::Exactly { start, end: start + 30 * DAY };
+        self.subscriptions.renew(self.stage.acme, period).await.unwrap();
+    }
+
+    async fn change_plan(&self, plan: &str) {
+        self.subscriptions.change_plan(self.stage.acme, &key(plan)).await.unwrap();
+    }
+
+    /// What is granted, used and left of the credits.
+    async fn credits(&self) -> (u64, u64, u64) {
+        let balances = self.quota.left(self.stage.acme).await.unwrap();
+        let of =
+            |balance: &QuotaBalance| (balance.granted.limit().unwrap(), balance.used, balance.left.limit().unwrap());
+        of(balances.iter().find(|balance| balance.kind == QuotaKind::CREDITS).unwrap())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_plan_keeps_the_period_that_was_paid_ahead() {
+    let end = SystemTime::now() + 3 * DAY;
+    let team = Team::subscribed(NewSubscription::to(key("team")).period_end(end)).await;
+    team.consume(900, "a").await.unwrap();
+    team.renew(end).await;
+    assert_eq!(team.credits().await, (1000, 900, 100));
+    team.change_plan("scale").await;
+    assert_eq!(team.credits().await, (10_000, 900, 9100));
+    team.change_plan("team").await;
+    assert_eq!(team.credits().await, (1000, 900, 100));
+    team.consume(50, "b").await.unwrap();
+    assert!(team.quota.release(team.stage.acme, "a").await.unwrap());
+    assert_eq!(team.credits().await, (1000, 50, 950));
+    days_pass(&team.stage, 4).await;
+    assert_eq!(team.credits().await, (1000, 0, 1000));
+    team.consume(400, "c").await.unwrap();
+    team.change_plan("scale").await;
+    assert_eq!(team.credits().await, (10_000, 400, 9600));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trial_that_is_paid_ahead_and_changed_has_the_whole_paid_period() {
+    let team = Team::subscribed(NewSubscription::to(key("team")).trial(14 * DAY)).await;
+    team.consume(700, "a").await.unwrap();
+    // With a day between the two, in which nothing is granted, and two periods that are paid.
+    let start = SystemTime::now() + 15 * DAY;
+    team.renew(start).await;
+    team.renew(start + 30 * DAY).await;
+    team.change_plan("scale").await;
+    assert_eq!(team.credits().await, (10_000, 700, 9300));
+    days_pass(&team.stage, 14).await;
+    let between = team.consume(1, "between").await;
+    assert!(matches!(between, Err(PlatformError::QuotaExceeded { left: 0, .. })), "{between:?}");
+    team.change_plan("team").await;
+    let between = team.consume(1, "between").await;
+    assert!(matches!(between, Err(PlatformError::QuotaExceeded { left: 0, .. })), "{between:?}");
+    days_pass(&team.stage, 2).await;
+    team.change_plan("scale").await;
+    assert_eq!(team.credits().await, (10_000, 0, 10_000));
+    team.consume(10_000, "b").await.unwrap();
+    days_pass(&team.stage, 31).await;
+    assert_eq!(team.credits().await, (10_000, 0, 10_000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_used_before_a_renewal_is_reported_counts_in_its_period() {
+    let team = Team::subscribed(NewSubscription::to(key("team"))).await;
+    team.consume(100, "before").await.unwrap();
+    days_pass(&team.stage, 10).await;
+    let start = SystemTime::now() - DAY;
+    team.consume(300, "a").await.unwrap();
+    team.consume(500, "b").await.unwrap();
+    team.renew(start).await;
+    assert_eq!(team.credits().await, (1000, 800, 200));
+    team.change_plan("scale").await;
+    team.change_plan("team").await;
+    assert_eq!(team.credits().await, (1000, 800, 200));
+    assert!(team.quota.release(team.stage.acme, "a").await.unwrap());
+    // What was used before the period began does not come back in it.
+    assert!(team.quota.release(team.stage.acme, "before").await.unwrap());
+    assert_eq!(team.credits().await, (1000, 500, 500));
+    // Again and again, each a little later.
+    for milliseconds in 1..5 {
+        team.renew(start + Duration::from_millis(milliseconds)).await;
+        assert_eq!(team.credits().await, (1000, 500, 500));
+    }
+    // Days later, so another period, with what was used in it.
+    team.renew(SystemTime::now() - Duration::from_secs(60)).await;
+    assert_eq!(team.credits().await, (1000, 500, 500));
+    assert!(team.quota.release(team.stage.acme, "b").await.unwrap());
+    assert_eq!(team.credits().await, (1000, 0, 1000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_invoice_by_another_clock_is_of_the_first_period() {
+    let team = Team::subscribed(NewSubscription::to(key("team"))).await;
+    let start = SystemTime::now();
+    team.consume(1000, "a").await.unwrap();
+    team.renew(start).await;
+    assert_eq!(team.credits().await, (1000, 1000, 0));
+    // In the future.
+    team.renew(start + Duration::from_secs(3600)).await;
+    assert_eq!(team.credits().await, (1000, 1000, 0));
+    team.change_plan("scale").await;
+    team.change_plan("team").await;
+    assert_eq!(team.credits().await, (1000, 1000, 0));
+    days_pass(&team.stage, 1).await;
+    assert_eq!(team.credits().await, (1000, 1000, 0));
+    // A day after the first start, so another period.
+    team.renew(SystemTime::now()).await;
+    assert_eq!(team.credits().await, (1000, 0, 1000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invoice_that_is_paid_late_makes_its_subscription_active() {
+    let team = Team::subscribed(NewSubscription::to(key("team"))).await;
+    let first = team.subscriptions.mark_past_due(team.stage.acme).await.unwrap();
+    let period = |start| RenewalPeriod::Exactly { start, end: first.period_end };
+    let renew = async |period| team.subscriptions.renew(team.stage.acme, period).await.unwrap();
+    // Of an earlier period.
+    assert_eq!(renew(period(first.period_start - 30 * DAY)).await.status, SubscriptionStatus::PastDue);
+    team.consume(600, "a").await.unwrap();
+    assert_eq!(renew(period(first.period_start)).await.status, SubscriptionStatus::Active);
+    assert_eq!(team.credits().await, (1000, 600, 400));
+}
