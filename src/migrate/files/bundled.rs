@@ -35,7 +35,7 @@ pub(crate) const PUBLIC: &[(&str, &str)] = bundled!("public":
     "027_event_limits.sql"
     "028_user_accounts.sql"
     "029_event_rules.sql"
-    "030_periods_and_triggers.sql"
+    "030_quota_rules.sql"
 );
 
 pub(crate) const ACCEPTED: &str = include_str!("../../../migrations/accepted.txt");

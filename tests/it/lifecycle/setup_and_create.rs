@@ -85,7 +85,7 @@ async fn setup_makes_the_registry_and_may_be_run_again() {
     let error = migrate::look(&operator, &Migrations::bundled()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotReady);
     let report = set_up(&operator).await.unwrap();
-    assert_eq!((report.applied.len(), report.head.unwrap().to_string().as_str()), (26, "029_event_rules"));
+    assert_eq!((report.applied.len(), report.head.unwrap().to_string().as_str()), (27, "030_quota_rules"));
     assert!(report.tables.contains(&"organizations".to_owned()));
     let before = picture(&raw, "public").await;
     assert!(set_up(&operator).await.unwrap().applied.is_empty());
