@@ -110,10 +110,10 @@ async fn eight_setups_at_once_also_take_the_right_of_everyone_away() {
         assert_eq!(report.hardened, Hardening::Revoked);
         applied += report.applied.len();
     }
-    assert_eq!(applied, 26);
+    assert_eq!(applied, 27);
     assert_eq!(
         versions(&raw, "public").await,
-        [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 19, 20, 21, 22, 23, 26, 27, 28, 29]
+        [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 19, 20, 21, 22, 23, 26, 27, 28, 29, 30]
     );
     assert!(!raw.one::<bool>(EVERYONE_CREATES).await);
 }
@@ -133,7 +133,7 @@ async fn a_right_that_the_operator_may_not_revoke_is_reported() {
     .await;
     let operator = Operator::connect(&config).await.unwrap();
     let report = set_up(&operator).await.unwrap();
-    assert_eq!((report.hardened, report.applied.len()), (Hardening::NotAllowed, 26));
+    assert_eq!((report.hardened, report.applied.len()), (Hardening::NotAllowed, 27));
     assert!(raw.one::<bool>(EVERYONE_CREATES).await);
 }
 
