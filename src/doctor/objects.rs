@@ -24,29 +24,53 @@ pub(super) async fn indexes(operator: &Operator) -> Result<Found> {
     Ok(Found::of(Verdict::Warning, found).naming(invalid).fix("reindex index concurrently NAME, or drop it"))
 }
 
-/// Checks for functions that run with the rights of their owner and look up names in the caller's search path.
+/// Checks for functions that run with the rights of their owner, and that a caller can make do something else. They look
+/// names up in the caller's search path; or they are trigger functions, which a caller may put on a temporary table, with
+/// columns whose types and casts are the caller's own functions.
 pub(super) async fn functions(operator: &Operator) -> Result<Found> {
+    let without_path = definers(
+        operator,
+        "not exists (select from pg_catalog.unnest(p.proconfig) c (setting) where pg_catalog.starts_with(c.setting, 'search_path='))",
+    )
+    .await?;
+    if !without_path.is_empty() {
+        let found = format!(
+            "{} SECURITY DEFINER without a search path: the caller chooses what their names mean",
+            are(without_path.len(), "function", "functions")
+        );
+        return Ok(Found::of(Verdict::Failed, found)
+            .naming(without_path)
+            .fix("alter routine NAME set search_path = pg_catalog, pg_temp"));
+    }
+    let open_triggers = definers(
+        operator,
+        "p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype and pg_catalog.has_function_privilege('public', p.oid, 'execute')",
+    )
+    .await?;
+    if open_triggers.is_empty() {
+        return Ok(Found::good(
+            "every SECURITY DEFINER function has its own search path, and triggers of them are closed",
+        ));
+    }
+    let found = format!(
+        "{} SECURITY DEFINER and open to every role: a tenant can put it on a table of its own",
+        are(open_triggers.len(), "trigger function", "trigger functions")
+    );
+    Ok(Found::of(Verdict::Failed, found).naming(open_triggers).fix("revoke execute on function NAME from public"))
+}
+
+/// Returns the functions with the rights of their owner that meet a condition.
+async fn definers(operator: &Operator, condition: &str) -> Result<Vec<String>> {
     let sql = format!(
         "select pg_catalog.quote_ident(n.nspname::pg_catalog.text) || '.' || pg_catalog.quote_ident(p.proname::pg_catalog.text)
                 || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')'
          from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-         where p.prosecdef and {IN_OUR_SCHEMAS}
-           and not exists (select from pg_catalog.unnest(p.proconfig) c (setting) where pg_catalog.starts_with(c.setting, 'search_path='))
+         where p.prosecdef and {IN_OUR_SCHEMAS} and {condition}
            and not exists (select from pg_catalog.pg_depend d where d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
                            and d.objid = p.oid and d.deptype = 'e')
          order by 1"
     );
-    let unsafe_ones = texts(operator, "list the functions with the rights of their owner", &sql).await?;
-    if unsafe_ones.is_empty() {
-        return Ok(Found::good("every SECURITY DEFINER function has a search path of its own"));
-    }
-    let found = format!(
-        "{} SECURITY DEFINER without a search path: the caller chooses what their names mean",
-        are(unsafe_ones.len(), "function", "functions")
-    );
-    Ok(Found::of(Verdict::Failed, found)
-        .naming(unsafe_ones)
-        .fix("alter routine NAME set search_path = pg_catalog, pg_temp"))
+    texts(operator, "list the functions with the rights of their owner", &sql).await
 }
 
 /// Checks for views of the shared schema that read one tenant's tables. Every tenant would read that tenant's rows.

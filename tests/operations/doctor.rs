@@ -134,6 +134,14 @@ fn faults(database: &str, role: &str) -> Vec<Fault> {
             "tenant_acme.f(a integer)",
         ),
         fault(
+            "objects.functions",
+            "create function public.t() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp
+             as 'begin return new; end'",
+            "drop function public.t()",
+            Verdict::Failed,
+            "public.t()",
+        ),
+        fault(
             "objects.shared_views",
             "create view public.everybodys as select * from tenant_acme.orders",
             "drop view public.everybodys",
@@ -269,6 +277,16 @@ async fn the_fixes_of_procedures_and_dropped_tenants_fit() {
     for object in &check.objects {
         stage.run(&check.fix.as_ref().unwrap().replace("NAME", object)).await;
     }
+    assert_eq!(examined(config, &migrations, &options).await["objects.functions"].verdict, Verdict::Good);
+    stage
+        .run(
+            "create function public.t() returns trigger language plpgsql security definer set search_path = ''
+             as 'begin return new; end'",
+        )
+        .await;
+    let check = examined(config, &migrations, &options).await["objects.functions"].clone();
+    assert_eq!(check.objects, ["public.t()"], "{check:?}");
+    stage.run(&check.fix.as_ref().unwrap().replace("NAME", &check.objects[0])).await;
     assert_eq!(examined(config, &migrations, &options).await["objects.functions"].verdict, Verdict::Good);
 
     let mark = "do $$ begin execute format('comment on schema tenant_acme is %L', substr(
