@@ -1,7 +1,7 @@
 //! One statement as a tenant.
 
 use crate::stage::{Stage, slug};
-use cgk::testing::TestServer;
+use cgk::{ErrorKind, testing::TestServer};
 
 #[tokio::test]
 async fn one_statement() {
@@ -66,4 +66,21 @@ async fn a_statement_whose_types_were_just_told_runs_once_whatever_it_fails_with
         assert_eq!(error.sqlstate().map(|state| state.code()), Some("42883"), "{error:?}");
         assert_eq!(stage.number("select last_value from tenant_acme.tries").await, tries, "{sql}");
     }
+}
+
+/// Another number of rows is found behind the commit: the statement failed, that is no unknown commit, and what it wrote is there.
+#[tokio::test]
+async fn another_number_of_rows_is_a_failure_behind_the_commit() {
+    let stage = Stage::set().await;
+    let acme = slug("acme");
+    let tenant = stage.db.tenant(&acme);
+    let insert = |rows: &str| format!("insert into marks (tag, n) values {rows} returning n");
+    // The control: as many as asked for.
+    tenant.query_one(&insert("('rows', 1)"), &[]).await.unwrap();
+    let two = insert("('rows', 2), ('rows', 3)");
+    for outcome in [tenant.query_one(&two, &[]).await.map(drop), tenant.query_opt(&two, &[]).await.map(drop)] {
+        let error = outcome.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Failed, "{error:?}");
+    }
+    assert_eq!(stage.marks("acme", "rows").await, (5, 0));
 }
