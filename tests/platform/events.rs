@@ -315,6 +315,44 @@ async fn what_cannot_be_delivered_is_given_up_and_delivered_when_asked_for() {
     assert!(inbox.events.lock().unwrap().iter().any(|event| event.r#type == "cgk.event.retried"));
 }
 
+/// A sink that panics has failed for this event, and for no other organization.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_panics_is_counted_and_the_others_are_delivered() {
+    let stage = Stage::set().await;
+    emit(&stage.db, stage.acme, "bad").await;
+    for subject in ["one", "two"] {
+        emit(&stage.db, stage.globex, subject).await;
+    }
+    let inbox = Inbox::new();
+    let sink = {
+        let inbox = inbox.clone();
+        callback(move |event: CloudEvent| {
+            // At the call, before there is a future, and in it.
+            assert_ne!((event.subject.as_deref(), rand::random::<bool>()), (Some("bad"), true), "the sink has a fault");
+            let inbox = inbox.clone();
+            async move {
+                assert_ne!(event.subject.as_deref(), Some("bad"), "the sink has a fault");
+                inbox.take(event);
+                Ok(())
+            }
+        })
+    };
+    let mut options = options();
+    options.attempts_max = 3;
+    options.poll_interval = Duration::from_millis(5);
+    let relay = Relay::new(&stage.db, sink, options);
+    must_end(async {
+        while stage.count("select count(*) from domain_events where status = 'dead'").await == 0 {
+            relay.deliver_due().await.unwrap();
+        }
+    })
+    .await;
+    assert_eq!(inbox.subjects(), ["one", "two"]);
+    let dead = EventFilter { status: Some(EventStatus::Dead), ..EventFilter::default() };
+    let found = Outbox::new(&stage.db).list(&dead).await.unwrap();
+    assert_eq!((found.len(), found[0].attempts, found[0].error.as_deref()), (1, 3, Some("the sink panicked")));
+}
+
 /// jsonb holds what JSON in Rust does not. A tenant can write it; neither the relay nor another organization may suffer from it.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_cannot_be_read_is_given_up_and_the_others_are_delivered() {

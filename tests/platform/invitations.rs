@@ -6,8 +6,8 @@ use cgk::{
     UserId,
     auth::{Auth, AuthSettings, ClientInfo, SecretToken, UserRole},
     platform::{
-        Accepted, Actor, Invitation, InvitationState, Invitations, Invitee, Members, NewInvitation, PageRequest,
-        PlatformError,
+        Accepted, Actor, Invitation, InvitationState, Invitations, Invitee, Members, NewInvitation, NewMember,
+        PageRequest, PlatformError,
     },
 };
 use insta::assert_snapshot;
@@ -146,6 +146,66 @@ async fn what_has_ended_is_not_accepted() {
     invitations.create(stage.acme, &other).await.unwrap();
     assert!(matches!(invitations.create(stage.acme, &other).await, Err(PlatformError::AlreadyInvited)));
     assert_eq!(recorded(&stage, "cgk.invitation.revoked").await, 1);
+}
+
+/// An open invitation does not outlive the membership of its address.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_added_or_removed_does_not_come_back_with_an_old_token() {
+    let stage = Stage::set().await;
+    let (invitations, members) = (Invitations::new(&stage.db), Members::new(&stage.db));
+    // Ben is invited as an admin, and then added as a member.
+    let (_, token) = invite(&stage).await;
+    let ben = members.add(stage.acme, &NewMember::of_address(BEN)).await.unwrap().user_id;
+    assert_eq!(recorded(&stage, "cgk.invitation.revoked").await, 1);
+    members.remove(stage.acme, ben).await.unwrap();
+    let refused = invitations.accept(token.reveal(), &Invitee::User(ben)).await.unwrap_err();
+    assert!(matches!(refused, PlatformError::InvitationRevoked), "{refused:?}");
+    // An invitation that is open when he is removed: here by a row that was written by hand.
+    members.add(stage.acme, &NewMember::of_address(BEN)).await.unwrap();
+    let (_, other) = invitations.create(stage.globex, &NewInvitation::of_address(BEN)).await.unwrap();
+    stage
+        .run(&format!(
+            "update invitations set organization_id = '{}' where accepted_at is null and revoked_at is null",
+            stage.acme
+        ))
+        .await;
+    members.remove(stage.acme, ben).await.unwrap();
+    let refused = invitations.accept(other.reveal(), &Invitee::User(ben)).await.unwrap_err();
+    assert!(matches!(refused, PlatformError::InvitationRevoked), "{refused:?}");
+    assert_eq!(recorded(&stage, "cgk.invitation.revoked").await, 2);
+    // The control: a new invitation brings him back, and one to another organization is not touched.
+    let (_, elsewhere) = invitations.create(stage.globex, &NewInvitation::of_address(BEN)).await.unwrap();
+    let (_, new) = invite(&stage).await;
+    invitations.accept(new.reveal(), &Invitee::User(ben)).await.unwrap();
+    invitations.accept(elsewhere.reveal(), &Invitee::User(ben)).await.unwrap();
+}
+
+/// What a user has sent is worth no more than what the user may do.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invitation_of_who_may_not_invite_any_more_is_refused() {
+    let stage = Stage::set().await;
+    let ada = stage.user(stage.acme, "ada@example.com", "owner").await;
+    let eve = stage.user(stage.acme, "eve@example.com", "admin").await;
+    let (invitations, members) = (Invitations::new(&stage.db), Members::new(&stage.db).acting_as(Actor::User(ada)));
+    let by_eve = invitations.clone().acting_as(Actor::User(eve));
+    let mut tokens = Vec::new();
+    for (address, role) in [("eve@other.example", UserRole::Admin), ("mia@example.com", UserRole::Member)] {
+        tokens.push(by_eve.create(stage.acme, &NewInvitation::of_address(address).role(role)).await.unwrap().1);
+    }
+    let accept = async |index: usize, of: &str| invitations.accept(tokens[index].reveal(), &address(of)).await;
+    let refused = |outcome: Result<Accepted, PlatformError>| {
+        assert!(matches!(outcome, Err(PlatformError::InvitationRevoked)), "{outcome:?}");
+    };
+    members.set_role(stage.acme, eve, &UserRole::Member).await.unwrap();
+    refused(accept(0, "eve@other.example").await);
+    stage.run(&format!("update users set status = 'disabled' where id = '{eve}'")).await;
+    members.set_role(stage.acme, eve, &UserRole::Admin).await.unwrap();
+    refused(accept(0, "eve@other.example").await);
+    stage.run(&format!("update users set status = 'active' where id = '{eve}'")).await;
+    // The control: as an admin again, what she has sent can be accepted; it had not changed.
+    accept(1, "mia@example.com").await.unwrap();
+    members.remove(stage.acme, eve).await.unwrap();
+    refused(accept(0, "eve@other.example").await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,9 +13,11 @@ use crate::{
     platform::{Actor, AuditLog, PlatformError, Result},
     tenancy::Db,
 };
+use futures_util::FutureExt as _;
 use std::{
     future::Future,
     num::NonZeroUsize,
+    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -379,8 +381,11 @@ impl<S: EventSink> Inner<S> {
 
     async fn deliver(&self, event: &CloudEvent) -> Result<(), SinkError> {
         let limit = self.options.delivery_time_max;
-        match tokio::time::timeout(limit, self.sink.deliver(event)).await {
-            Ok(outcome) => outcome,
+        // A panic of the sink counts as a failure of this event. Otherwise it would end the worker, without a count.
+        let delivery = AssertUnwindSafe(async { self.sink.deliver(event).await }).catch_unwind();
+        match tokio::time::timeout(limit, delivery).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(SinkError::new("the sink panicked")),
             Err(_) => Err(SinkError::new(&format_args!("no answer in {limit:?}"))),
         }
     }

@@ -20,9 +20,11 @@
 //! ```
 
 mod accept;
+mod closed;
 mod create;
 
 pub use accept::{Accepted, Invitee};
+pub(super) use closed::revoke_of_user;
 
 use super::{
     Actor, PlatformError,

@@ -6,7 +6,7 @@ use crate::{
     platform::{
         Actor, PlatformError, Quota,
         error::{Result, refuse_unknown_role},
-        organizations,
+        invitations, organizations,
         permissions::{Permission, demand},
         quota::demand_seat,
         record::Change,
@@ -48,11 +48,13 @@ const SAME_ADDRESS: &str = r#"select from public.memberships m join public.users
            = (select pg_catalog.lower(w.email collate pg_catalog."C") from public.users w where w.id = $2)"#;
 
 impl Members {
-    /// Adds a confirmed member. An invited member is confirmed, with the role that is given here.
+    /// Adds a confirmed member. An invited member is confirmed, with the role that is given here. Open invitations of the
+    /// user's address to the organization are revoked.
     ///
     /// # Locks
     ///
-    /// The rows of the organization, the user and the membership, until the end of the transaction.
+    /// The rows of the organization, the user, the membership and the revoked invitations, until the end of the
+    /// transaction.
     ///
     /// # Errors
     ///
@@ -120,8 +122,8 @@ impl Members {
         member.await.map_err(refuse_unknown_role)
     }
 
-    /// Removes a member. Its sessions in the organization end, and its seat becomes free ([`Member::seat_key`]). A user
-    /// may always remove itself.
+    /// Removes a member. Its sessions in the organization end, its seat becomes free ([`Member::seat_key`]), and open
+    /// invitations of its address to the organization are revoked. A user may always remove itself.
     ///
     /// The user still exists, with its other memberships or without any.
     ///
@@ -154,6 +156,7 @@ impl Members {
             }
             let member = find(tx, organization, user).await?;
             tx.execute(REMOVE, &[&organization, &user]).await?;
+            invitations::revoke_of_user(tx, &actor, organization, user).await?;
             Quota::new(&self.db).release_in(tx, organization, &member.seat_key()).await?;
             let before = state(&member, &role);
             record(tx, &actor, "cgk.membership.removed", &member, Some(before), None).await
@@ -180,6 +183,7 @@ pub(crate) async fn join(
     let added = tx.query_opt(ADD, &[&organization, &user, &role.as_str(), &replaces]).await?;
     added.ok_or(PlatformError::AlreadyMember)?;
     demand_seat(tx, organization).await?;
+    invitations::revoke_of_user(tx, actor, organization, user).await?;
     let member = find(tx, organization, user).await?;
     let after = state(&member, role);
     record(tx, actor, "cgk.membership.created", &member, None, Some(after)).await?;

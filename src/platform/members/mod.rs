@@ -83,7 +83,8 @@ pub struct Member {
 
 impl Member {
     /// Returns the key under which the member's seat is counted while the membership is confirmed. If a service also
-    /// consumes it by [`Quota::consume`](super::Quota::consume), it is counted once.
+    /// consumes it by [`Quota::consume`](super::Quota::consume), it is counted once. Do not release it: the seat of a member
+    /// who stays would be free.
     pub fn seat_key(&self) -> String {
         format!("membership/{}", self.id)
     }

@@ -1,0 +1,39 @@
+//! Revokes the open invitations of a person, when it becomes a member or stops being one.
+
+use crate::{
+    platform::{Actor, error::Result, record::Change},
+    tenancy::PlatformTx,
+    tenant::OrganizationId,
+    user::UserId,
+};
+use serde_json::json;
+use uuid::Uuid;
+
+const REVOKE_OF_USER: &str = r#"update public.invitations i set revoked_at = pg_catalog.clock_timestamp()
+      from public.users u
+     where i.organization_id = $1 and u.id = $2 and i.accepted_at is null and i.revoked_at is null
+       and pg_catalog.lower(i.email collate pg_catalog."C") = pg_catalog.lower(u.email collate pg_catalog."C")
+ returning i.id, i.email, i.role::pg_catalog.text"#;
+
+/// Revokes the invitations of the user's address to the organization. Otherwise a removed member could come back with an
+/// old token. The caller has locked the organization.
+pub(in crate::platform) async fn revoke_of_user(
+    tx: &PlatformTx<'_>,
+    actor: &Actor,
+    organization: OrganizationId,
+    user: UserId,
+) -> Result<()> {
+    for row in tx.query(REVOKE_OF_USER, &[&organization, &user]).await? {
+        let (id, email, role): (Uuid, &str, &str) = (row.get(0), row.get(1), row.get(2));
+        let change = Change {
+            actor,
+            organization: Some(organization),
+            name: "cgk.invitation.revoked",
+            resource: ("invitation", id.to_string()),
+            before: None,
+            after: Some(json!({ "email": email, "role": role })),
+        };
+        change.record(tx).await?;
+    }
+    Ok(())
+}
