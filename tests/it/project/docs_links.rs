@@ -45,6 +45,33 @@ fn anchors(text: &str) -> BTreeSet<String> {
     found
 }
 
+/// A block of code that is not closed, or lines that stand there twice, are what an edit that went wrong leaves.
+fn damaged(text: &str) -> Vec<String> {
+    let fences = text.lines().filter(|line| line.trim_start().starts_with("```")).count();
+    let mut wrong: Vec<String> =
+        (fences % 2 == 1).then(|| "a block of code is not closed".into()).into_iter().collect();
+    let lines: Vec<&str> = text.lines().collect();
+    let is_prose = |line: &str| line.len() > 40 && !line.starts_with('|');
+    // The same line again, one or two lines below.
+    for distance in [1, 2] {
+        let pairs = lines.iter().zip(lines.iter().skip(distance));
+        wrong.extend(pairs.filter(|(one, two)| one == two && is_prose(one)).map(|(line, _)| format!("twice: {line}")));
+    }
+    wrong
+}
+
+#[test]
+fn no_document_is_damaged() {
+    for (path, text) in documents() {
+        assert_eq!(damaged(&text), [""; 0], "{}", path.display());
+    }
+    let line = "a line of a document that is long enough to be looked at";
+    for bad in [format!("{line}\n{line}\n"), format!("{line}\nx\n{line}\n"), "```sh\nls\n".into()] {
+        assert_eq!(damaged(&bad).len(), 1, "{bad}");
+    }
+    assert!(damaged(&format!("{line}\n\nother\n{line}\n")).is_empty());
+}
+
 /// What is wrong with the links of a document.
 fn broken(path: &Path, text: &str, all: &BTreeMap<PathBuf, String>) -> Vec<String> {
     let link = Regex::new(r"\]\(([^)\s]+)\)").unwrap();

@@ -10,7 +10,8 @@ fn every_test_that_the_page_names_is_there() {
     let mut named = 0;
     for found in name.captures_iter(PAGE).filter(|found| !found[1].ends_with("::module")) {
         let (module, test) = (found[1].replace("::", "/"), &found[2]);
-        let folder = if module.starts_with("pooler/") { "tests" } else { "tests/it" };
+        let is_target = ["platform/", "pooler/"].iter().any(|target| module.starts_with(target));
+        let folder = if is_target { "tests" } else { "tests/it" };
         let file = format!("{}/{folder}/{module}.rs", env!("CARGO_MANIFEST_DIR"));
         let text = std::fs::read_to_string(&file).unwrap_or_else(|_| panic!("{module}::{test}: there is no {file}"));
         let marked =
