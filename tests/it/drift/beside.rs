@@ -59,7 +59,7 @@ const fn accepted(
 
 const NEW_PARTITION: &str = "a new partition of a table that the migrations partition";
 const OPEN_PARTITION: &str =
-    "such a partition with more rights than its table, another owner, no row security, or triggers of its own";
+    "such a partition with more rights than its table, another owner, no row security, or its own triggers";
 const GONE_PARTITION: &str = "a partition of the migrations that was dropped or detached";
 const DEFAULTS: &str = "default privileges of the schema";
 const OWNER: &str = "a view, table or function that another role owns";
