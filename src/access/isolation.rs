@@ -37,6 +37,15 @@ pub(crate) fn membership_options(facts: &ServerFacts) -> &'static str {
     if facts.major() >= 16 { " with inherit false, set true" } else { "" }
 }
 
+/// Revokes the rights of a tenant's role on shared objects, and drops the role. The objects that it owned must be
+/// dropped by now. Only a member with the role's rights may do this.
+pub(crate) fn drop_role_sql(facts: &ServerFacts, role: &RoleName) -> String {
+    let name = role.quoted();
+    let options = if facts.major() >= 16 { " with inherit true, set true" } else { "" };
+    let join = if facts.superuser { String::new() } else { format!("grant {name} to current_user{options};\n") };
+    format!("{join}drop owned by {name};\ndrop role {name};\n")
+}
+
 /// Returns the error of an operator who may not grant a role of this name to others.
 pub(crate) fn lacks_admin(facts: &ServerFacts, role: &RoleName) -> Error {
     let grant = format!("grant {} to {} with admin option", role.quoted(), quoted(&facts.role));

@@ -17,7 +17,8 @@ pub enum Actor {
 }
 
 impl Actor {
-    /// Returns the user of the caller's [`TenantContext`]. Without a context, returns [`Actor::System`].
+    /// Returns the user of the caller's [`TenantContext`]. Without a context, or in one without a user, as that of a
+    /// request with an API key, returns [`Actor::System`], which may do everything.
     pub fn current() -> Self {
         TenantContext::current().ok().and_then(|context| context.user_id).map_or(Self::System, Self::User)
     }

@@ -17,6 +17,10 @@ use tokio_postgres::{
 
 const WARM: &str = "public.cgk_warm";
 
+/// The comment on the shared schema's ledger, which contains a digest of its rows.
+const SHARED_LEDGER: &str =
+    "pg_catalog.obj_description(pg_catalog.to_regclass('public.schema_migrations'), 'pg_class')";
+
 /// A row of the table, and the state of its schema in the catalogue.
 #[derive(Clone, Debug)]
 pub(crate) struct WarmSchema {
@@ -31,6 +35,8 @@ pub(crate) struct WarmSchema {
     pub(crate) has_role: bool,
     /// The comment on the ledger.
     pub(crate) ledger_comment: Option<String>,
+    /// Whether the shared schema has the same migrations as when the schema was created. Migrations can read it.
+    pub(crate) is_of_shared: bool,
     /// The roles with rights on the schema, except its owner.
     grantees: Vec<String>,
     /// The roles that may act as its role, except the operator.
@@ -38,15 +44,13 @@ pub(crate) struct WarmSchema {
 }
 
 impl WarmSchema {
-    /// Whether the schema has the rights that a tenant with this role and these logins would get.
+    /// Whether the schema has the rights that a tenant with this role would get, or in path mode these logins. In role
+    /// mode, no login may act as the role before a tenant has the schema.
     pub(crate) fn has_rights_of(&self, role: Option<&RoleName>, logins: &[&Ident], own_role: &str) -> bool {
         let mut logins: Vec<&str> = logins.iter().map(|login| login.as_str()).collect();
         logins.sort_unstable();
         match role {
-            Some(role) => {
-                logins.retain(|login| *login != own_role);
-                self.has_role && self.members == logins && self.grantees == [role.as_str()]
-            }
+            Some(role) => self.has_role && self.members.is_empty() && self.grantees == [role.as_str()],
             None => {
                 logins.retain(|login| *login != own_role);
                 !self.has_role && self.grantees == logins
@@ -59,21 +63,40 @@ impl WarmSchema {
         if self.has_role { RoleState::Present } else { RoleState::Absent }
     }
 
-    /// Returns a statement that fails with a division by zero unless the table still has the row. It locks the row
-    /// until the transaction ends.
+    /// Returns statements that fail with a division by zero unless the table still has the row, and no other session has
+    /// created the schema. They lock the row until the transaction ends.
     pub(crate) fn demand_sql(&self) -> String {
         format!(
-            "select 1 / (case when exists (select from {WARM} w where w.schema_name = {} for update) then 1 else 0 end);\n",
+            "select 1 / (case when exists (select from {WARM} w where w.schema_name = {0} for update) then 1 else 0 end);
+select 1 / (case when exists (select from pg_catalog.pg_namespace n where n.nspname = {0}) then 0 else 1 end);\n",
             literal(self.schema.as_str())
         )
     }
 
+    /// Records the migrations of the shared schema, before the schema is created. If others are applied meanwhile, the
+    /// schema is not taken. Returns false if another session creates it, or has created or dropped it.
+    pub(crate) async fn record_shared(&self, operator: &Operator) -> Result<bool> {
+        let doing = || while_doing(format!("record the migrations before schema {:?}", self.schema.as_str()));
+        let sql = format!(
+            "update {WARM} set shared_ledger = {SHARED_LEDGER}
+             where schema_name = (select w.schema_name from {WARM} w where w.schema_name = $1 for update skip locked)
+               and not exists (select from pg_catalog.pg_namespace n where n.nspname = $1::pg_catalog.name)"
+        );
+        let done = operator.client().execute_typed(&sql, &[(&self.schema.as_str(), Type::TEXT)]).await;
+        done.map(|rows| rows == 1).map_err(doing())
+    }
+
     /// Returns statements that delete the row from the table. They fail with a division by zero if another session has
-    /// the schema's migration lock or has deleted the row. They do not wait.
+    /// the schema's migration lock or has deleted the row, or if the shared schema has other migrations. They do not
+    /// wait.
     pub(crate) fn take_sql(&self) -> String {
+        self.delete_sql(&format!("shared_ledger is not distinct from {SHARED_LEDGER}"))
+    }
+
+    fn delete_sql(&self, condition: &str) -> String {
         format!(
             "select 1 / (case when pg_catalog.pg_try_advisory_xact_lock({}) then 1 else 0 end);
-with taken as (delete from {WARM} where schema_name = {} returning 1)
+with taken as (delete from {WARM} where schema_name = {} and {condition} returning 1)
 select 1 / pg_catalog.count(*) from taken;\n",
             lock::migration_key(&self.schema),
             literal(self.schema.as_str())
@@ -98,12 +121,15 @@ select 1 / pg_catalog.count(*) from taken;\n",
         rows.map(|rows| !rows.is_empty()).map_err(doing())
     }
 
-    /// Drops it with its schema and its role. Returns false if another session uses it.
-    pub(crate) async fn drop(&self, operator: &Operator) -> Result<bool> {
+    /// Drops it with its schema and its role, which `drop_role` drops if it exists. Returns false if another session uses
+    /// it.
+    pub(crate) async fn drop(&self, operator: &Operator, drop_role: &str) -> Result<bool> {
         let doing = || while_doing(format!("drop schema {:?}", self.schema.as_str()));
         // Another session may have created them since the table was read.
-        let mut sql = self.take_sql() + &format!("drop schema if exists {} cascade;\n", self.schema.quoted());
-        if self.has_role || operator.config().isolation() == Isolation::Role {
+        let mut sql = self.delete_sql("true") + &format!("drop schema if exists {} cascade;\n", self.schema.quoted());
+        if self.has_role {
+            sql.push_str(drop_role);
+        } else if operator.config().isolation() == Isolation::Role {
             sql.push_str(&format!("drop role if exists {};\n", self.role.quoted()));
         }
         operator.reset_session().await.map_err(doing())?;
@@ -125,8 +151,9 @@ select 1 / pg_catalog.count(*) from taken;\n",
             is_own: row.try_get(3)?,
             has_role: row.try_get(4)?,
             ledger_comment: row.try_get(5)?,
-            grantees: row.try_get(6)?,
-            members: row.try_get(7)?,
+            is_of_shared: row.try_get(6)?,
+            grantees: row.try_get(7)?,
+            members: row.try_get(8)?,
         }))
     }
 }
@@ -145,6 +172,7 @@ pub(crate) async fn create_warm(operator: &Operator) -> Result<()> {
         "create table {WARM} (
     schema_name text primary key,
     is_checked bool not null default false,
+    shared_ledger text,
     created_at timestamptz not null default pg_catalog.clock_timestamp()
 );
 comment on table {WARM} is 'The schemas that cgk tenant:warm keeps ready for new tenants.';
@@ -177,6 +205,7 @@ pub(crate) async fn warm_schemas(operator: &Operator) -> Result<Vec<WarmSchema>>
         "select w.schema_name, w.is_checked, n.oid is not null, coalesce(o.rolname = current_user, false), r.oid is not null,
                 (select pg_catalog.obj_description(c.oid, 'pg_class') from pg_catalog.pg_class c
                  where c.relnamespace = n.oid and c.relname = '{LEDGER_TABLE}' and c.relkind in ('r', 'p')),
+                w.shared_ledger is not distinct from {SHARED_LEDGER},
                 (select coalesce(pg_catalog.array_agg(g.name order by g.name collate \"C\"), '{{}}') from
                      (select distinct coalesce(u.rolname::pg_catalog.text, 'public') from pg_catalog.aclexplode(n.nspacl) a
                       left join pg_catalog.pg_roles u on u.oid = a.grantee where a.grantee <> n.nspowner) g (name)),

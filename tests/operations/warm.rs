@@ -10,7 +10,7 @@ use cgk::{
     config::Isolation,
     drift,
     lifecycle::{self, CreateOptions, Creation, WarmCount},
-    migrate::{Migrations, Scope, Silent, Target},
+    migrate::{Migrations, Scope, Set, Silent, Target},
 };
 
 /// The schemas that are kept ready, and their roles.
@@ -214,13 +214,40 @@ async fn a_schema_with_other_rights_is_not_taken() {
     // The last one was only not recorded as complete.
     assert_eq!(status(&operator, &migrations).await, (0, 1, 0));
     assert_eq!(warm(&operator, &migrations, 1).await, (1, 1, 0));
+    // A login becomes a member of the role with the tenant: before, it could leave rows for the tenant.
     app_login(&stage.database, Isolation::Role).await;
-    assert_eq!(status(&operator, &migrations).await, (0, 0, 1));
-    create(&operator, &stage.db, &migrations, "after").await;
-    assert_eq!(warm(&operator, &migrations, 1).await, (1, 1, 1));
+    assert_eq!(status(&operator, &migrations).await, (1, 0, 0));
+    let members = "select count(*) from pg_auth_members m join pg_roles r on r.oid = m.roleid
+                   where starts_with(r.rolname, 'cgk__warm_') and m.member <> current_user::regrole";
+    assert_eq!(stage.count(members).await, 0);
     create(&operator, &stage.db, &migrations, "taken").await;
-    assert_eq!(stage.count(ROWS).await, 0);
+    let members = "select count(*) from pg_auth_members m join pg_roles r on r.oid = m.roleid
+                   where starts_with(r.rolname, 'cgk_taken_') and m.member <> current_user::regrole";
+    assert_eq!((stage.count(ROWS).await, stage.count(members).await), (0, 1));
     no_drift(&operator, &migrations).await;
+}
+
+/// Migrations of tenants can read the shared schema: after its migration, a ready schema may be another one than a new.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_of_the_shared_schema_makes_them_stale() {
+    let tenant =
+        ("900_copy.sql", "create table copied (like public.shared); insert into copied select * from public.shared");
+    let shared = ("900_shared.sql", "create table public.shared (a int); insert into public.shared values (1)");
+    let before = set(&[tenant]).with_file(Set::Public, shared.0, shared.1).unwrap();
+    let after =
+        before.clone().with_file(Set::Public, "901_b.sql", "alter table public.shared add b int default 7").unwrap();
+    let stage = bare(&before).await;
+    let operator = stage.operator().await;
+    assert_eq!(warm(&operator, &before, 2).await, (2, 2, 0));
+    let plan = cgk::migrate::plan_fleet(&operator, &after, Scope::Everything, Target::Head).await.unwrap();
+    cgk::migrate::run(&operator, &after, plan, &mut Silent).await.unwrap();
+    assert_eq!(status(&operator, &after).await, (0, 0, 2));
+    create(&operator, &stage.db, &after, "cold").await;
+    assert_eq!((stage.count(ROWS).await, stage.count("select b::int8 from tenant_cold.copied").await), (2, 7));
+    assert_eq!(warm(&operator, &after, 2).await, (2, 2, 2));
+    create(&operator, &stage.db, &after, "taken").await;
+    assert_eq!((stage.count(ROWS).await, stage.count("select b::int8 from tenant_taken.copied").await), (1, 7));
+    no_drift(&operator, &after).await;
 }
 
 /// What contains the name of its schema could not be renamed with it; what changes something outside would have done it
@@ -229,13 +256,28 @@ async fn a_schema_with_other_rights_is_not_taken() {
 async fn migrations_that_depend_on_the_tenant_are_refused() {
     for (text, why) in [
         (
-            "do $$ begin execute format('create function f() returns int language sql as ''select count(*)::int from %I.customers''', current_schema()); end $$",
+            "do $$ begin execute format('create function f() returns int language sql as ''select count(*)::int from %I.customers''', (select table_schema from information_schema.tables where table_name = 'customers' and table_schema like 'cgk%')); end $$",
             "function ",
         ),
-        ("create table notes (n text); insert into notes select current_schema()", "a row of \"notes\""),
         (
-            "create table notes (n text); do $$ begin execute format('comment on table notes is %L', current_schema()); end $$",
+            "create table notes (n text); insert into notes select (select table_schema from information_schema.tables where table_name = 'customers' and table_schema like 'cgk%')",
+            "a row of \"notes\"",
+        ),
+        (
+            "create table notes (n text); do $$ begin execute format('comment on table notes is %L', (select table_schema from information_schema.tables where table_name = 'customers' and table_schema like 'cgk%')); end $$",
             "\"notes\" has it",
+        ),
+        (
+            "create table notes (n text); insert into notes select split_part(current_schema(), '_', 2)",
+            "900_a contains \"current_schema\"",
+        ),
+        (
+            "create table notes (n text); insert into notes select name\n  FROM  public.organizations",
+            "900_a contains \"from public.organizations\"",
+        ),
+        (
+            "do $$ begin execute format('grant usage on schema %I to pg_monitor', (select table_schema from information_schema.tables where table_name = 'customers' and table_schema like 'cgk%')); end $$",
+            "rights on the schema",
         ),
         (
             "insert into public.organizations (slug, name, status) values ('other', 'x', 'onboarding')",
@@ -352,16 +394,20 @@ async fn a_killed_call_is_finished_by_the_next() {
     assert_eq!(warm(&operator, &migrations, 1).await, (1, 1, 0));
     let counts = async || [stage.count(ROWS).await, stage.count(SCHEMAS).await, stage.count(ROLES).await];
     let row = "delete from cgk_warm; insert into cgk_warm (schema_name) values ('cgk_warm_0000000a')";
+    let slow = "create function public.slow() returns trigger language plpgsql as
+                    'begin perform pg_advisory_xact_lock(77); return new; end';
+                create trigger slow before update of is_checked on cgk_warm for each row execute function public.slow();
+                delete from cgk_warm; insert into cgk_warm (schema_name) values ('cgk_warm_0000000b')";
     for (before, lock, wanted, left) in [
         // Before its row is written; before the schema is created; before it is recorded as complete; before it is
         // dropped.
         ("", "lock table cgk_warm in share mode", 1, [0, 0, 0]),
-        (row, "select from cgk_warm for update", 1, [1, 0, 0]),
-        (row, "lock table cgk_warm in share mode", 1, [1, 1, 1]),
+        (row, "lock table cgk_warm in share mode", 1, [1, 0, 0]),
+        (slow, "select pg_advisory_xact_lock(77)", 1, [1, 1, 1]),
         ("1", "lock table S.kinds in access share mode", 0, [1, 1, 1]),
     ] {
         warm(&operator, &migrations, usize::from(before == "1")).await;
-        if before == row {
+        if before.len() > 1 {
             stage.run(before).await;
         }
         let name = stage.rows("select schema_name from cgk_warm", &[]).await.first().map(|row| row.get::<_, String>(0));

@@ -40,6 +40,9 @@ impl Provision<'_> {
             sql.push_str(&warm.take_sql());
             let id = self.register(&mut sql);
             sql.push_str(&warm.give_sql(self.schema, self.role));
+            if let Some(role) = self.role {
+                sql.push_str(&login::enter_by_role_sql(operator.facts(), role, self.logins));
+            }
             sql.push_str(&binding::comment_sql(self.schema, id, None));
             return (sql, LedgerPresence::Present);
         }

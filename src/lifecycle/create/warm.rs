@@ -5,6 +5,7 @@
 
 use super::{Replay, check_rights, provision::Place, require_ready};
 use crate::{
+    access::isolation,
     access::login::{self, Admitted},
     catalogue::names,
     config::Isolation,
@@ -73,7 +74,8 @@ pub struct Warmed {
 /// - Kind `Denied`: the role may not create schemas or roles, or does not own one of the ready schemas.
 /// - Kind `Drift`: the files differ from those of the fleet.
 /// - Kind `Refused` ([`TenantError::NotWarm`]): the migrations cannot run in one transaction, change something outside
-///   of their schema, or write its name into it. Schemas that are not ready are dropped.
+///   of their schema, grant rights on it to other roles, read its name, or write it into the schema. Schemas that are
+///   not ready are dropped.
 /// - Kind `Failed`: a migration was refused.
 ///
 /// # Cancel safety
@@ -102,7 +104,7 @@ pub async fn warm(operator: &Operator, migrations: &Migrations, count: WarmCount
             .enumerate()
             .partition(|(number, (_, state))| *number < wanted && *state != WarmState::Stale);
         for (_, (schema, _)) in &dropped {
-            warmed.dropped += usize::from(schema.drop(operator).await?);
+            warmed.dropped += usize::from(drop_warm(operator, schema).await?);
         }
         let unfinished: Vec<_> = kept
             .iter()
@@ -142,9 +144,14 @@ pub(super) async fn ready(
     Ok((chosen < found.len()).then(|| found.swap_remove(chosen).0))
 }
 
+async fn drop_warm(operator: &Operator, warm: &WarmSchema) -> Result<bool> {
+    warm.drop(operator, &isolation::drop_role_sql(operator.facts(), &warm.role)).await
+}
+
 /// Creates schemas from one set of files.
 struct Maker<'a> {
     operator: &'a Operator,
+    migrations: &'a Migrations,
     logins: &'a [Admitted],
     plan: Plan<'a>,
     replay: Replay,
@@ -162,7 +169,15 @@ impl<'a> Maker<'a> {
         if apply::is_born_in_steps(&plan) || replay.grouping() == Grouping::FileByFile {
             return Err(not_warm("the migrations of tenants cannot run in one transaction"));
         }
-        Ok(Self { operator, logins, plan, replay })
+        for file in &*plan.pending {
+            if let Some(reads) = reads_its_name(file.sql()) {
+                let name = file.id();
+                return Err(not_warm(format!(
+                    "{name} contains {reads:?}, and so can depend on the name of its schema"
+                )));
+            }
+        }
+        Ok(Self { operator, migrations, logins, plan, replay })
     }
 
     /// Creates the missing parts of a schema and checks that it can be renamed. If it cannot, drops it. Returns false
@@ -173,7 +188,7 @@ impl<'a> Maker<'a> {
             false => return Ok(false),
         };
         let Some(problem) = created else { return warm.checked(self.operator).await };
-        warm.drop(self.operator).await?;
+        drop_warm(self.operator, warm).await?;
         Err(not_warm(problem.replace(warm.schema.as_str(), "the schema's name")))
     }
 
@@ -181,7 +196,9 @@ impl<'a> Maker<'a> {
     async fn create(&self, warm: &WarmSchema) -> Result<bool> {
         let (operator, schema) = (self.operator, &warm.schema);
         let role = (operator.config().isolation() == Isolation::Role).then_some(&warm.role);
-        let place = Place { operator, schema, role, logins: self.logins };
+        // Logins become members of the role only with the tenant: before, they could leave rows for it.
+        let logins = if role.is_some() { &[] } else { self.logins };
+        let place = Place { operator, schema, role, logins };
         let mut provision = identity::isolation::demand_sql(operator) + &warm.demand_sql();
         place.create(&mut provision, warm.role_state(), true);
         let ledger = place.grant(&mut provision, false, false);
@@ -198,12 +215,15 @@ impl<'a> Maker<'a> {
             purpose: Purpose::Drop,
             files: Some((&self.replay.files, Set::Tenant)),
         };
+        if !warm.record_shared(operator).await? {
+            return Ok(false);
+        }
         match apply::apply(operator, &unit).await {
             Ok(outcome) => Ok(outcome == ApplyOutcome::Applied),
             // The next call continues.
             Err(error) if error.kind() == ErrorKind::Unavailable => Err(error),
             Err(error) => {
-                warm.drop(operator).await?;
+                drop_warm(operator, warm).await?;
                 Err(match error {
                     Error::Migration(MigrationError::NotRehearsable { file }) => {
                         not_warm(format!("{} changes something outside of the tenant's schema", file.display()))
@@ -216,12 +236,34 @@ impl<'a> Maker<'a> {
 
     /// Describes an object that contains the schema's name as text.
     async fn problem(&self, schema: &SchemaName) -> Result<Option<String>> {
+        let states = warm_schemas(self.operator, self.migrations, self.logins).await?;
+        if states.iter().any(|(warm, state)| warm.schema == *schema && *state == WarmState::Stale) {
+            return Ok(Some("a migration changes the rights on the schema, or its owner".into()));
+        }
         let mut found = names::of_schema(self.operator, schema).await?;
         if found.is_empty() {
             found = names::in_contents(self.operator, schema).await?;
         }
         Ok(found.into_iter().next())
     }
+}
+
+/// What a file contains that tells a migration the name of its schema, or its tenant.
+fn reads_its_name(sql: &str) -> Option<&'static str> {
+    const READS: [&str; 10] = [
+        "current_schema",
+        "current_setting('search_path",
+        "show search_path",
+        "pg_namespace",
+        "regnamespace",
+        "aclexplode",
+        "from organizations",
+        "from public.organizations",
+        "join organizations",
+        "join public.organizations",
+    ];
+    let words = sql.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ").replace("( '", "('");
+    READS.into_iter().find(|reads| words.contains(reads))
 }
 
 fn not_warm(why: impl AsRef<str>) -> Error {

@@ -6,6 +6,7 @@ use super::{
     inventory::{Dropped as DroppedObjects, dependents_sql},
 };
 use crate::{
+    access::isolation,
     binding,
     error::{Error, Result},
     lock,
@@ -78,15 +79,7 @@ impl Run<'_> {
             sql.push_str(&format!("{}drop schema {} cascade;\nreset role;\n", self.as_owner(), schema.quoted()));
         }
         if let Some(role) = role {
-            let name = role.quoted();
-            // Revokes its rights on shared objects. The objects that it owned are dropped by now. Only a member with
-            // the role's rights may do this.
-            let own = self.operator.facts();
-            if !own.superuser {
-                let options = if own.major() >= 16 { " with inherit true, set true" } else { "" };
-                sql.push_str(&format!("grant {name} to current_user{options};\n"));
-            }
-            sql.push_str(&format!("drop owned by {name};\ndrop role {name};\n"));
+            sql.push_str(&isolation::drop_role_sql(self.operator.facts(), role));
         }
         sql.push_str(&registry::delete_sql(self.doomed.id()));
         match self.send(&sql).await? {

@@ -78,7 +78,7 @@ pub(crate) async fn warm_schemas(
         let has_head = LedgerDigest::in_comment(warm.ledger_comment.as_deref()).as_ref() == Some(&head);
         match (warm.has_schema, warm.is_checked) {
             (false, _) => WarmState::Unfinished,
-            (true, _) if !warm.is_own || !has_head => WarmState::Stale,
+            (true, _) if !warm.is_own || !has_head || !warm.is_of_shared => WarmState::Stale,
             (true, _) if !warm.has_rights_of(role, &logins, &operator.facts().role) => WarmState::Stale,
             (true, false) => WarmState::Unfinished,
             (true, true) => WarmState::Ready,

@@ -9,6 +9,10 @@ use crate::{
 use serde_json::json;
 use uuid::Uuid;
 
+const REVOKE_WRITTEN_BY: &str = "update public.invitations i set revoked_at = pg_catalog.clock_timestamp()
+     where i.organization_id = $1 and i.invited_by = $2 and i.accepted_at is null and i.revoked_at is null
+ returning i.id, i.email, i.role::pg_catalog.text";
+
 const REVOKE_OF_USER: &str = r#"update public.invitations i set revoked_at = pg_catalog.clock_timestamp()
       from public.users u
      where i.organization_id = $1 and u.id = $2 and i.accepted_at is null and i.revoked_at is null
@@ -23,7 +27,27 @@ pub(in crate::platform) async fn revoke_of_user(
     organization: OrganizationId,
     user: UserId,
 ) -> Result<()> {
-    for row in tx.query(REVOKE_OF_USER, &[&organization, &user]).await? {
+    revoke(tx, actor, organization, user, REVOKE_OF_USER).await
+}
+
+/// Revokes the invitations that the user has sent. Otherwise a removed admin could come back under a second address.
+pub(in crate::platform) async fn revoke_written_by(
+    tx: &PlatformTx<'_>,
+    actor: &Actor,
+    organization: OrganizationId,
+    user: UserId,
+) -> Result<()> {
+    revoke(tx, actor, organization, user, REVOKE_WRITTEN_BY).await
+}
+
+async fn revoke(
+    tx: &PlatformTx<'_>,
+    actor: &Actor,
+    organization: OrganizationId,
+    user: UserId,
+    sql: &str,
+) -> Result<()> {
+    for row in tx.query(sql, &[&organization, &user]).await? {
         let (id, email, role): (Uuid, &str, &str) = (row.get(0), row.get(1), row.get(2));
         let change = Change {
             actor,

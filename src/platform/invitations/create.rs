@@ -12,6 +12,7 @@ use crate::{
     },
     tenancy::PlatformTx,
     tenant::OrganizationId,
+    user::UserId,
 };
 use serde_json::json;
 use std::time::Duration;
@@ -30,7 +31,7 @@ const CREATE: &str = "insert into public.invitations (organization_id, email, ro
     on conflict do nothing returning id";
 
 const RESEND: &str = "update public.invitations
-       set token_hash = $3, expires_at = current_timestamp + pg_catalog.make_interval(secs => $4)
+       set token_hash = $3, expires_at = current_timestamp + pg_catalog.make_interval(secs => $4), invited_by = $5
      where organization_id = $1 and id = $2 and accepted_at is null and revoked_at is null";
 
 const REVOKE: &str = "update public.invitations set revoked_at = current_timestamp
@@ -59,10 +60,7 @@ impl Invitations {
         let lifetime = check(new)?;
         let (actor, token) = (self.actor(), self.new_token());
         let (hash, role) = (token.hash(), new.role.as_str());
-        let by = match actor {
-            Actor::User(user) => Some(user),
-            _ => None,
-        };
+        let by = sender(&actor);
         let platform = self.db.platform();
         let created = platform.transaction(async |tx| {
             organizations::lock(tx, organization).await?;
@@ -82,7 +80,8 @@ impl Invitations {
         Ok((created.await.map_err(refuse_unknown_role)?, token))
     }
 
-    /// Gives an open or expired invitation a new token and seven more days. The old token stops working.
+    /// Gives an open or expired invitation a new token and seven more days. The old token stops working. The actor becomes
+    /// the user who sent it.
     ///
     /// # Locks
     ///
@@ -103,7 +102,11 @@ impl Invitations {
         let sent = platform.transaction(async |tx| {
             organizations::lock(tx, organization).await?;
             let before = find_to_manage(tx, &actor, organization, id).await?;
-            if tx.execute(RESEND, &[&organization, &id, &hash.bytes(), &LIFETIME.as_secs_f64()]).await? == 0 {
+            if tx
+                .execute(RESEND, &[&organization, &id, &hash.bytes(), &LIFETIME.as_secs_f64(), &sender(&actor)])
+                .await?
+                == 0
+            {
                 return Err(ended(before.state));
             }
             let invitation = find(tx, organization, id).await?;
@@ -141,6 +144,14 @@ impl Invitations {
             record(tx, &actor, "cgk.invitation.revoked", &invitation).await
         });
         revoked.await
+    }
+}
+
+/// Returns the user who sends an invitation; `None` for the service.
+fn sender(actor: &Actor) -> Option<UserId> {
+    match actor {
+        Actor::User(user) => Some(*user),
+        _ => None,
     }
 }
 

@@ -24,7 +24,7 @@ mod closed;
 mod create;
 
 pub use accept::{Accepted, Invitee};
-pub(super) use closed::revoke_of_user;
+pub(super) use closed::{revoke_of_user, revoke_written_by};
 
 use super::{
     Actor, PlatformError,

@@ -123,7 +123,7 @@ impl Members {
     }
 
     /// Removes a member. Its sessions in the organization end, its seat becomes free ([`Member::seat_key`]), and open
-    /// invitations of its address to the organization are revoked. A user may always remove itself.
+    /// invitations of its address to the organization, and those that it has sent, are revoked. A user may always remove itself.
     ///
     /// The user still exists, with its other memberships or without any.
     ///
@@ -157,6 +157,7 @@ impl Members {
             let member = find(tx, organization, user).await?;
             tx.execute(REMOVE, &[&organization, &user]).await?;
             invitations::revoke_of_user(tx, &actor, organization, user).await?;
+            invitations::revoke_written_by(tx, &actor, organization, user).await?;
             Quota::new(&self.db).release_in(tx, organization, &member.seat_key()).await?;
             let before = state(&member, &role);
             record(tx, &actor, "cgk.membership.removed", &member, Some(before), None).await

@@ -23,6 +23,15 @@ fn is_same(start: SystemTime, current: &Subscription) -> bool {
     current.period_start.duration_since(start).is_ok_and(|earlier| earlier < SAME_PERIOD)
 }
 
+/// Whether a payment of the period that starts here makes a past due subscription active: it is the current period, runs
+/// still, and is not that of a trial, which costs nothing.
+fn is_unpaid(start: SystemTime, current: &Subscription) -> bool {
+    current.status == SubscriptionStatus::PastDue
+        && is_same(start, current)
+        && current.period_end > SystemTime::now()
+        && current.trial_ends_at != Some(current.period_end)
+}
+
 /// The result of the renewal of one due subscription.
 enum Outcome {
     Renewed,
@@ -68,7 +77,7 @@ impl Subscriptions {
                     }
                     RenewalPeriod::Exactly { start, end } => {
                         match tx.query_opt(sql::RENEW_EXACTLY, &[&before.id, &start, &end]).await? {
-                            None if before.status == SubscriptionStatus::PastDue && is_same(start, &before) => {
+                            None if is_unpaid(start, &before) => {
                                 let active = SubscriptionStatus::Active;
                                 return self.set_status(tx, before, &active, "cgk.subscription.paid").await;
                             }

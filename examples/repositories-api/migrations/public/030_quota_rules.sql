@@ -1,0 +1,223 @@
+-- What was used in a period counts in that period, in whatever order renew, change_plan and consume come; and the trigger functions
+-- that run as the owner are only for the tables that they belong to.
+--
+-- Trigger functions: cgk_memberships_seat and cgk_domain_events_inserted are SECURITY DEFINER, and PUBLIC could execute them, so a
+-- tenant's role could make them the trigger of a temporary table and so change the seats of every organization. Now only the owner
+-- may execute them. A trigger does not need this right when it runs.
+--
+-- Periods: a grant of a period holds what was used from its starts_at on. Where a renewal begins in the past, what was used since
+-- then counts in the new period. Where it begins in the future, the grants of the periods before it stay, under every plan.
+--
+-- Reads no row, and locks quota_consumptions against everybody for a moment.
+revoke execute on function cgk_memberships_seat(), cgk_domain_events_inserted() from public;
+
+-- The time of a consumption, which decides in which period it counts; now() would be the time when its transaction began.
+alter table quota_consumptions alter column created_at set default clock_timestamp();
+
+-- As in 021, and refuses to be the trigger of another table.
+create or replace function cgk_memberships_seat() returns trigger
+    language plpgsql
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if tg_relid <> 'public.memberships'::regclass then
+        raise insufficient_privilege using message = 'cgk_memberships_seat() is the trigger of public.memberships only';
+    end if;
+    if tg_op <> 'INSERT' and old.confirmed_at is not null
+       and (tg_op = 'DELETE' or new.confirmed_at is null or new.organization_id <> old.organization_id) then
+        perform public.cgk_quota_release(old.organization_id, 'membership/' || old.id);
+    end if;
+    if tg_op <> 'DELETE' and new.confirmed_at is not null then
+        insert into public.quota_usage (organization_id, kind)
+        select new.organization_id, k.name from public.quota_kinds k where k.name = 'seats' and k.usage_type = 'allocated'
+        on conflict (organization_id, kind) do nothing;
+        perform 1 from public.quota_usage u where u.organization_id = new.organization_id and u.kind = 'seats' for no key update;
+        if found then
+            insert into public.quota_consumptions as c (organization_id, idempotency_key, kind, amount)
+            values (new.organization_id, 'membership/' || new.id, 'seats', 1)
+            on conflict (organization_id, idempotency_key) do update set released_at = null where c.released_at is not null;
+            if found then
+                update public.quota_usage u set allocated = u.allocated + 1
+                 where u.organization_id = new.organization_id and u.kind = 'seats';
+            end if;
+        end if;
+    end if;
+    return null;
+end
+$$;
+
+-- As in 021, and what was used in a period goes back to the grant of that period that counts, however it was renewed.
+create or replace function cgk_quota_release(organization uuid, key text) returns boolean
+    language plpgsql volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    taken record;
+    usage record;
+begin
+    select c.kind into taken from public.quota_consumptions c
+     where c.organization_id = organization and c.idempotency_key = key and c.released_at is null;
+    if not found then
+        return false;
+    end if;
+    select u.allocated, k.usage_type into usage
+      from public.quota_usage u join public.quota_kinds k on k.name = u.kind
+     where u.organization_id = organization and u.kind = taken.kind for no key update of u;
+    update public.quota_consumptions c set released_at = clock_timestamp()
+     where c.organization_id = organization and c.idempotency_key = key and c.released_at is null
+    returning c.kind, c.amount, c.grant_ids, c.grant_amounts into taken;
+    if not found then
+        return false;
+    end if;
+    if usage.usage_type = 'allocated' then
+        update public.quota_usage u set allocated = u.allocated - taken.amount
+         where u.organization_id = organization and u.kind = taken.kind;
+        return true;
+    end if;
+    for i in 1 .. cardinality(taken.grant_ids) loop
+        update public.grants g set spent = g.spent - taken.grant_amounts[i] where g.id = taken.grant_ids[i];
+        update public.grants g set carried = g.carried - taken.grant_amounts[i]
+          from public.grants earlier
+         where earlier.id = taken.grant_ids[i] and earlier.source = 'subscription' and g.source = 'subscription'
+           and g.organization_id = organization and g.kind = taken.kind and g.renewal = earlier.renewal
+           and g.revoked_at is null and g.id <> earlier.id and g.carried >= taken.grant_amounts[i]
+           and g.created_at > earlier.created_at
+           and (g.renewal = 'once' or earlier.expires_at > g.starts_at or earlier.starts_at >= g.starts_at);
+    end loop;
+    return true;
+end
+$$;
+
+-- Brings the grants of a subscription in line with it, in the transaction that has changed and locked its row. The changes:
+--
+--   replace   it has another plan, or is new: the grants of the organization's subscriptions are revoked, those of this plan issued,
+--             for the period that runs and for each that was renewed ahead
+--   renew     it has a new period: what the plan includes in each period is issued for it
+--   end       it has ended: its grants are revoked
+--
+-- What was spent in a period counts in it under every plan: a change of the plan and back makes no more of it, and no less. A
+-- renewal that begins less than a day after the period before it began, and before that one ends, names the same period by another
+-- clock, unless that one was the trial. Grants of other sources stay as they are. Returns how many were revoked, and which were
+-- issued.
+create or replace function cgk_change_subscription_grants(subscription uuid, change text, out revoked integer, out issued jsonb)
+    language plpgsql volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    subscribed record;
+    item       record;
+    moment     timestamptz;
+    starts     timestamptz;
+    opened     timestamptz;
+    late       bigint;
+    late_grant uuid;
+begin
+    select s.* into strict subscribed from public.subscriptions s where s.id = subscription;
+    if change not in ('replace', 'renew', 'end') then
+        raise invalid_parameter_value using message = format('no change of a subscription: %s', change);
+    end if;
+    insert into public.quota_usage (organization_id, kind)
+    select subscribed.organization_id, e.kind from public.plan_entitlements e
+     where e.plan_id = subscribed.plan_id and change <> 'end'
+     group by e.kind order by e.kind
+    on conflict (organization_id, kind) do nothing;
+    -- All kinds in one order, against whoever consumes.
+    perform 1 from public.quota_usage u where u.organization_id = subscribed.organization_id order by u.kind for no key update;
+    moment := clock_timestamp();
+    starts := subscribed.period_start;
+
+    -- When the period began that the subscription names, if its grants began before it: see above.
+    select min(g.starts_at) into opened from public.grants g
+     where g.organization_id = subscribed.organization_id and g.subscription_id = subscribed.id and g.renewal = 'period'
+       and g.starts_at < starts and g.expires_at > starts
+       and (change <> 'renew' or g.revoked_at is null and g.starts_at > starts - interval '24 hours'
+                                 and g.expires_at is distinct from subscribed.trial_ends_at);
+    if change = 'renew' and opened is null then
+        -- What was used since the new period began is split off, so that it counts in the new one.
+        for item in
+            select g.* from public.grants g
+             where g.organization_id = subscribed.organization_id and g.source = 'subscription' and g.renewal = 'period'
+               and g.starts_at < starts and g.expires_at > starts and g.spent > 0 and starts <= moment
+             order by g.created_at, g.id
+        loop
+            select least(coalesce(sum(t.amount), 0), item.spent) into late
+              from public.quota_consumptions c cross join lateral unnest(c.grant_ids, c.grant_amounts) as t (id, amount)
+             where c.organization_id = item.organization_id and c.kind = item.kind and c.created_at >= starts
+               and c.released_at is null and t.id = item.id;
+            continue when late = 0;
+            insert into public.grants (organization_id, kind, source, subscription_id, renewal, amount, spent, starts_at, expires_at,
+                                       revoked_at, created_at)
+            values (item.organization_id, item.kind, item.source, item.subscription_id, item.renewal, item.amount, late, starts,
+                    item.expires_at, moment, item.created_at)
+            returning id into late_grant;
+            update public.quota_consumptions c set grant_ids = array_replace(c.grant_ids, item.id, late_grant)
+             where c.organization_id = item.organization_id and c.kind = item.kind and c.created_at >= starts
+               and c.released_at is null and item.id = any (c.grant_ids);
+            update public.grants g set spent = g.spent - late where g.id = item.id;
+        end loop;
+        -- Where the new period starts before the old one's end, as at the end of a trial that is cut short, the old one ends there.
+        update public.grants g
+           set expires_at = greatest(g.starts_at, starts),
+               revoked_at = case when g.starts_at >= starts then coalesce(g.revoked_at, moment) else g.revoked_at end
+         where g.organization_id = subscribed.organization_id and g.source = 'subscription' and g.renewal = 'period'
+           and g.expires_at > starts and (g.starts_at < starts or g.revoked_at is null);
+        revoked := 0;
+    else
+        update public.grants g set revoked_at = moment
+         where g.organization_id = subscribed.organization_id and g.source = 'subscription' and g.revoked_at is null
+           and (change <> 'renew'
+                or g.subscription_id = subscribed.id and g.renewal = 'period' and g.expires_at > starts);
+        get diagnostics revoked = row_count;
+    end if;
+    starts := coalesce(opened, starts);
+
+    with own as (
+        select g.starts_at, g.expires_at from public.grants g
+         where g.organization_id = subscribed.organization_id and g.subscription_id = subscribed.id and g.renewal = 'period'
+    ), edges as (
+        select starts as edge
+        union
+        select moment where change = 'replace' and starts > moment
+        union
+        select o.starts_at from own o
+         where change = 'replace' and o.starts_at > moment and o.starts_at < starts and o.expires_at > o.starts_at
+    ), spans as (
+        select e.edge, lead(e.edge) over (order by e.edge) as next_edge from edges e
+    ), periods as (
+        select case when s.next_edge is null then s.edge else coalesce(known.starts_at, s.edge) end as starts_at,
+               case when s.next_edge is null then subscribed.period_end else least(s.next_edge, known.expires_at) end as expires_at
+          from spans s
+          left join lateral (select min(o.starts_at) as starts_at, max(o.expires_at) as expires_at from own o
+                              where o.starts_at <= s.edge and o.expires_at > s.edge) known on true
+         -- Between two periods nothing is granted.
+         where s.next_edge is null or known.starts_at is not null or not exists (select from own o where o.starts_at <= s.edge)
+    ), counted as (
+        -- Since when what was used counts: also what was used of an earlier subscription's period that has not ended.
+        select p.*, row_number() over (order by p.starts_at) as place,
+               least(p.starts_at, (select min(g.starts_at) from public.grants g
+                                    where g.organization_id = subscribed.organization_id and g.source = 'subscription'
+                                      and g.renewal = 'period' and g.starts_at <= p.starts_at and g.expires_at > p.starts_at
+                                      and p.starts_at <= moment)) as since
+          from periods p
+    ), new_grants as (
+        insert into public.grants (organization_id, kind, source, subscription_id, renewal, amount, carried, starts_at, expires_at,
+                                   created_at)
+        select subscribed.organization_id, e.kind, 'subscription', subscribed.id, e.renewal, e.amount,
+               coalesce((select sum(g.spent) from public.grants g
+                          where g.organization_id = subscribed.organization_id and g.kind = e.kind and g.source = 'subscription'
+                            and g.renewal = e.renewal
+                            and (e.renewal = 'once' or g.starts_at >= c.since and g.starts_at < c.expires_at)), 0),
+               case e.renewal when 'period' then c.starts_at else least(c.starts_at, moment) end,
+               case e.renewal when 'period' then c.expires_at end, moment
+          from public.plan_entitlements e join counted c on e.renewal = 'period' or c.place = 1
+         where e.plan_id = subscribed.plan_id and (change = 'replace' or change = 'renew' and e.renewal = 'period')
+         order by e.kind, c.starts_at
+        on conflict (subscription_id, kind, renewal, starts_at) where subscription_id is not null and revoked_at is null do nothing
+        returning kind, amount, balance, starts_at, expires_at
+    )
+    select coalesce(jsonb_agg(jsonb_build_object('kind', n.kind, 'amount', n.amount, 'balance', n.balance,
+                                                 'expires_at', n.expires_at) order by n.kind, n.starts_at), '[]')
+      into issued from new_grants n;
+end
+$$;
