@@ -250,20 +250,19 @@ impl<'a> Maker<'a> {
 
 /// What a file contains that tells a migration the name of its schema, or its tenant.
 fn reads_its_name(sql: &str) -> Option<&'static str> {
-    const READS: [&str; 10] = [
-        "current_schema",
-        "current_setting('search_path",
-        "show search_path",
-        "pg_namespace",
-        "regnamespace",
-        "aclexplode",
-        "from organizations",
-        "from public.organizations",
-        "join organizations",
-        "join public.organizations",
-    ];
-    let words = sql.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ").replace("( '", "('");
-    READS.into_iter().find(|reads| words.contains(reads))
+    const NAMES: [&str; 6] =
+        ["current_schema", "'search_path'", "show search_path", "pg_namespace", "regnamespace", "aclexplode"];
+    let sql = sql.to_lowercase();
+    let words: Vec<&str> = sql.split_whitespace().collect();
+    let is_registry = |pair: &[&str]| {
+        let table = pair[1].trim_end_matches([';', ',', ')']).trim_start_matches("public.").trim_matches('"');
+        matches!(pair[0], "from" | "join") && table == "organizations"
+    };
+    if words.windows(2).any(is_registry) {
+        return Some("organizations");
+    }
+    let text = words.join(" ");
+    NAMES.into_iter().find(|name| text.contains(name))
 }
 
 fn not_warm(why: impl AsRef<str>) -> Error {
