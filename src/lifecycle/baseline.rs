@@ -11,13 +11,13 @@ use crate::{
     binding::{self, Binding},
     db::{Operator, milliseconds},
     drift::{self, Comparison},
-    error::{ConnectionError, Error, LedgerProblem, MigrationError, Result, SetupError, while_doing},
+    error::{Error, LedgerProblem, MigrationError, Result, SetupError, while_doing},
     ident::{Ident, RoleName, SchemaName, literal, quoted},
     identity,
     migrate::{
         Applied, MigrationFile, MigrationId, Migrations, Set, Target, Version,
         execute::schema_lock::{self, Hold},
-        fileset::{FleetFiles, record::FileRecord},
+        fileset::record::FileRecord,
         ledger::{self, LEDGER_TABLE, LedgerTable},
         plan::{self},
     },
@@ -200,7 +200,7 @@ impl<'a> Adoption<'a> {
         if !rows.is_empty() {
             return self.finish(options, table, rows).await;
         }
-        let record = self.files_of_fleet().await?;
+        let record = FileRecord::of_fleet(self.operator, self.migrations).await?;
         let upto = self.upto(options).await?;
         let compared = drift::compare_up_to(
             self.operator,
@@ -244,22 +244,6 @@ impl<'a> Adoption<'a> {
         let is_hole = self.set == Set::Tenant && difference.grants_to_others();
         let is_it = |accepted: &String| *accepted == self.line(difference) || (!is_hole && *accepted == object);
         options.accept_differences.is_some() && options.accept.iter().any(is_it)
-    }
-
-    /// Refuses migration files that differ from those of the fleet, and starts to record the files.
-    async fn files_of_fleet(&self) -> Result<FileRecord> {
-        let files = FleetFiles::load(self.operator).await?;
-        for set in [Set::Public, Set::Tenant] {
-            files.check(self.operator, self.migrations, set, None).await?;
-        }
-        match files.begin(self.operator, self.migrations).await {
-            Ok(record) => Ok(record),
-            Err(error @ Error::Connection(ConnectionError::Lost { .. })) => Err(error),
-            Err(error) => {
-                tracing::warn!(%error, "the files of the fleet were not recorded");
-                Ok(FileRecord::unwritten())
-            }
-        }
     }
 
     /// Creates the missing parts of the tenant, if the schema already has a ledger of cgk with the requested version.

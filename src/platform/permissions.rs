@@ -1,7 +1,7 @@
 //! The permissions of each role in its organization: one table, and one function that checks it.
 
 use super::{Actor, PlatformError, error::Result};
-use crate::{auth::UserRole, tenancy::PlatformTx, tenant::OrganizationId};
+use crate::{auth::UserRole, tenancy::PlatformTx, tenant::OrganizationId, user::UserId};
 
 /// Defines the permissions, their names, and the roles that have each of them.
 macro_rules! permissions {
@@ -132,6 +132,22 @@ pub(crate) fn demand_service(actor: &Actor, permission: &'static str) -> Result<
         Actor::User(_) | Actor::ApiKey(_) => Err(PlatformError::Forbidden { permission }),
     }
 }
+
+/// Returns the user whose accounts at providers an actor may use. `None`: those of every user.
+///
+/// # Errors
+///
+/// `Forbidden`: the actor is an API key.
+pub(crate) fn owner_of_accounts(actor: &Actor) -> Result<Option<UserId>> {
+    match actor {
+        Actor::User(user) => Ok(Some(*user)),
+        Actor::ApiKey(_) => Err(PlatformError::Forbidden { permission: ACCOUNTS_MANAGE }),
+        Actor::System | Actor::Operator(_) => Ok(None),
+    }
+}
+
+/// The name of the right to use accounts, which no role and no scope gives.
+pub(super) const ACCOUNTS_MANAGE: &str = "accounts:manage";
 
 /// Same as [`demand`] for what belongs to an organization, and as [`demand_service`] for what belongs to none or to all
 /// of them.

@@ -1,6 +1,11 @@
 //! Accounts of users at sign-in providers.
 
-use super::{Actor, PlatformError, error::Result, record::Change};
+use super::{
+    Actor, PlatformError,
+    error::Result,
+    permissions::{ACCOUNTS_MANAGE, owner_of_accounts},
+    record::Change,
+};
 use crate::{
     row_id::row_id,
     tenancy::{Db, PlatformTx},
@@ -143,11 +148,7 @@ impl UserAccounts {
     ///
     /// If the future is dropped, nothing changes: the function only reads.
     pub async fn find(&self, provider: &str, subject: &str) -> Result<Option<UserAccount>> {
-        let own = match self.actor.clone().unwrap_or_else(Actor::current) {
-            Actor::ApiKey(_) => return Err(PlatformError::Forbidden { permission: "accounts:manage" }),
-            Actor::User(user) => Some(user),
-            Actor::System | Actor::Operator(_) => None,
-        };
+        let own = owner_of_accounts(&self.actor.clone().unwrap_or_else(Actor::current))?;
         // Text in the database cannot contain NUL, so there is no such account.
         if provider.contains('\0') || subject.contains('\0') {
             return Ok(None);
@@ -198,10 +199,10 @@ impl UserAccounts {
 
     /// Returns the actor. It must be the user itself, the service or an operator.
     fn actor(&self, user: UserId) -> Result<Actor> {
-        match self.actor.clone().unwrap_or_else(Actor::current) {
-            Actor::ApiKey(_) => Err(PlatformError::Forbidden { permission: "accounts:manage" }),
-            Actor::User(other) if other != user => Err(PlatformError::Forbidden { permission: "accounts:manage" }),
-            actor => Ok(actor),
+        let actor = self.actor.clone().unwrap_or_else(Actor::current);
+        match owner_of_accounts(&actor)? {
+            Some(own) if own != user => Err(PlatformError::Forbidden { permission: ACCOUNTS_MANAGE }),
+            _ => Ok(actor),
         }
     }
 

@@ -47,12 +47,12 @@ impl WarmSchema {
     /// Whether the schema has the rights that a tenant with this role would get, or in path mode these logins. In role
     /// mode, no login may act as the role before a tenant has the schema.
     pub(crate) fn has_rights_of(&self, role: Option<&RoleName>, logins: &[&Ident], own_role: &str) -> bool {
-        let mut logins: Vec<&str> = logins.iter().map(|login| login.as_str()).collect();
-        logins.sort_unstable();
         match role {
             Some(role) => self.has_role && self.members.is_empty() && self.grantees == [role.as_str()],
             None => {
-                logins.retain(|login| *login != own_role);
+                let logins = logins.iter().map(|login| login.as_str()).filter(|login| *login != own_role);
+                let mut logins: Vec<&str> = logins.collect();
+                logins.sort_unstable();
                 !self.has_role && self.grantees == logins
             }
         }

@@ -2,7 +2,7 @@
 
 use super::{PlainSecret, Result, Rotation, SecretError, SecretPlace, Secrets, key_id};
 use crate::{
-    platform::{Actor, PlatformError, UserAccountId},
+    platform::{UserAccountId, owner_of_accounts},
     user::UserId,
 };
 use tokio_postgres::types::ToSql;
@@ -68,11 +68,7 @@ impl Secrets {
 
     /// Returns the user whose accounts the actor may use. `None`: those of every user.
     fn owner(&self) -> Result<Option<UserId>> {
-        match self.actor() {
-            Actor::User(user) => Ok(Some(user)),
-            Actor::ApiKey(_) => Err(PlatformError::Forbidden { permission: "accounts:manage" }.into()),
-            Actor::System | Actor::Operator(_) => Ok(None),
-        }
+        Ok(owner_of_accounts(&self.actor())?)
     }
 
     /// Encrypts the tokens with the first key. Does nothing in a database without accounts.

@@ -2,13 +2,8 @@
 
 use crate::{
     db::Operator,
-    error::{ConnectionError, Error, Result},
-    migrate::{
-        self, Migrations, Set,
-        execute::grouping::Grouping,
-        fileset::{FleetFiles, record::FileRecord},
-        rehearsal,
-    },
+    error::{Error, Result},
+    migrate::{self, Migrations, Set, execute::grouping::Grouping, fileset::record::FileRecord, rehearsal},
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -25,7 +20,7 @@ pub(super) struct Replay {
 impl Replay {
     /// Refuses a set of files that differs from the fleet's.
     pub(super) async fn of(operator: &Operator, migrations: &Migrations) -> Result<Self> {
-        let files = files_of_fleet(operator, migrations).await?;
+        let files = FileRecord::of_fleet(operator, migrations).await?;
         let known = rehearsal::known_grouping(operator, migrations).await?;
         Ok(Self {
             file_by_file: AtomicBool::new(known == Some(Grouping::FileByFile)),
@@ -67,22 +62,6 @@ impl Replay {
         }
         if let Err(error) = migrate::rehearse(operator, migrations).await {
             tracing::warn!(%error, "no record of what the migrations create");
-        }
-    }
-}
-
-/// Refuses a set of files that differs from the fleet's, and starts to record the files.
-pub(super) async fn files_of_fleet(operator: &Operator, migrations: &Migrations) -> Result<FileRecord> {
-    let files = FleetFiles::load(operator).await?;
-    for set in [Set::Public, Set::Tenant] {
-        files.check(operator, migrations, set, None).await?;
-    }
-    match files.begin(operator, migrations).await {
-        Ok(record) => Ok(record),
-        Err(error @ Error::Connection(ConnectionError::Lost { .. })) => Err(error),
-        Err(error) => {
-            tracing::warn!(%error, "the files of the fleet were not recorded");
-            Ok(FileRecord::unwritten())
         }
     }
 }

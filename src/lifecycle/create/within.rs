@@ -1,9 +1,6 @@
 //! Creates a tenant inside of a transaction that does more, such as an import.
 
-use super::{
-    CreateOptions, check_privileges, check_role, provision::Provision, refuse_unsuitable, replay::files_of_fleet,
-    require_ready,
-};
+use super::{CreateOptions, check_privileges, check_role, provision::Provision, refuse_unsuitable, require_ready};
 use crate::{
     access::login::{self, Admitted},
     db::{Operator, run_files::Commits},
@@ -45,7 +42,7 @@ impl<'a> NewTenantParts<'a> {
     ) -> Result<Self> {
         require_ready(operator, migrations).await?;
         encodable::check_all(operator, migrations).await?;
-        let files = files_of_fleet(operator, migrations).await?;
+        let files = FileRecord::of_fleet(operator, migrations).await?;
         let facts = registry::facts_of(operator, slug).await?;
         let role = role_of(operator, slug);
         refuse_unsuitable(operator, slug, role.as_ref(), &facts, options).await?;

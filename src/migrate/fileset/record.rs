@@ -3,7 +3,7 @@
 use super::{FleetFiles, Table, census::Census, mismatches};
 use crate::{
     db::{Operator, message, own_objects::OwnObject, own_table},
-    error::{Result, while_doing},
+    error::{ConnectionError, Error, Result, while_doing},
     ident::literal,
     lock,
     migrate::{
@@ -134,6 +134,23 @@ pub(crate) struct FileRecord {
 }
 
 impl FileRecord {
+    /// Refuses migration files that differ from those of the fleet, and starts to record the files. If they cannot be
+    /// recorded, the caller continues without a record.
+    pub(crate) async fn of_fleet(operator: &Operator, migrations: &Migrations) -> Result<Self> {
+        let files = FleetFiles::load(operator).await?;
+        for set in [Set::Public, Set::Tenant] {
+            files.check(operator, migrations, set, None).await?;
+        }
+        match files.begin(operator, migrations).await {
+            Ok(record) => Ok(record),
+            Err(error @ Error::Connection(ConnectionError::Lost { .. })) => Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "the files of the fleet were not recorded");
+                Ok(Self::unwritten())
+            }
+        }
+    }
+
     /// Returns a record that is not written, because the role may not write it.
     pub(crate) fn unwritten() -> Self {
         Self { known: Mutex::default(), is_writable: false }

@@ -1,23 +1,22 @@
 //! Revokes the open invitations of a person, when it becomes a member or stops being one.
 
+use super::{create::record, find};
 use crate::{
-    platform::{Actor, error::Result, record::Change},
+    platform::{Actor, error::Result},
     tenancy::PlatformTx,
     tenant::OrganizationId,
     user::UserId,
 };
-use serde_json::json;
-use uuid::Uuid;
 
 const REVOKE_WRITTEN_BY: &str = "update public.invitations i set revoked_at = pg_catalog.clock_timestamp()
      where i.organization_id = $1 and i.invited_by = $2 and i.accepted_at is null and i.revoked_at is null
- returning i.id, i.email, i.role::pg_catalog.text";
+ returning i.id";
 
 const REVOKE_OF_USER: &str = r#"update public.invitations i set revoked_at = pg_catalog.clock_timestamp()
       from public.users u
      where i.organization_id = $1 and u.id = $2 and i.accepted_at is null and i.revoked_at is null
        and pg_catalog.lower(i.email collate pg_catalog."C") = pg_catalog.lower(u.email collate pg_catalog."C")
- returning i.id, i.email, i.role::pg_catalog.text"#;
+ returning i.id"#;
 
 /// Revokes the invitations of the user's address to the organization. Otherwise a removed member could come back with an
 /// old token. The caller has locked the organization.
@@ -48,16 +47,8 @@ async fn revoke(
     sql: &str,
 ) -> Result<()> {
     for row in tx.query(sql, &[&organization, &user]).await? {
-        let (id, email, role): (Uuid, &str, &str) = (row.get(0), row.get(1), row.get(2));
-        let change = Change {
-            actor,
-            organization: Some(organization),
-            name: "cgk.invitation.revoked",
-            resource: ("invitation", id.to_string()),
-            before: None,
-            after: Some(json!({ "email": email, "role": role })),
-        };
-        change.record(tx).await?;
+        let invitation = find(tx, organization, row.get(0)).await?;
+        record(tx, actor, "cgk.invitation.revoked", &invitation).await?;
     }
     Ok(())
 }

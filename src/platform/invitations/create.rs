@@ -185,7 +185,12 @@ fn ended(state: InvitationState) -> PlatformError {
     }
 }
 
-async fn record(tx: &PlatformTx<'_>, actor: &Actor, name: &'static str, invitation: &Invitation) -> Result<()> {
+pub(super) async fn record(
+    tx: &PlatformTx<'_>,
+    actor: &Actor,
+    name: &'static str,
+    invitation: &Invitation,
+) -> Result<()> {
     let change = Change {
         actor,
         organization: Some(invitation.organization_id),
