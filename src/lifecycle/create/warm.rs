@@ -27,6 +27,7 @@ use crate::{
     },
     registry::{self, WarmSchema},
 };
+use tokio_postgres::error::SqlState;
 
 /// How often the table is read again because other sessions used or dropped schemas meanwhile.
 const ROUNDS_MAX: usize = 8;
@@ -183,11 +184,18 @@ impl<'a> Maker<'a> {
     /// Creates the missing parts of a schema and checks that it can be renamed. If it cannot, drops it. Returns false
     /// if another session has finished or dropped it.
     async fn finish(&self, warm: &WarmSchema) -> Result<bool> {
-        let created = match warm.has_schema || self.create(warm).await? {
-            true => self.problem(&warm.schema).await?,
-            false => return Ok(false),
+        if !warm.has_schema && !self.create(warm).await? {
+            return Ok(false);
+        }
+        let problem = match self.problem(&warm.schema).await {
+            // Another session drops this schema, or another one that is read too. The next round looks again.
+            Err(error) if is_of_concurrent_drop(&error) => {
+                tracing::debug!(schema = warm.schema.as_str(), %error, "an object was dropped while it was read");
+                return Ok(false);
+            }
+            problem => problem?,
         };
-        let Some(problem) = created else { return warm.checked(self.operator).await };
+        let Some(problem) = problem else { return warm.checked(self.operator).await };
         drop_warm(self.operator, warm).await?;
         Err(not_warm(problem.replace(warm.schema.as_str(), "the schema's name")))
     }
@@ -246,6 +254,20 @@ impl<'a> Maker<'a> {
         }
         Ok(found.into_iter().next())
     }
+}
+
+/// Whether a query of the catalogue met an object that another session was dropping. The server's functions that write
+/// definitions as text then report an internal error.
+fn is_of_concurrent_drop(error: &Error) -> bool {
+    let gone = [
+        SqlState::UNDEFINED_TABLE,
+        SqlState::UNDEFINED_OBJECT,
+        SqlState::UNDEFINED_FUNCTION,
+        SqlState::UNDEFINED_COLUMN,
+        SqlState::INVALID_SCHEMA_NAME,
+        SqlState::INTERNAL_ERROR,
+    ];
+    error.sqlstate().is_some_and(|state| gone.contains(&state))
 }
 
 /// What a file contains that tells a migration the name of its schema, or its tenant.
