@@ -267,7 +267,7 @@ fn is_of_concurrent_drop(error: &Error) -> bool {
         SqlState::INVALID_SCHEMA_NAME,
         SqlState::INTERNAL_ERROR,
     ];
-    error.sqlstate().is_some_and(|state| gone.contains(&state))
+    error.sqlstate().is_some_and(|state| gone.contains(state))
 }
 
 /// What a file contains that tells a migration the name of its schema, or its tenant.
