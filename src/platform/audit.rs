@@ -185,9 +185,9 @@ impl AuditLog {
     ///
     /// # Locks
     ///
-    /// If a month is missing: a lock on the log against other changes of its partitions, and an exclusive lock on the
-    /// default partition. The function waits a tenth of a second for them. If it does not get them, it creates no
-    /// partition.
+    /// If a month is missing: a lock on the log against other changes of its partitions (an exclusive one if it is this
+    /// month), and an exclusive lock on the default partition. The function waits a tenth of a second for each. If it
+    /// does not get them, it creates no partition.
     ///
     /// # Errors
     ///
@@ -236,8 +236,8 @@ impl AuditLog {
     ///
     /// # Locks
     ///
-    /// A lock on the log against other changes of its partitions. If rows are moved: an exclusive lock on the log until
-    /// they are moved.
+    /// A lock on the log against other changes of its partitions. If the partition of this month is missing or rows are
+    /// moved: an exclusive lock on the log until the end of the transaction.
     ///
     /// # Errors
     ///

@@ -235,6 +235,35 @@ async fn the_first_of_a_month_finds_its_partition() {
     assert_eq!(changed.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE));
 }
 
+/// An INSERT chooses its partition before it waits for the partition's lock.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_is_written_while_its_month_is_made_is_in_that_month() {
+    let insert = async |make: &str| {
+        let stage = Stage::set().await;
+        let maker = stage.holder(make).await;
+        let line = tokio::spawn({
+            let writer = crate::stage::connect(&stage.database).await;
+            async move {
+                let sql = "insert into public.audit_events (actor_kind, action, resource_kind, resource_id)
+                    values ('system', 'a', 'b', 'c') returning tableoid::regclass::text";
+                writer.query_one(sql, &[]).await.map(|row| row.get::<_, String>(0))
+            }
+        });
+        stage.until_waiting(1).await;
+        crate::stage::run(&maker, "commit").await;
+        let written = line.await.unwrap();
+        let month = stage.rows("select to_char(now() at time zone 'UTC', '\"audit_events_\"YYYY_MM')", &[]).await;
+        (written, month[0].get::<_, String>(0))
+    };
+    for make in ["select cgk_add_audit_months(1, now())", "select cgk_make_audit_partitions(1)"] {
+        let (written, month) = insert(make).await;
+        assert_eq!(written.expect(make), month, "{make}");
+    }
+    // The control: without a lock on the log itself.
+    let (refused, _) = insert("select cgk_move_audit_lines(1)").await;
+    assert_eq!(refused.unwrap_err().code(), Some(&SqlState::CHECK_VIOLATION));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_and_migrate_make_the_months_ahead_and_a_tenant_none() {
     let stage = Stage::set().await;

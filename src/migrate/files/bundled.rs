@@ -36,6 +36,7 @@ pub(crate) const PUBLIC: &[(&str, &str)] = bundled!("public":
     "028_user_accounts.sql"
     "029_event_rules.sql"
     "030_quota_rules.sql"
+    "031_audit_locks.sql"
 );
 
 pub(crate) const ACCEPTED: &str = include_str!("../../../migrations/accepted.txt");
