@@ -1,0 +1,256 @@
+//! A run that is cut short, killed or refused in the middle continues, and nothing is done twice.
+
+use super::*;
+
+/// `kill -9` of the client between any two messages and in the middle of any of them.
+#[tokio::test]
+async fn a_run_cut_at_any_message_is_carried_on_and_does_nothing_twice() {
+    let (database, files, operator, raw) = with_files(&[], &[]).await;
+    let first = files.load();
+    files.tenant("002_steps.sql", STEPS);
+    let migrations = files.load();
+    let db = database.db().await.unwrap();
+    let proxy = Proxy::to(&database).await;
+    let victim_config = proxy.config().clone().with_application_name("victim");
+    let (mut cuts, mut halves) = (0, 0);
+    for how in [Cut::Before, Cut::After] {
+        for messages in 0..200 {
+            let slug = format!("t{messages}_{}", if how == Cut::Before { "before" } else { "after" });
+            as_if_new(&raw).await;
+            lifecycle::create(&operator, &db, &first, &slug.parse().unwrap(), &CreateOptions::default()).await.unwrap();
+            let victim = Operator::connect(&victim_config).await.unwrap();
+            proxy.cut_after(messages, how);
+            let outcome = migrate_one(&victim, &migrations, &slug).await;
+            drop(victim);
+            if proxy.spare() {
+                assert_eq!(outcome.unwrap().failed(), 0);
+                assert_eq!(faults(&raw, &slug).await, Vec::<String>::new());
+                break;
+            }
+            cuts += 1;
+            until_gone(&raw, "victim").await;
+            halves += usize::from(exists(&raw, &format!("tenant_{slug}.schema_migration_steps")).await);
+            let report = migrate_one(&operator, &migrations, &slug).await.unwrap();
+            assert_eq!(report.failed(), 0, "{how:?} {messages}: {report:?}");
+            assert_eq!(faults(&raw, &slug).await, Vec::<String>::new(), "{how:?} {messages}");
+        }
+    }
+    say(&format!("{cuts} runs were cut, {halves} of them in the middle of the file"));
+    assert!(cuts > 60 && halves > 40, "{cuts} {halves}: this test proved little");
+    let told = format!("{halves} left a part, which the next run carried on");
+    score::note(
+        4,
+        "file without a transaction, connection cut at each message, not carried on exactly",
+        cuts,
+        0,
+        &told,
+    );
+}
+
+/// The control: a runner that records a statement in a transaction of its own, before or after, is caught by the same cuts.
+#[tokio::test]
+async fn the_cuts_catch_a_runner_that_records_apart() {
+    let (database, _files, _operator, raw) = with_files(&["acme"], &[]).await;
+    let proxy = Proxy::to(&database).await;
+    let target = proxy.config().target().to_string();
+    let through = format!("{target}?application_name=victim&sslmode=disable");
+    for record_first in [true, false] {
+        let mut caught = 0;
+        for (how, messages) in [Cut::Before, Cut::After].into_iter().flat_map(|how| (0..9).map(move |n| (how, n))) {
+            raw.run("drop table if exists public.naive; create table public.naive (done int); insert into public.naive values (0); truncate tenant_acme.marks").await;
+            proxy.cut_after(messages, how);
+            naive(&Raw::connect(&through).await, record_first).await;
+            proxy.spare();
+            until_gone(&raw, "victim").await;
+            naive(&Raw::connect(&url(&database, None)).await, record_first).await;
+            let right: bool = raw.one("select count(*) = 4 and count(distinct tag) = 4 from tenant_acme.marks").await;
+            caught += usize::from(!right);
+        }
+        assert!(caught > 0, "record_first = {record_first}");
+        let how = if record_first { "recorded first" } else { "recorded afterwards" };
+        score::control(4, "a step recorded in a transaction of its own, connection cut", 18, caught, how);
+    }
+}
+
+async fn naive(raw: &Raw, record_first: bool) {
+    for step in 0..4 {
+        let record = format!("update public.naive set done = {} where done = {step}", step + 1);
+        let work = format!(
+            "do $$ begin if (select done from public.naive) <= {step} then insert into tenant_acme.marks values ('{step}'); end if; end $$"
+        );
+        let outcome = if record_first {
+            let due = format!("select 1 / (case when (select done from public.naive) <= {step} then 1 else 0 end)");
+            match raw.try_run(&due).await {
+                Err(error) if error.is_closed() || error.code().is_none() => return,
+                Err(_) => continue,
+                Ok(()) => {}
+            }
+            match raw.try_run(&record).await {
+                Ok(()) => raw.try_run(&format!("insert into tenant_acme.marks values ('{step}')")).await,
+                error => error,
+            }
+        } else {
+            match raw.try_run(&work).await {
+                Ok(()) => raw.try_run(&record).await,
+                error => error,
+            }
+        };
+        if outcome.is_err() {
+            return;
+        }
+    }
+}
+
+/// The server's side of it: the backend is terminated, whatever it is doing.
+#[tokio::test]
+async fn a_backend_killed_at_any_moment_leaves_a_file_that_can_be_carried_on() {
+    let mut random = seeded("steps killed");
+    let (database, files, operator, raw) = with_files(&[], &[]).await;
+    let first = files.load();
+    files.tenant("002_steps.sql", STEPS);
+    let migrations = files.load();
+    let db = database.db().await.unwrap();
+    let config = database.config().clone().with_application_name("victim");
+    let (mut cut, mut tried) = (0, 0);
+    let mut span = Duration::from_millis(60);
+    // Which moments are hit depends on the machine: it goes on until enough were cut short.
+    while tried < rounds(15) || (cut < rounds(15) / 5 && tried < rounds(15) * 20) {
+        tried += 1;
+        let slug = format!("t{tried}");
+        as_if_new(&raw).await;
+        lifecycle::create(&operator, &db, &first, &slug.parse().unwrap(), &CreateOptions::default()).await.unwrap();
+        let victim = Operator::connect(&config).await.unwrap();
+        let began = std::time::Instant::now();
+        let run = async { (migrate_one(&victim, &migrations, &slug).await, began.elapsed()) };
+        let kill = async {
+            tokio::time::sleep(span.mul_f64(random.random_range(0.0..1.0))).await;
+            raw.all::<bool>("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'victim'").await;
+        };
+        let ((outcome, elapsed), ()) = tokio::join!(run, kill);
+        drop(victim);
+        until_gone(&raw, "victim").await;
+        match outcome {
+            Ok(report) if report.failed() > 0 => {
+                assert_eq!(failure(&report, &slug).kind(), ErrorKind::Unavailable, "{report:?}");
+                cut += 1;
+            }
+            Ok(_) => span = (span + elapsed) / 2,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+                cut += 1;
+            }
+        }
+        let report = migrate_one(&operator, &migrations, &slug).await.unwrap();
+        assert_eq!(report.failed(), 0, "{report:?}");
+        assert_eq!(faults(&raw, &slug).await, Vec::<String>::new());
+    }
+    let told = format!("{cut} of {tried} runs were cut short");
+    say(&told);
+    assert!(cut >= rounds(15) / 5, "only {cut} runs were cut short: this test proved nothing");
+    score::note(4, "file without a transaction terminated, not carried on exactly", tried, 0, &told);
+}
+
+/// The statement of a transaction that the server did not begin must not run without one: it would stay, and run again.
+#[tokio::test]
+async fn a_begin_that_is_refused_lets_nothing_run_without_a_transaction() {
+    let text = "-- cgk:no-transaction\ninsert into marks values ('first');\ninsert into marks values ('second');";
+    let (database, files, _operator, raw) = with_files(&["acme"], &[("002_steps.sql", text)]).await;
+    let marks = "select coalesce(string_agg(tag, ' ' order by tag), '') from tenant_acme.marks";
+    let proxy = Proxy::to(&database).await;
+    let operator = Operator::connect(proxy.config()).await.unwrap();
+    let migrations = files.load();
+    // The first statement's, and then the second's: by then the first is carried out.
+    for (skipped, left) in [(0_usize, ""), (1, "first")] {
+        let mut before = Some(skipped);
+        let (met, meets) = (Arc::new(AtomicBool::new(false)), "begin;\nreset role; reset all;");
+        let is_met = Arc::clone(&met);
+        proxy.rewrite(move |text| {
+            let left = before.filter(|_| text.starts_with(meets))?;
+            before = left.checked_sub(1);
+            // As the server refuses it where a cancel meets its first statement.
+            before.is_none().then(|| {
+                is_met.store(true, Ordering::Relaxed);
+                format!("!{text}")
+            })
+        });
+        let report = migrate_all(&operator, &migrations).await.unwrap();
+        assert!(met.load(Ordering::Relaxed), "the message was not met");
+        assert_eq!(failure(&report, "acme").sqlstate().unwrap().code(), "42601", "{report:?}");
+        assert_eq!(raw.one::<String>(marks).await, left);
+        assert_eq!(versions(&raw, "tenant_acme").await, [1]);
+    }
+    let report = migrate_all(&operator, &migrations).await.unwrap();
+    assert_eq!((report.migrated(), report.failed()), (1, 0), "{report:?}");
+    assert_eq!(raw.one::<String>(marks).await, "first second");
+    // The control: sent without a look at BEGIN's answer, the statement stays.
+    let (begun, stayed) = tokio::join!(
+        biased;
+        raw.try_run("!egin"),
+        raw.try_run("insert into tenant_acme.marks values ('third')"),
+    );
+    assert!(begun.is_err() && stayed.is_ok());
+    assert_eq!(raw.one::<String>(marks).await, "first second third");
+}
+
+#[tokio::test]
+async fn a_file_that_is_half_done_must_stay_what_it_was() {
+    let sql = |second: &str, third: &str| {
+        format!("-- cgk:no-transaction\ninsert into marks values ('a');\n{second};\n-- a note\n{third};")
+    };
+    let (_database, files, operator, raw) =
+        with_files(&["acme"], &[("002_s.sql", &sql("insert into marks values ('b')", "select nothing"))]).await;
+    let run = async || migrate_all(&operator, &files.load()).await.unwrap();
+    assert_eq!(refused(&run().await, "acme").sqlstate.code(), "42703");
+    let before = picture(&raw, "tenant_acme").await;
+
+    let half_done = |report: &migrate::RunReport, says: &str| {
+        let error = failure(report, "acme");
+        assert_eq!((error.kind(), error.code()), (ErrorKind::Drift, "CGK0609"), "{error:?}");
+        assert!(error.to_string().contains(says), "{error}");
+    };
+    files.tenant("002_s.sql", &sql("insert into marks values ('B')", "select 1"));
+    half_done(&run().await, "an executed statement was edited");
+    files.tenant("002_s.sql", "-- cgk:no-transaction\ninsert into marks values ('a')");
+    half_done(&run().await, "fewer statements");
+    files.without("002_s.sql").tenant("003_other.sql", "create table other ()");
+    half_done(&run().await, "its file is missing");
+    files.tenant("003_other.sql", "-- cgk:no-transaction\ncreate table other ()");
+    half_done(&run().await, "002_s is partially applied");
+    files.without("003_other.sql");
+    assert_eq!(picture(&raw, "tenant_acme").await, before);
+
+    // What was not carried out may be mended, and comments and line ends are no part of what was.
+    let mended = sql("insert into marks values ('b')", "insert into marks values ('c')").replace("a note", "another");
+    files.tenant("002_s.sql", &mended.replace('\n', "\r\n"));
+    assert_eq!(run().await.failed(), 0);
+    let tags: Vec<String> = raw.all("select tag from tenant_acme.marks order by 1").await;
+    assert_eq!(tags, ["a", "b", "c"]);
+    assert!(plan_all(&operator, &files.load()).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_partition_between_two_states_is_detached_to_the_end() {
+    let first = "create table p (id int) partition by list (id); create table p1 partition of p for values in (1); create table marks (tag text)";
+    let sql = "-- cgk:no-transaction\nset lock_timeout = '60ms';\nalter table p detach partition p1 concurrently;\ninsert into marks values ('after')";
+    let database = TestServer::shared().set_up_database().await.unwrap();
+    let files = Files::of_tenants(&[("001_first.sql", first)]);
+    drop(tenants(&database, &files.load(), &["acme"]).await);
+    let mut session = database.config().session().clone();
+    session.lock_timeout = Duration::from_millis(60);
+    let operator = Operator::connect(&database.config().clone().with_session(session)).await.unwrap();
+    let raw = Raw::on(&database).await;
+    files.tenant("002_detach.sql", sql);
+    let holder = Raw::on(&database).await;
+    holder.run("begin; select * from tenant_acme.p").await;
+    let report = migrate_all(&operator, &files.load()).await.unwrap();
+    assert!(failure(&report, "acme").sqlstate().is_some(), "{report:?}");
+    // The control: it is neither here nor there.
+    assert!(
+        raw.one::<bool>("select inhdetachpending from pg_inherits where inhrelid = 'tenant_acme.p1'::regclass").await
+    );
+    holder.run("rollback").await;
+    let report = migrate_all(&operator, &files.load()).await.unwrap();
+    assert_eq!(report.failed(), 0, "{report:?}");
+    assert_eq!(raw.one::<i64>("select count(*) from pg_inherits where inhrelid = 'tenant_acme.p1'::regclass").await, 0);
+    assert_eq!(raw.one::<i64>("select count(*) from tenant_acme.marks").await, 1);
+}
