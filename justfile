@@ -35,6 +35,10 @@ package:
 faults *ARGS:
     scripts/fault-runs.sh {{ARGS}}
 
+# Runs every benchmark once with small sizes, to see that it still runs
+bench-smoke:
+    scripts/bench-smoke.sh
+
 # Counts what the tests cannot break, and makes docs/SCOREBOARD.md of it (some twenty minutes; --short: a few).
 scoreboard *ARGS:
     scripts/scoreboard.sh {{ARGS}}
