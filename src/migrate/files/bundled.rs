@@ -37,6 +37,7 @@ pub(crate) const PUBLIC: &[(&str, &str)] = bundled!("public":
     "029_event_rules.sql"
     "030_quota_rules.sql"
     "031_audit_locks.sql"
+    "032_enter_rules.sql"
 );
 
 pub(crate) const ACCEPTED: &str = include_str!("../../../migrations/accepted.txt");

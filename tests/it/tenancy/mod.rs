@@ -10,6 +10,7 @@ pub(crate) mod compile;
 pub(crate) mod dropped;
 pub(crate) mod enter;
 pub(crate) mod enter_left;
+pub(crate) mod enter_rules;
 pub(crate) mod fleet;
 pub(crate) mod frame;
 pub(crate) mod guard;
