@@ -171,7 +171,7 @@ pub use tenancy::{
 pub use tenant::{InvalidOrganizationId, OrganizationId, StrangeRow, Tenant, TenantStatus};
 /// The driver. Parameters, rows and types in this library's interface are its types, so use this version.
 pub use tokio_postgres;
-pub use user::UserId;
+pub use user::{ApiKeyId, UserId};
 
 // The documentation tests compile the code of README and guide.
 #[cfg(doctest)]

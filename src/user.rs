@@ -1,4 +1,4 @@
-//! The id of a user, which every layer uses.
+//! The ids of those who call a service, users and API keys. Every layer uses them.
 
 use crate::row_id::row_id;
 
@@ -11,4 +11,8 @@ row_id!(
     /// # Ok::<(), uuid::Error>(())
     /// ```
     UserId
+);
+row_id!(
+    /// The id of an API key, a row of `public.api_keys`.
+    ApiKeyId
 );

@@ -1,15 +1,11 @@
 //! The ids of the rows of the shared tables, each with its own type, so that they cannot be confused.
 
 use crate::row_id::row_id;
-pub use crate::user::UserId;
+pub use crate::user::{ApiKeyId, UserId};
 
 row_id!(
     /// The id of a session, a row of `public.sessions`.
     SessionId
-);
-row_id!(
-    /// The id of an API key, a row of `public.api_keys`.
-    ApiKeyId
 );
 row_id!(
     /// The id of a magic link, a row of `public.magic_links`.

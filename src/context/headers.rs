@@ -49,6 +49,9 @@ impl TenantContext {
         if let Some(user) = self.user_id {
             caller.push_str(&format!(";user={user}"));
         }
+        if let Some(key) = self.api_key_id {
+            caller.push_str(&format!(";key={key}"));
+        }
         if let Some(email) = &self.email {
             caller.push_str(&format!(";email={}", percent::encode(email)));
         }
@@ -79,6 +82,8 @@ impl TenantContext {
         context.request_id = request;
         let user = caller.one("user")?.map(|user| user.parse().map_err(|_| caller.wrong("the user is no UUID")));
         context.user_id = user.transpose()?;
+        let key = caller.one("key")?.map(|key| key.parse().map_err(|_| caller.wrong("the API key is no UUID")));
+        context.api_key_id = key.transpose()?;
         context.email = caller.one("email")?;
         context.roles = caller.all("role").map(ToOwned::to_owned).collect();
         Ok(context)
@@ -128,7 +133,10 @@ impl<'a> Fields<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{tenant::OrganizationId, user::UserId};
+    use crate::{
+        tenant::OrganizationId,
+        user::{ApiKeyId, UserId},
+    };
     use proptest::prelude::*;
     use uuid::Uuid;
 
@@ -163,6 +171,7 @@ mod tests {
             "1;request=",
             "1;request=%0A",
             "1;request=r;user=7",
+            "1;request=r;key=7",
             "1;request=r;email=%zz",
             "1;request=r;email=%ff",
             "1;request=r;request=s",
@@ -175,12 +184,15 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read(
-            ids in any::<(u128, Option<u128>)>(), email in "\\PC{0,40}", roles in proptest::collection::vec("\\PC{0,20}", 0..4),
+            ids in any::<(u128, Option<u128>, Option<u128>)>(), email in "\\PC{0,40}", roles in proptest::collection::vec("\\PC{0,20}", 0..4),
             request in "[!-~]{1,40}",
         ) {
             let mut context = TenantContext::new(OrganizationId(Uuid::from_u128(ids.0)), "my_co".parse().unwrap());
             if let Some(user) = ids.1 {
                 context = context.user(UserId(Uuid::from_u128(user)), &email);
+            }
+            if let Some(key) = ids.2 {
+                context = context.api_key(ApiKeyId(Uuid::from_u128(key)));
             }
             context = roles.iter().fold(context, |context, role| context.role(role)).request_id(&request);
             let [(_, tenant), (_, caller)] = context.to_headers();

@@ -10,7 +10,7 @@ use crate::{
     error::{Result, TenantError},
     slug::TenantSlug,
     tenant::OrganizationId,
-    user::UserId,
+    user::{ApiKeyId, UserId},
 };
 use serde::{Deserialize, Serialize};
 use std::{future::Future, sync::Arc};
@@ -62,6 +62,9 @@ pub struct TenantContext {
     pub slug: TenantSlug,
     /// The user; `None` for a program or a job.
     pub user_id: Option<UserId>,
+    /// The API key that the program authenticated with; `None` for a person or a job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key_id: Option<ApiKeyId>,
     /// The user's email address. It is never logged.
     pub email: Option<String>,
     /// The user's roles in the organization, such as `owner`.
@@ -71,10 +74,10 @@ pub struct TenantContext {
 }
 
 impl TenantContext {
-    /// Creates the context of an organization, without a user and with a new request id.
+    /// Creates the context of an organization, without a user or an API key, and with a new request id.
     pub fn new(organization_id: OrganizationId, slug: TenantSlug) -> Self {
         let request_id = Self::new_request_id();
-        Self { organization_id, slug, user_id: None, email: None, roles: Vec::new(), request_id }
+        Self { organization_id, slug, user_id: None, api_key_id: None, email: None, roles: Vec::new(), request_id }
     }
 
     fn new_request_id() -> String {
@@ -91,6 +94,13 @@ impl TenantContext {
     pub fn user(mut self, id: UserId, email: &str) -> Self {
         self.user_id = Some(id);
         self.email = Some(email.chars().take(TEXT_MAX).collect());
+        self
+    }
+
+    /// Sets the API key. Its scopes decide what the operations of the platform may do in this context, also if a user
+    /// is set.
+    pub fn api_key(mut self, id: ApiKeyId) -> Self {
+        self.api_key_id = Some(id);
         self
     }
 

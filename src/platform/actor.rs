@@ -14,13 +14,26 @@ pub enum Actor {
     System,
     /// A person at the command line, identified by the name of the database login.
     Operator(String),
+    /// A caller that is not known: the context of the request or job has no user and no API key. Every operation that
+    /// needs a permission refuses it.
+    Anonymous,
 }
 
 impl Actor {
-    /// Returns the user of the caller's [`TenantContext`]. Without a context, or in one without a user, as that of a
-    /// request with an API key, returns [`Actor::System`], which may do everything.
+    /// Returns the caller of the current [`TenantContext`]: its API key, otherwise its user, otherwise
+    /// [`Actor::Anonymous`]. Outside of a context, returns [`Actor::System`], which may do everything.
+    ///
+    /// ```
+    /// use cgk::{OrganizationId, TenantContext, platform::Actor};
+    /// let context = TenantContext::new(OrganizationId(Default::default()), "acme".parse()?);
+    /// assert_eq!(context.in_scope(Actor::current), Actor::Anonymous);
+    /// assert_eq!(Actor::current(), Actor::System);
+    /// # Ok::<(), cgk::InvalidSlug>(())
+    /// ```
     pub fn current() -> Self {
-        TenantContext::current().ok().and_then(|context| context.user_id).map_or(Self::System, Self::User)
+        let Some(context) = TenantContext::if_current() else { return Self::System };
+        let key = context.api_key_id.map(Self::ApiKey);
+        key.or(context.user_id.map(Self::User)).unwrap_or(Self::Anonymous)
     }
 
     /// Returns the kind of the actor, as the tables store it.
@@ -30,15 +43,16 @@ impl Actor {
             Self::ApiKey(_) => "api_key",
             Self::System => "system",
             Self::Operator(_) => "operator",
+            Self::Anonymous => "anonymous",
         }
     }
 
-    /// Returns the id of the actor within its kind. The service itself has no id.
+    /// Returns the id of the actor within its kind. The service itself and an unknown caller have no id.
     pub fn id(&self) -> Option<String> {
         match self {
             Self::User(id) => Some(id.to_string()),
             Self::ApiKey(id) => Some(id.to_string()),
-            Self::System => None,
+            Self::System | Self::Anonymous => None,
             Self::Operator(login) => Some(login.clone()),
         }
     }

@@ -37,7 +37,7 @@ impl<E> Db<E> {
     /// # Errors
     ///
     /// The error of the body. `Invalid`: the reason is empty, is longer than 500 characters or contains a zero byte.
-    /// `TablesMissing`. `Database`, with the kinds of [`Db::as_user`]. The usual kind is `Denied`: the login cannot act
+    /// `Forbidden`: the actor is [`Actor::Anonymous`]. `TablesMissing`. `Database`, with the kinds of [`Db::as_user`]. The usual kind is `Denied`: the login cannot act
     /// as the role, or cannot write to the audit log.
     ///
     /// # Cancel safety
@@ -50,6 +50,9 @@ impl<E> Db<E> {
         reason: &str,
         body: F,
     ) -> Result<T> {
+        if *actor == Actor::Anonymous {
+            return Err(PlatformError::forbidden(actor, "admin:enter"));
+        }
         let db = self.errors::<PlatformError>();
         record(&db, actor, reason).await?;
         db.read_as(None, body).await

@@ -141,7 +141,7 @@ impl AuditLog {
     /// # Errors
     ///
     /// `NotFound`: the actor is not a member of the filter's organization. `Forbidden`: its role does not have
-    /// `audit:read`, or the filter names no organization and the actor is a user or an API key. `TablesMissing`;
+    /// `audit:read`, or the filter names no organization and the actor is not the service or an operator. `TablesMissing`;
     /// `Database`.
     ///
     /// # Cancel safety
@@ -191,7 +191,7 @@ impl AuditLog {
     ///
     /// # Errors
     ///
-    /// `Forbidden`: the actor is a user or an API key. `TablesMissing`; `Database`.
+    /// `Forbidden`: the actor is not the service or an operator. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///

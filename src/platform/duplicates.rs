@@ -109,7 +109,7 @@ impl DuplicateUsers {
     ///
     /// # Errors
     ///
-    /// `Forbidden`: the actor is a user or an API key. `TablesMissing`; `Database`.
+    /// `Forbidden`: the actor is not the service or an operator. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
@@ -135,7 +135,7 @@ impl DuplicateUsers {
     ///
     /// `NotFound`: one of the users does not exist. `Invalid`: they are the same user, they have different addresses,
     /// or only `person` is disabled. `Referenced`: rows point at the duplicate through a foreign key of several
-    /// columns; move them first. `Forbidden`: the actor is a user or an API key. `TablesMissing`. `Database`, also
+    /// columns; move them first. `Forbidden`: the actor is not the service or an operator. `TablesMissing`. `Database`, also
     /// where a table does not accept a second row of `person`; then nothing is changed.
     ///
     /// # Cancel safety

@@ -1,5 +1,6 @@
 //! The errors of the operations of the platform.
 
+use super::Actor;
 use crate::{error::Error, slug::TenantSlug};
 use http::StatusCode;
 use std::time::SystemTime;
@@ -26,11 +27,13 @@ pub enum PlatformError {
         /// The reason.
         why: String,
     },
-    /// The actor's role does not have the required permission.
-    #[error("this takes the permission {permission}")]
+    /// The actor does not have the required permission.
+    #[error("this takes the permission {permission}{}", advice(*.actor))]
     Forbidden {
         /// The name of the permission.
         permission: &'static str,
+        /// The kind of the actor, as in [`Actor::kind`].
+        actor: &'static str,
     },
     /// The user, or another user of the same address, is already a member of the organization.
     #[error("the user is a member of the organization already")]
@@ -117,6 +120,11 @@ impl From<Error> for PlatformError {
 }
 
 impl PlatformError {
+    /// The error of an actor that does not have a permission.
+    pub(crate) fn forbidden(actor: &Actor, permission: &'static str) -> Self {
+        Self::Forbidden { permission, actor: actor.kind() }
+    }
+
     /// Returns the HTTP status for the response.
     pub fn status(&self) -> StatusCode {
         match self {
@@ -137,6 +145,14 @@ impl PlatformError {
             Self::TablesMissing { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Database(error) => error.status_of_database(),
         }
+    }
+}
+
+/// Returns what the message of a refusal adds, so that a service whose context has no caller does not look for a role.
+fn advice(actor: &str) -> &'static str {
+    match actor == Actor::Anonymous.kind() {
+        true => ", and the context has no user and no API key; name the actor with acting_as(...)",
+        false => "",
     }
 }
 

@@ -95,7 +95,7 @@ const OF_KEY: &str = "select $3::pg_catalog.text = any (k.scopes)
 /// # Errors
 ///
 /// `NotFound`: the actor is not a member, so the error does not show whether the organization exists. `Forbidden`: its
-/// role does not have the permission. `Database`.
+/// role does not have the permission, or the actor is not known. `Database`.
 pub(crate) async fn demand(
     tx: &PlatformTx<'_>,
     actor: &Actor,
@@ -112,16 +112,17 @@ pub(crate) async fn demand(
             let row = tx.query_opt(OF_KEY, &[&organization, key, &permission.as_str()]).await?;
             row.map(|row| row.get(0))
         }
+        Actor::Anonymous => Some(false),
     };
     match granted {
         Some(true) => Ok(()),
-        Some(false) => Err(PlatformError::Forbidden { permission: permission.as_str() }),
+        Some(false) => Err(PlatformError::forbidden(actor, permission.as_str())),
         None => Err(PlatformError::NotFound { what: "organization" }),
     }
 }
 
-/// Returns an error if an actor is a user or an API key. For operations on what belongs to no single organization: only
-/// the service itself and an operator may do them. The permission is a name that no role and no scope gives.
+/// Returns an error if an actor is not the service itself or an operator. For operations on what belongs to no single
+/// organization. The permission is a name that no role and no scope gives.
 ///
 /// # Errors
 ///
@@ -129,7 +130,7 @@ pub(crate) async fn demand(
 pub(crate) fn demand_service(actor: &Actor, permission: &'static str) -> Result<()> {
     match actor {
         Actor::System | Actor::Operator(_) => Ok(()),
-        Actor::User(_) | Actor::ApiKey(_) => Err(PlatformError::Forbidden { permission }),
+        Actor::User(_) | Actor::ApiKey(_) | Actor::Anonymous => Err(PlatformError::forbidden(actor, permission)),
     }
 }
 
@@ -137,11 +138,11 @@ pub(crate) fn demand_service(actor: &Actor, permission: &'static str) -> Result<
 ///
 /// # Errors
 ///
-/// `Forbidden`: the actor is an API key.
+/// `Forbidden`: the actor is an API key, or not known.
 pub(crate) fn owner_of_accounts(actor: &Actor) -> Result<Option<UserId>> {
     match actor {
         Actor::User(user) => Ok(Some(*user)),
-        Actor::ApiKey(_) => Err(PlatformError::Forbidden { permission: ACCOUNTS_MANAGE }),
+        Actor::ApiKey(_) | Actor::Anonymous => Err(PlatformError::forbidden(actor, ACCOUNTS_MANAGE)),
         Actor::System | Actor::Operator(_) => Ok(None),
     }
 }

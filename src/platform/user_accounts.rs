@@ -142,7 +142,7 @@ impl UserAccounts {
     ///
     /// # Errors
     ///
-    /// `Forbidden`: the actor is an API key. `TablesMissing`; `Database`.
+    /// `Forbidden`: the actor is an API key or not known. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
@@ -201,7 +201,7 @@ impl UserAccounts {
     fn actor(&self, user: UserId) -> Result<Actor> {
         let actor = self.actor.clone().unwrap_or_else(Actor::current);
         match owner_of_accounts(&actor)? {
-            Some(own) if own != user => Err(PlatformError::Forbidden { permission: ACCOUNTS_MANAGE }),
+            Some(own) if own != user => Err(PlatformError::forbidden(&actor, ACCOUNTS_MANAGE)),
             _ => Ok(actor),
         }
     }

@@ -57,8 +57,8 @@ impl RequestTenant {
         same_caller && self.tenant.id == other.tenant.id
     }
 
-    /// Returns the context in which to handle the request: the tenant and, for a session, the user with its role. A
-    /// program that uses an API key has no user and no roles.
+    /// Returns the context in which to handle the request: the tenant and, for a session, the user with its role. For
+    /// an API key, it has the id of the key, no user and no roles. If the request has no credential, it has neither.
     ///
     /// ```no_run
     /// # async fn example(found: cgk::request::RequestTenant, db: cgk::Db) -> cgk::Result<()> {
@@ -72,7 +72,8 @@ impl RequestTenant {
             Some(Identity::Session(session)) => {
                 context.user(session.user_id, &session.email).role(session.role.as_str())
             }
-            Some(Identity::ApiKey(_)) | None => context,
+            Some(Identity::ApiKey(key)) => context.api_key(key.id),
+            None => context,
         }
     }
 }

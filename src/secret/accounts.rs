@@ -35,7 +35,7 @@ impl Secrets {
     /// # Errors
     ///
     /// `NotFound`: the account does not exist, or the actor is another user. `NotSealed`. `Platform`, also for more than
-    /// 16,000 bytes, and if the actor is an API key.
+    /// 16,000 bytes, and if the actor is an API key or not known.
     ///
     /// # Cancel safety
     ///

@@ -139,7 +139,7 @@ impl Secrets {
     ///
     /// # Errors
     ///
-    /// `Platform`, also if the actor is a user or an API key. A secret that cannot be decrypted is no error: it is
+    /// `Platform`, also if the actor is not the service or an operator. A secret that cannot be decrypted is no error: it is
     /// counted and not changed.
     ///
     /// # Cancel safety

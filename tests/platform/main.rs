@@ -3,6 +3,7 @@
 mod admin;
 mod as_user;
 mod audit;
+mod callers;
 mod duplicates;
 mod event_rules;
 mod events;

@@ -444,14 +444,14 @@ async fn a_user_sees_and_changes_what_its_role_allows() {
     let grant = NewGrant::purchase(QuotaKind::RUNS, 1);
     for user in [admin, member] {
         let refused = as_user(user).subscribe(stage.acme, &hobby).await;
-        assert!(matches!(refused, Err(PlatformError::Forbidden { permission: "billing:manage" })), "{refused:?}");
+        assert!(matches!(refused, Err(PlatformError::Forbidden { permission: "billing:manage", .. })), "{refused:?}");
         let refused = Quota::new(&stage.db).acting_as(Actor::User(user)).grant(stage.acme, &grant).await;
         assert!(matches!(refused, Err(PlatformError::Forbidden { .. })), "{refused:?}");
     }
     as_user(owner).subscribe(stage.acme, &hobby).await.unwrap();
     as_user(admin).current(stage.acme).await.unwrap();
     let refused = as_user(member).current(stage.acme).await;
-    assert!(matches!(refused, Err(PlatformError::Forbidden { permission: "billing:read" })), "{refused:?}");
+    assert!(matches!(refused, Err(PlatformError::Forbidden { permission: "billing:read", .. })), "{refused:?}");
     let refused = Quota::new(&stage.db).acting_as(Actor::User(member)).left(stage.acme).await;
     assert!(matches!(refused, Err(PlatformError::Forbidden { .. })), "{refused:?}");
     for outcome in [

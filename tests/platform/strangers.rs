@@ -266,7 +266,7 @@ async fn who_is_nobody_in_the_organization_is_refused_by_every_operation() {
     let auth = Auth::new(&stage.db, AuthSettings::default());
     let (key, _) = auth.api_keys().create(stage.globex, &scopes).await.unwrap();
     let before = scene.state().await;
-    for actor in [Actor::User(owner), Actor::ApiKey(key.id)] {
+    for actor in [Actor::User(owner), Actor::ApiKey(key.id), Actor::Anonymous] {
         let found = scene.walk(&actor).await;
         let allowed: Vec<_> = found.iter().filter(|(_, refused)| !**refused).collect();
         assert!(allowed.is_empty(), "{actor:?} may call {allowed:?}");

@@ -260,7 +260,7 @@ impl Outbox {
     /// # Errors
     ///
     /// `NotFound`: the actor is not a member of the filter's organization. `Forbidden`: its role does not have
-    /// `events:manage`, or the filter names no organization and the actor is a user or an API key. `TablesMissing`;
+    /// `events:manage`, or the filter names no organization and the actor is not the service or an operator. `TablesMissing`;
     /// `Database`.
     ///
     /// # Cancel safety
@@ -288,7 +288,7 @@ impl Outbox {
     /// # Errors
     ///
     /// `NotFound`: no dead event has this id, or the actor is not a member of its organization. `Forbidden`: its role
-    /// does not have `events:manage`, or the event belongs to no organization and the actor is a user or an API key.
+    /// does not have `events:manage`, or the event belongs to no organization and the actor is not the service or an operator.
     /// `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
@@ -326,7 +326,7 @@ impl Outbox {
     /// # Errors
     ///
     /// `NotFound`: the actor is not a member of the organization. `Forbidden`: its role does not have `events:manage`,
-    /// or no organization is named and the actor is a user or an API key. `TablesMissing`; `Database`.
+    /// or no organization is named and the actor is not the service or an operator. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
@@ -362,7 +362,7 @@ impl Outbox {
     ///
     /// # Errors
     ///
-    /// `Forbidden`: the actor is a user or an API key. `TablesMissing`; `Database`.
+    /// `Forbidden`: the actor is not the service or an operator. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///

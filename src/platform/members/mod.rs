@@ -224,7 +224,8 @@ impl Members {
     ///
     /// # Errors
     ///
-    /// `NotFound`: the actor is another user, or an API key. `TablesMissing`; `Database`.
+    /// `NotFound`: the actor is another user, or an API key. `Forbidden`: the actor is not known. `TablesMissing`;
+    /// `Database`.
     ///
     /// # Cancel safety
     ///
@@ -233,6 +234,7 @@ impl Members {
         match self.actor() {
             Actor::User(actor) if actor != user => return Err(PlatformError::NotFound { what: "user" }),
             Actor::ApiKey(_) => return Err(PlatformError::NotFound { what: "user" }),
+            Actor::Anonymous => return Err(PlatformError::forbidden(&Actor::Anonymous, "members:read")),
             _ => {}
         }
         let (at, id) = page.start();

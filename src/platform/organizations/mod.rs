@@ -85,6 +85,9 @@ const OF_USER: &str = organizations!(
      order by o.created_at, o.id limit $3"
 );
 
+/// The name of the right to create an organization for somebody else, which no role and no scope gives.
+const CREATE: &str = "organizations:create";
+
 impl Organizations {
     /// Creates the handle for the organizations of this database.
     pub fn new<E>(db: &Db<E>) -> Self {
@@ -157,7 +160,7 @@ impl Organizations {
     ///
     /// # Errors
     ///
-    /// `Forbidden`: the actor is an API key. `TablesMissing`; `Database`.
+    /// `Forbidden`: the actor is an API key or not known. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
@@ -168,7 +171,9 @@ impl Organizations {
         let rows = match self.actor() {
             Actor::User(user) => platform.query(OF_USER, &[&at, &id, &limit, &user]).await?,
             Actor::System | Actor::Operator(_) => platform.query(LIST, &[&at, &id, &limit]).await?,
-            Actor::ApiKey(_) => return Err(PlatformError::Forbidden { permission: "organizations:list" }),
+            actor @ (Actor::ApiKey(_) | Actor::Anonymous) => {
+                return Err(PlatformError::forbidden(&actor, "organizations:list"));
+            }
         };
         Ok(page.page(rows.iter().map(read).collect(), |row| Cursor::at(row.created_at, row.id)))
     }
@@ -176,8 +181,8 @@ impl Organizations {
     /// Returns an error if the user may not own an organization that this actor creates.
     fn demand_creator(&self, owner: UserId) -> Result<Actor> {
         match self.actor() {
-            Actor::User(user) if user != owner => Err(PlatformError::Forbidden { permission: "organizations:create" }),
-            Actor::ApiKey(_) => Err(PlatformError::Forbidden { permission: "organizations:create" }),
+            actor @ (Actor::ApiKey(_) | Actor::Anonymous) => Err(PlatformError::forbidden(&actor, CREATE)),
+            Actor::User(user) if user != owner => Err(PlatformError::forbidden(&Actor::User(user), CREATE)),
             actor => Ok(actor),
         }
     }

@@ -142,7 +142,7 @@ impl Plans {
     /// # Errors
     ///
     /// `Invalid`: the name, or a kind is included twice with the same issuance. `NotFound`: the kind of quota does not
-    /// exist. `Forbidden`: the actor is a user or an API key. `TablesMissing`; `Database`. In these cases nothing is
+    /// exist. `Forbidden`: the actor is not the service or an operator. `TablesMissing`; `Database`. In these cases nothing is
     /// committed.
     ///
     /// # Cancel safety
@@ -179,7 +179,7 @@ impl Plans {
     ///
     /// # Errors
     ///
-    /// `NotFound`. `Forbidden`: the actor is a user or an API key. `TablesMissing`; `Database`.
+    /// `NotFound`. `Forbidden`: the actor is not the service or an operator. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
@@ -208,7 +208,7 @@ impl Plans {
     ///
     /// # Errors
     ///
-    /// `Invalid`: the kind exists with the other type of use. `Forbidden`: the actor is a user or an API key.
+    /// `Invalid`: the kind exists with the other type of use. `Forbidden`: the actor is not the service or an operator.
     /// `TablesMissing`; `Database`.
     ///
     /// # Cancel safety

@@ -232,7 +232,7 @@ impl Quota {
     ///
     /// # Errors
     ///
-    /// `Forbidden`: the actor is a user or an API key. `TablesMissing`; `Database`.
+    /// `Forbidden`: the actor is not the service or an operator. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///

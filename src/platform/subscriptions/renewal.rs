@@ -104,7 +104,7 @@ impl Subscriptions {
     ///
     /// # Errors
     ///
-    /// `Forbidden`: the actor is a user or an API key. `TablesMissing`; `Database`. The renewals before the error are
+    /// `Forbidden`: the actor is not the service or an operator. `TablesMissing`; `Database`. The renewals before the error are
     /// committed.
     ///
     /// # Cancel safety
