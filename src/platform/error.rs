@@ -28,7 +28,7 @@ pub enum PlatformError {
         why: String,
     },
     /// The actor does not have the required permission.
-    #[error("this takes the permission {permission}{}", advice(*.actor))]
+    #[error("this takes the permission {permission}{}", advice(.actor))]
     Forbidden {
         /// The name of the permission.
         permission: &'static str,

@@ -59,7 +59,7 @@ async fn a_context_without_a_caller_is_not_the_service() {
     // What was refused for its role says nothing of the context.
     let ben = stage.user(stage.acme, "ben@example.com", "member").await;
     let refused = members.acting_as(Actor::User(ben)).add(stage.acme, &new).await.unwrap_err();
-    assert_eq!(refused.to_string(), "this takes the permission members:manage");
+    assert_eq!(refused.to_string(), "this takes the permission owners:manage");
 }
 
 #[tokio::test(flavor = "multi_thread")]

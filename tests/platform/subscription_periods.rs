@@ -2,8 +2,8 @@
 
 use crate::{stage::Stage, subscriptions::days_pass};
 use cgk::platform::{
-    NewSubscription, PlanKey, PlatformError, Quota, QuotaBalance, QuotaKind, RenewalPeriod, SubscriptionStatus,
-    Subscriptions,
+    Cancellation, NewSubscription, PlanKey, PlatformError, Quota, QuotaBalance, QuotaKind, RenewalPeriod, Subscription,
+    SubscriptionStatus, Subscriptions,
 };
 use std::time::{Duration, SystemTime};
 
@@ -31,9 +31,24 @@ impl Team {
         self.quota.consume(self.stage.acme, &QuotaKind::CREDITS, amount, key).await.map(|_| ())
     }
 
-    async fn renew(&self, start: SystemTime) {
-        let period = RenewalPeriod::Exactly { start, end: start + 30 * DAY };
-        self.subscriptions.renew(self.stage.acme, period).await.unwrap();
+    async fn renew(&self, start: SystemTime) -> Subscription {
+        self.renew_until(start, start + 30 * DAY).await
+    }
+
+    async fn renew_until(&self, start: SystemTime, end: SystemTime) -> Subscription {
+        self.subscriptions.renew(self.stage.acme, RenewalPeriod::Exactly { start, end }).await.unwrap()
+    }
+
+    async fn current(&self) -> Subscription {
+        self.subscriptions.current(self.stage.acme).await.unwrap()
+    }
+
+    /// A plan that includes 70 runs once, and nothing per period.
+    async fn define_once_only(&self) {
+        let sql = "insert into plans (key, name) values ('once_only', 'x');
+                   insert into plan_entitlements (plan_id, kind, renewal, amount)
+                   select p.id, 'runs', 'once', 70 from plans p where p.key = 'once_only'";
+        self.stage.run(sql).await;
     }
 
     async fn change_plan(&self, plan: &str) {
@@ -154,4 +169,121 @@ async fn an_invoice_that_is_paid_late_makes_its_subscription_active() {
     team.consume(600, "a").await.unwrap();
     assert_eq!(renew(period(first.period_start)).await.status, SubscriptionStatus::Active);
     assert_eq!(team.credits().await, (1000, 600, 400));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_period_that_was_shortened_ends_where_it_does() {
+    let team = Team::subscribed(NewSubscription::to(key("team"))).await;
+    let start = team.current().await.period_start;
+    // The first invoice, up to the billing day, and one for a period after a gap.
+    team.renew_until(start + Duration::from_secs(1), start + 10 * DAY).await;
+    team.consume(1000, "a").await.unwrap();
+    team.renew(start + 15 * DAY).await;
+    team.change_plan("scale").await;
+    days_pass(&team.stage, 12).await;
+    assert!(matches!(team.consume(1, "gap").await, Err(PlatformError::QuotaExceeded { left: 0, .. })));
+    days_pass(&team.stage, 4).await;
+    assert_eq!(team.credits().await, (10_000, 0, 10_000));
+
+    let team = Team::subscribed(NewSubscription::to(key("team"))).await;
+    let start = team.current().await.period_start;
+    team.renew_until(start + Duration::from_secs(1), start + 10 * DAY).await;
+    team.consume(1000, "a").await.unwrap();
+    team.subscriptions.cancel(team.stage.acme, Cancellation::AtPeriodEnd).await.unwrap();
+    days_pass(&team.stage, 11).await;
+    let ended = team.subscriptions.renew(team.stage.acme, RenewalPeriod::Next).await.unwrap();
+    assert_eq!(ended.status, SubscriptionStatus::Canceled);
+    team.subscriptions.subscribe(team.stage.acme, &NewSubscription::to(key("team"))).await.unwrap();
+    assert_eq!(team.credits().await, (1000, 0, 1000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_without_anything_per_period_keeps_the_periods_and_what_was_used() {
+    let team = Team::subscribed(NewSubscription::to(key("team"))).await;
+    team.define_once_only().await;
+    team.change_plan("once_only").await;
+    let end = team.current().await.period_end;
+    team.renew(end).await;
+    team.renew(end + 30 * DAY).await;
+    team.change_plan("team").await;
+    team.consume(1000, "a").await.unwrap();
+    team.change_plan("once_only").await;
+    team.change_plan("team").await;
+    assert_eq!(team.credits().await, (1000, 1000, 0));
+    for key in ["b", "c"] {
+        days_pass(&team.stage, 31).await;
+        assert_eq!(team.credits().await, (1000, 0, 1000), "{key}");
+        team.consume(1000, key).await.unwrap();
+    }
+
+    // Renewed by another clock under such a plan.
+    let team = Team::subscribed(NewSubscription::to(key("team"))).await;
+    team.define_once_only().await;
+    team.consume(1000, "a").await.unwrap();
+    team.change_plan("once_only").await;
+    team.renew(team.current().await.period_start + Duration::from_secs(10 * 3600)).await;
+    team.change_plan("team").await;
+    assert_eq!(team.credits().await, (1000, 1000, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paid_period_that_ends_with_the_trial_is_not_the_trial() {
+    let team = Team::subscribed(NewSubscription::to(key("team")).trial(14 * DAY)).await;
+    let trial = team.current().await;
+    let hour = Duration::from_secs(3600);
+    days_pass(&team.stage, 1).await;
+    let now = SystemTime::now();
+    team.renew_until(now, trial.trial_ends_at.unwrap() - DAY).await;
+    team.consume(500, "a").await.unwrap();
+    team.renew(now + hour).await;
+    assert_eq!(team.credits().await, (1000, 500, 500));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_period_that_runs_and_costs_makes_its_subscription_active() {
+    // The invoice of a period that has ended, delivered again.
+    let team = Team::subscribed(NewSubscription::to(key("team"))).await;
+    days_pass(&team.stage, 32).await;
+    let over = team.subscriptions.mark_past_due(team.stage.acme).await.unwrap();
+    assert_eq!(team.renew_until(over.period_start, over.period_end).await.status, SubscriptionStatus::PastDue);
+    assert!(team.subscriptions.renew_due().await.unwrap().renewed.is_empty());
+    // The invoice over nothing of a trial, while it runs and when it is over.
+    let team = Team::subscribed(NewSubscription::to(key("team")).trial(14 * DAY)).await;
+    for days in [1, 14] {
+        days_pass(&team.stage, days).await;
+        let trial = team.subscriptions.mark_past_due(team.stage.acme).await.unwrap();
+        assert_eq!(team.renew_until(trial.period_start, trial.period_end).await.status, SubscriptionStatus::PastDue);
+    }
+    assert!(team.subscriptions.renew_due().await.unwrap().renewed.is_empty());
+    // The period that runs, while the next one is paid ahead.
+    let team = Team::subscribed(NewSubscription::to(key("team"))).await;
+    let first = team.current().await;
+    team.renew(first.period_end).await;
+    team.consume(600, "a").await.unwrap();
+    team.subscriptions.mark_past_due(team.stage.acme).await.unwrap();
+    assert_eq!(team.renew_until(first.period_start, first.period_end).await.status, SubscriptionStatus::Active);
+    assert_eq!(team.credits().await, (1000, 600, 400));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invoices_may_come_in_any_order() {
+    let team = Team::subscribed(NewSubscription::to(key("team"))).await;
+    let end = team.current().await.period_end;
+    team.consume(900, "a").await.unwrap();
+    team.renew(end + 30 * DAY).await;
+    for _ in 0..2 {
+        // The third one is still the newest, and a repetition grants nothing.
+        assert_eq!(team.renew(end).await.period_start, end + 30 * DAY);
+        assert_eq!(team.credits().await, (1000, 900, 100));
+    }
+    team.change_plan("scale").await;
+    for key in ["b", "c"] {
+        days_pass(&team.stage, 31).await;
+        assert_eq!(team.credits().await, (10_000, 0, 10_000));
+        team.consume(9000, key).await.unwrap();
+    }
+    // One that is over is not granted any more.
+    let newest = team.current().await;
+    team.renew_until(newest.period_start - 90 * DAY, newest.period_start - 60 * DAY).await;
+    assert_eq!(team.credits().await, (10_000, 9000, 1000));
 }

@@ -31,15 +31,18 @@ async fn consume(stage: &Stage, kind: &QuotaKind, amount: u64, key: &str) {
 
 /// As if so many days had passed for the subscription, the grants and the consumptions.
 pub(crate) async fn days_pass(stage: &Stage, days: u32) {
-    let by = format!("interval '{days} days'");
-    stage
-        .run(&format!(
-            "update subscriptions set trial_ends_at = trial_ends_at - {by}, period_anchor = period_anchor - {by},
+    // Far away and back, so that no period starts where another one does while they are moved.
+    for by in [format!("interval '{} days'", days + 100_000), "interval '-100000 days'".to_owned()] {
+        stage
+            .run(&format!(
+                "update subscriptions set trial_ends_at = trial_ends_at - {by}, period_anchor = period_anchor - {by},
                     period_start = period_start - {by}, period_end = period_end - {by};
+             update subscription_periods set starts_at = starts_at - {by}, ends_at = ends_at - {by};
              update grants set starts_at = starts_at - {by}, expires_at = expires_at - {by};
              update quota_consumptions set created_at = created_at - {by}"
-        ))
-        .await;
+            ))
+            .await;
+    }
 }
 
 async fn events(stage: &Stage, organization: OrganizationId) -> Vec<String> {

@@ -19,6 +19,7 @@ use crate::{
     tenancy::{Db, PlatformTx},
     tenant::OrganizationId,
 };
+use model::GrantChange;
 use serde_json::json;
 use std::time::Duration;
 
@@ -122,7 +123,7 @@ impl Subscriptions {
             });
         };
         let subscription = Subscription::read(&row);
-        self.finish(tx, "cgk.subscription.started", None, &subscription, Some("replace")).await?;
+        self.finish(tx, "cgk.subscription.started", None, &subscription, Some(GrantChange::Replace)).await?;
         Ok(subscription)
     }
 
@@ -190,7 +191,8 @@ impl Subscriptions {
                 }
                 let row = tx.query_opt(sql::CHANGE_PLAN, &[&before.id, &plan.as_str()]).await?;
                 let after = row.as_ref().map(Subscription::read).ok_or(PlatformError::NotFound { what: "plan" })?;
-                self.finish(tx, "cgk.subscription.plan_changed", Some(&before), &after, Some("replace")).await?;
+                self.finish(tx, "cgk.subscription.plan_changed", Some(&before), &after, Some(GrantChange::Replace))
+                    .await?;
                 Ok(after)
             })
             .await
@@ -283,7 +285,7 @@ impl Subscriptions {
 
     async fn end(&self, tx: &PlatformTx<'_>, before: &Subscription) -> Result<Subscription> {
         let after = Subscription::read(&tx.query_one(sql::END, &[&before.id]).await?);
-        self.finish(tx, "cgk.subscription.canceled", Some(before), &after, Some("end")).await?;
+        self.finish(tx, "cgk.subscription.canceled", Some(before), &after, Some(GrantChange::End)).await?;
         Ok(after)
     }
 
@@ -327,11 +329,12 @@ impl Subscriptions {
         name: &'static str,
         before: Option<&Subscription>,
         after: &Subscription,
-        grants: Option<&str>,
+        grants: Option<GrantChange>,
     ) -> Result<()> {
         let mut facts = after.facts();
         if let Some(change) = grants {
-            let row = tx.query_one(sql::CHANGE_GRANTS, &[&after.id, &change]).await?;
+            let (change, start, end) = change.parameters();
+            let row = tx.query_one(sql::CHANGE_GRANTS, &[&after.id, &change, &start, &end]).await?;
             facts["grants"] = json!({ "revoked": row.get::<_, i32>(0), "issued": row.get::<_, serde_json::Value>(1) });
         }
         let change = Change {

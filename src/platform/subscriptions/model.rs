@@ -184,11 +184,12 @@ pub enum RenewalPeriod {
     /// The next period, by the calendar. While the current period is running there is nothing to renew, so a repeated
     /// call renews only once. If several periods have passed, the one that is running now.
     Next,
-    /// This period, as the invoice of a payment provider names it. If it does not start later than the current period,
-    /// the call is a repetition and renews nothing. If it starts before the current period ends, the current period
-    /// ends early, as at the end of a trial, and what was used after the start counts in this period. If it also starts
-    /// less than 24 hours after the current period, and that one is not the trial, both are the same period: what was
-    /// used in the current period counts in this one.
+    /// This period, as the invoice of a payment provider names it. If it starts before the current period ends, the
+    /// current period ends early, as at the end of a trial, and what was used after the start counts in this period. If
+    /// it also starts less than 24 hours after the current period, and that one is not the trial, both are the same
+    /// period: what was used in the current period counts in this one. If it starts less than 24 hours from a period that
+    /// is not the newest, or has ended, the call is a repetition and renews nothing. The invoices may come in any order: a
+    /// period that starts before the newest one and is not known is granted until the next one starts.
     Exactly {
         /// When it starts.
         start: SystemTime,
@@ -207,4 +208,28 @@ pub struct RenewalReport {
     pub ended: Vec<OrganizationId>,
     /// The organizations whose trial is over and not paid. Their subscription is past due.
     pub past_due: Vec<OrganizationId>,
+}
+
+/// How a change of a subscription affects its periods and grants; see migration 030.
+pub(super) enum GrantChange {
+    /// It has another plan, or is new.
+    Replace,
+    /// It has the period of its row.
+    Renew,
+    /// It also has this period, which starts before the one of its row.
+    RenewEarlier { start: SystemTime, end: SystemTime },
+    /// It has ended.
+    End,
+}
+
+impl GrantChange {
+    /// Returns the parameters of the function that makes the change.
+    pub(super) fn parameters(&self) -> (&'static str, Option<SystemTime>, Option<SystemTime>) {
+        match self {
+            Self::Replace => ("replace", None, None),
+            Self::Renew => ("renew", None, None),
+            Self::RenewEarlier { start, end } => ("renew", Some(*start), Some(*end)),
+            Self::End => ("end", None, None),
+        }
+    }
 }

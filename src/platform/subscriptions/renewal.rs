@@ -2,7 +2,7 @@
 
 use super::{
     Subscriptions, lock,
-    model::{RenewalPeriod, RenewalReport, Subscription, SubscriptionStatus},
+    model::{GrantChange, RenewalPeriod, RenewalReport, Subscription, SubscriptionStatus},
     sql,
 };
 use crate::{
@@ -13,24 +13,7 @@ use crate::{
     tenancy::PlatformTx,
     tenant::OrganizationId,
 };
-use std::time::{Duration, SystemTime};
-
-/// Two starts that differ by less name the same period, by two clocks.
-const SAME_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Whether a period that does not start later than the current one is the current one.
-fn is_same(start: SystemTime, current: &Subscription) -> bool {
-    current.period_start.duration_since(start).is_ok_and(|earlier| earlier < SAME_PERIOD)
-}
-
-/// Whether a payment of the period that starts here makes a past due subscription active: it is the current period, runs
-/// still, and is not that of a trial, which costs nothing.
-fn is_unpaid(start: SystemTime, current: &Subscription) -> bool {
-    current.status == SubscriptionStatus::PastDue
-        && is_same(start, current)
-        && current.period_end > SystemTime::now()
-        && current.trial_ends_at != Some(current.period_end)
-}
+use std::time::SystemTime;
 
 /// The result of the renewal of one due subscription.
 enum Outcome {
@@ -43,7 +26,7 @@ enum Outcome {
 impl Subscriptions {
     /// Renews a subscription. It becomes active with the new period, and is granted what its plan includes in each
     /// period. A repeated call for the same period changes nothing, except that it makes a subscription that is past due
-    /// active. If the subscription is scheduled for cancellation,
+    /// active if the period has not ended and is not a trial. If the subscription is scheduled for cancellation,
     /// [`RenewalPeriod::Next`] ends it instead.
     ///
     /// # Locks
@@ -76,21 +59,44 @@ impl Subscriptions {
                         return Err(PlatformError::Invalid { what: "the period", why });
                     }
                     RenewalPeriod::Exactly { start, end } => {
-                        match tx.query_opt(sql::RENEW_EXACTLY, &[&before.id, &start, &end]).await? {
-                            None if is_unpaid(start, &before) => {
-                                let active = SubscriptionStatus::Active;
-                                return self.set_status(tx, before, &active, "cgk.subscription.paid").await;
-                            }
-                            row => row,
+                        let row = tx.query_opt(sql::RENEW_EXACTLY, &[&before.id, &start, &end]).await?;
+                        if row.is_none() {
+                            return self.renew_earlier(tx, before, start, end).await;
                         }
+                        row
                     }
                 };
                 let Some(row) = row else { return Ok(before) };
                 let after = Subscription::read(&row);
-                self.finish(tx, "cgk.subscription.renewed", Some(&before), &after, Some("renew")).await?;
+                self.finish(tx, "cgk.subscription.renewed", Some(&before), &after, Some(GrantChange::Renew)).await?;
                 Ok(after)
             })
             .await
+    }
+
+    /// Renews a subscription for a period that does not start later than the newest one: an invoice that comes late, again, or
+    /// after that of a later period.
+    async fn renew_earlier(
+        &self,
+        tx: &PlatformTx<'_>,
+        before: Subscription,
+        start: SystemTime,
+        end: SystemTime,
+    ) -> Result<Subscription> {
+        let row = tx.query_one(sql::EARLIER_PERIOD, &[&before.id, &start, &end, &before.organization_id]).await?;
+        let active = SubscriptionStatus::Active;
+        match (row.get(0), row.get(1)) {
+            (true, _) if before.status == SubscriptionStatus::PastDue => {
+                self.set_status(tx, before, &active, "cgk.subscription.paid").await
+            }
+            (_, true) => {
+                let row = tx.query_one(sql::SET_STATUS, &[&before.id, &active.as_str()]).await?;
+                let (after, change) = (Subscription::read(&row), GrantChange::RenewEarlier { start, end });
+                self.finish(tx, "cgk.subscription.renewed", Some(&before), &after, Some(change)).await?;
+                Ok(after)
+            }
+            _ => Ok(before),
+        }
     }
 
     /// Renews the subscriptions whose period has ended, at most 1,000 of them. Call it again until the report is empty.
@@ -139,7 +145,7 @@ impl Subscriptions {
             }
             SubscriptionStatus::Active => {
                 let after = Subscription::read(&tx.query_one(sql::RENEW_NEXT, &[&before.id]).await?);
-                self.finish(tx, "cgk.subscription.renewed", Some(&before), &after, Some("renew")).await?;
+                self.finish(tx, "cgk.subscription.renewed", Some(&before), &after, Some(GrantChange::Renew)).await?;
                 Ok(Outcome::Renewed)
             }
             _ => Ok(Outcome::NotDue),

@@ -89,7 +89,20 @@ pub(super) const RENEW_EXACTLY: &str = change!(
     "status = 'active', period_anchor = $2, period_start = $2, period_end = $3 where s.id = $1 and s.period_start < $2"
 );
 
-pub(super) const CHANGE_GRANTS: &str = "select revoked, issued from public.cgk_change_subscription_grants($1, $2)";
+/// Of a period from `$2` to `$3` that is not the newest of the subscription `$1`: whether it is known and has not ended, and whether it
+/// is not known and something of it is left before the next one. Two starts that differ by less than a day name the same period.
+pub(super) const EARLIER_PERIOD: &str = "
+    select coalesce(nearest.is_same and not nearest.is_trial and nearest.ends_at > pg_catalog.now(), false),
+           not coalesce(nearest.is_same, false) and least($3, following.starts_at) > pg_catalog.now()
+      from (select min(p.starts_at) as starts_at from public.subscription_periods p
+             where p.organization_id = $4 and p.subscription_id = $1 and p.starts_at > $2) following
+      left join (select p.is_trial, p.ends_at,
+                        greatest(p.starts_at - $2, $2 - p.starts_at) < '24 hours'::pg_catalog.interval as is_same
+                   from public.subscription_periods p
+                  where p.organization_id = $4 and p.subscription_id = $1
+                  order by greatest(p.starts_at - $2, $2 - p.starts_at) limit 1) nearest on true";
+pub(super) const CHANGE_GRANTS: &str =
+    "select revoked, issued from public.cgk_change_subscription_grants($1, $2, $3, $4)";
 
 /// The subscriptions to renew with [`RENEW_NEXT`] or to end. A subscription that a payment provider bills is renewed
 /// when the provider reports it.

@@ -1,8 +1,7 @@
 //! Quota against a model: random operations of eight tasks, each on an organization of its own with a model that says what must come
 //! of each, and all together on one organization, whose states must form one line.
 //!
-//! `CGK_QUOTA_OPERATIONS` says how many operations in all, and `CGK_QUOTA_SEED` with which seed; by default one that passes. A known
-//! fault: with seed 5448041700091646087 more is left after some periods than the model says, and it is not corrected yet.
+//! `CGK_QUOTA_OPERATIONS` says how many operations in all, and `CGK_QUOTA_SEED` with which seed; by default a random one, which is printed.
 
 mod model;
 
@@ -24,6 +23,8 @@ use tokio_postgres::Client;
 
 const TASKS: u64 = 8;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// More days than a subscription has.
+const FAR_DAYS: i64 = 100_000;
 const KINDS: [&str; 3] = ["credits", "runs", "seats"];
 
 /// Numbers from a seed, the same on every machine (SplitMix64).
@@ -138,7 +139,7 @@ impl Own {
     }
 
     async fn change_plan(&mut self) {
-        let to = self.random.of(&["hobby", "team", "hobby", "team", "enterprise"]);
+        let to = self.random.of(&["hobby", "team", "hobby", "team", "enterprise", "once_only", "nothing"]);
         let outcome = self.subscriptions.change_plan(self.organization, &to.parse().unwrap()).await;
         match self.model.plan {
             None => assert!(matches!(outcome, Err(PlatformError::NotFound { .. })), "{outcome:?}"),
@@ -149,27 +150,30 @@ impl Own {
         }
     }
 
-    /// For the period that begins now, that began some days before, that begins at the end of the last one, or that begins
-    /// in some days. Days are odd here too.
+    /// For the period that begins now, that began some days before, that begins at the end of the newest one, or that begins in some days:
+    /// for 30 days or fewer, as an invoice up to a billing day. Days are odd here too.
     async fn renew(&mut self) {
         let days = 1 + 2 * i64::try_from(self.random.below(4)).unwrap();
         let (now, (day, number)) = (SystemTime::now(), self.model.now());
         let span = DAY * u32::try_from(days).unwrap();
-        let (start, at): (SystemTime, Moment) = match self.random.below(8) {
-            0 => (now, (day, number)),
-            1..6 => (now - span, (day - days, number)),
+        let (start, at): (SystemTime, Moment) = match self.random.below(9) {
+            0..2 => (now, (day, number)),
+            2..6 => (now - span, (day - days, number)),
             6 => (now + span, (day + days, number)),
-            _ if self.model.plan.is_some() => (self.period_end, self.model.period_end()),
+            // After a gap, which a later invoice may be for.
+            7 if self.model.plan.is_some() => (self.period_end + 10 * DAY, self.model.day_after_newest(10)),
+            _ if self.model.plan.is_some() => (self.period_end, self.model.day_after_newest(0)),
             _ => (now, (day, number)),
         };
-        let end = start + DAY * u32::try_from(PERIOD_DAYS).unwrap();
+        let length = self.random.of(&[PERIOD_DAYS, PERIOD_DAYS, 10, 4]);
+        let end = start + DAY * u32::try_from(length).unwrap();
         let outcome = self.subscriptions.renew(self.organization, RenewalPeriod::Exactly { start, end }).await;
         if self.model.plan.is_none() {
             assert!(matches!(outcome, Err(PlatformError::NotFound { .. })), "{outcome:?}");
             return;
         }
         self.period_end = outcome.unwrap().period_end;
-        self.model.renew(at);
+        self.model.renew(at, (at.0 + length, at.1));
     }
 
     async fn end_or_start(&mut self) {
@@ -182,7 +186,7 @@ impl Own {
     }
 
     async fn start(&mut self) {
-        let plan = self.random.of(&["hobby", "team"]);
+        let plan = self.random.of(&["hobby", "team", "hobby", "team", "once_only", "nothing"]);
         let end = SystemTime::now() + DAY * u32::try_from(PERIOD_DAYS).unwrap();
         let new = NewSubscription::to(plan.parse().unwrap()).period_end(end);
         self.period_end = self.subscriptions.subscribe(self.organization, &new).await.unwrap().period_end;
@@ -193,15 +197,22 @@ impl Own {
         let days = i64::try_from(self.random.below(12)).unwrap() * 2;
         self.model.today += days;
         self.period_end -= DAY * u32::try_from(days).unwrap();
-        for sql in [
-            "update subscriptions set period_anchor = period_anchor - make_interval(days => $2), period_start = period_start - make_interval(days => $2),
-                    period_end = period_end - make_interval(days => $2) where organization_id = $1",
-            "update grants set starts_at = starts_at - make_interval(days => $2), expires_at = expires_at - make_interval(days => $2)
-              where organization_id = $1",
-            "update quota_consumptions set created_at = created_at - make_interval(days => $2) where organization_id = $1",
-        ] {
-            self.watch.execute(sql, &[&self.organization, &i32::try_from(days).unwrap()]).await.unwrap();
-        }
+        let shift = async |days: i64| {
+            for sql in [
+                "update subscriptions set period_anchor = period_anchor - make_interval(days => $2), period_start = period_start - make_interval(days => $2),
+                        period_end = period_end - make_interval(days => $2) where organization_id = $1",
+                "update subscription_periods set starts_at = starts_at - make_interval(days => $2), ends_at = ends_at - make_interval(days => $2)
+                  where organization_id = $1",
+                "update grants set starts_at = starts_at - make_interval(days => $2), expires_at = expires_at - make_interval(days => $2)
+                  where organization_id = $1",
+                "update quota_consumptions set created_at = created_at - make_interval(days => $2) where organization_id = $1",
+            ] {
+                self.watch.execute(sql, &[&self.organization, &i32::try_from(days).unwrap()]).await.unwrap();
+            }
+        };
+        // Far away and back, so that no period starts where another one does while they are moved.
+        shift(days + FAR_DAYS).await;
+        shift(-FAR_DAYS).await;
     }
 
     /// Everything that the database says, against everything that the model says.
@@ -294,7 +305,7 @@ async fn task(stage: Arc<Stage>, own: OrganizationId, shared: OrganizationId, se
 async fn random_operations_are_those_of_the_model() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let operations = number("CGK_QUOTA_OPERATIONS").unwrap_or(4000);
-    let seed = number("CGK_QUOTA_SEED").unwrap_or(1);
+    let seed = number("CGK_QUOTA_SEED").unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0);
     crate::stage::say(&format!("CGK_QUOTA_OPERATIONS={operations} CGK_QUOTA_SEED={seed}"));
     compare_with_the_model(Arc::new(Stage::set_with_pool(8).await), operations, seed).await.unwrap();
 }
@@ -318,8 +329,16 @@ async fn faults_are_found_by_the_model() {
         ("cgk_change_subscription_grants", "c.created_at >= starts", "false"),
         ("cgk_change_subscription_grants", "interval '24 hours'", "interval '0 hours'"),
         // A change of the plan while a period is paid ahead.
-        ("cgk_change_subscription_grants", "select moment where", "select moment where false and"),
+        ("cgk_change_subscription_grants", "else p.ends_at > moment end", "else p.starts_at = starts end"),
         ("cgk_change_subscription_grants", "g.starts_at >= c.since", "true"),
+        // A period that is shortened, and one that is paid after a later one.
+        (
+            "cgk_change_subscription_grants",
+            "set expires_at = greatest(g.starts_at, ends)",
+            "set expires_at = g.expires_at",
+        ),
+        ("cgk_change_subscription_grants", "p.starts_at = opened;", "false;"),
+        ("cgk_change_subscription_grants", "ends := least(ends, following);", ""),
     ] {
         let stage = Arc::new(Stage::set_with_pool(8).await);
         let text: String = stage.rows("select pg_get_functiondef(to_regproc($1::text))", &[&function]).await[0].get(0);
@@ -334,6 +353,14 @@ async fn faults_are_found_by_the_model() {
 ///
 /// A task has found a difference, or a call has failed.
 async fn compare_with_the_model(stage: Arc<Stage>, operations: u64, seed: u64) -> Result<(), JoinError> {
+    // A plan without anything per period, and one without anything at all.
+    stage
+        .run(
+            "insert into plans (key, name) values ('once_only', 'x'), ('nothing', 'x');
+             insert into plan_entitlements (plan_id, kind, renewal, amount)
+             select p.id, 'runs', 'once', 70 from plans p where p.key = 'once_only'",
+        )
+        .await;
     // Organizations without a schema do here.
     let sql =
         "insert into organizations (slug, name, status) select 'task_' || n, 'x', 'active' from generate_series(1, 8) n

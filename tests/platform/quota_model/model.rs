@@ -12,6 +12,8 @@ pub(super) type Moment = (i64, u64);
 fn plan(key: &str) -> Vec<(&'static str, bool, Option<u64>)> {
     match key {
         "hobby" => vec![("credits", true, Some(100)), ("runs", false, Some(1000)), ("seats", false, Some(3))],
+        "once_only" => vec![("runs", true, Some(70))],
+        "nothing" => vec![],
         "team" => vec![("credits", false, Some(1000)), ("runs", false, Some(10_000)), ("seats", false, Some(10))],
         _ => vec![("credits", false, None), ("runs", false, None), ("seats", false, None)],
     }
@@ -54,9 +56,10 @@ pub(super) struct Model {
     /// The number of the operation.
     pub(super) number: u64,
     pub(super) plan: Option<&'static str>,
-    /// The start of the last period, as it was last reported.
+    /// The start and the end of the newest period, as they were last reported.
     reported: Moment,
-    /// Those of the subscription, also those that were paid ahead.
+    reported_end: Moment,
+    /// Those of the subscription, also those that were paid ahead, by their start.
     periods: Vec<Period>,
     /// Those of subscriptions that have ended.
     earlier: Vec<Period>,
@@ -169,7 +172,8 @@ impl Model {
     pub(super) fn subscribe(&mut self, plan: &'static str) {
         self.plan = Some(plan);
         self.reported = self.now();
-        self.periods = vec![Period { start: self.now(), end: (self.today + PERIOD_DAYS, self.number) }];
+        self.reported_end = (self.today + PERIOD_DAYS, self.number);
+        self.periods = vec![Period { start: self.now(), end: self.reported_end }];
         self.replace();
     }
 
@@ -186,36 +190,49 @@ impl Model {
         self.revoke(|grant| grant.subscription);
     }
 
-    /// The end of the last period.
-    pub(super) fn period_end(&self) -> Moment {
-        self.periods.last().unwrap().end
+    /// So many days after the end of the newest period.
+    pub(super) fn day_after_newest(&self, days: i64) -> Moment {
+        (self.reported_end.0 + days, self.reported_end.1)
     }
 
-    pub(super) fn renew(&mut self, start: Moment) {
-        if start <= self.reported {
+    pub(super) fn renew(&mut self, start: Moment, end: Moment) {
+        let less_than_a_day = |from: Moment, to: Moment| from <= to && (to.0 - 1, to.1) < from;
+        if start > self.reported {
+            (self.reported, self.reported_end) = (start, end);
+            let newest = self.periods.last_mut().unwrap();
+            if start < newest.end && less_than_a_day(newest.start, start) {
+                // The same period, by another clock.
+                newest.end = end;
+                let opened = newest.start;
+                self.revoke(|grant| grant.subscription && !grant.once && grant.starts >= opened);
+                self.issue(self.periods.len() - 1, |once| !once);
+                return;
+            }
+        } else if self
+            .periods
+            .iter()
+            .any(|known| less_than_a_day(known.start, start) || less_than_a_day(start, known.start))
+        {
             return;
         }
-        let end = (start.0 + PERIOD_DAYS, start.1);
-        self.reported = start;
-        let last = self.periods.last_mut().unwrap();
-        if start < last.end && start.0 == last.start.0 {
-            // The same period, by another clock.
-            last.end = end;
-            self.revoke(|grant| grant.subscription && grant.expires.is_some_and(|expires| expires > start));
-        } else {
-            for period in self.periods.iter_mut().chain(&mut self.earlier) {
-                if period.start < start && period.end > start {
-                    period.end = start;
-                }
-            }
-            for grant in self.grants.iter_mut().filter(|grant| grant.subscription) {
-                if grant.expires.is_some_and(|expires| expires > start) {
-                    grant.expires = Some(start);
-                }
-            }
-            self.periods.push(Period { start, end });
+        let next = self.periods.iter().map(|period| period.start).filter(|next| *next > start).min();
+        let end = next.map_or(end, |next| next.min(end));
+        if next.is_some() && end <= self.now() {
+            return;
         }
-        self.issue(self.periods.len() - 1, |once| !once);
+        for period in self.periods.iter_mut().chain(&mut self.earlier) {
+            if period.start < start && period.end > start {
+                period.end = start;
+            }
+        }
+        for grant in self.grants.iter_mut().filter(|grant| grant.subscription && grant.starts < start) {
+            if grant.expires.is_some_and(|expires| expires > start) {
+                grant.expires = Some(start);
+            }
+        }
+        let at = self.periods.iter().filter(|period| period.start < start).count();
+        self.periods.insert(at, Period { start, end });
+        self.issue(at, |once| !once);
     }
 
     fn revoke(&mut self, which: impl Fn(&ModelGrant) -> bool) {
@@ -230,7 +247,7 @@ impl Model {
         let last = self.periods.len() - 1;
         self.issue(last, |once| once);
         for at in 0..=last {
-            if at == last || self.periods[at].end > self.now() {
+            if self.periods[at].end > self.now() {
                 self.issue(at, |once| !once);
             }
         }

@@ -5,14 +5,60 @@
 -- tenant's role could make them the trigger of a temporary table and so change the seats of every organization. Now only the owner
 -- may execute them. A trigger does not need this right when it runs.
 --
--- Periods: a grant of a period holds what was used from its starts_at on. Where a renewal begins in the past, what was used since
--- then counts in the new period. Where it begins in the future, the grants of the periods before it stay, under every plan.
+-- Periods: subscription_periods has them, also those of a plan that includes nothing per period. A grant of a period holds what was
+-- used from its starts_at on. Where a renewal begins in the past, what was used since then counts in the new period. Where it begins
+-- in the future, the grants of the periods before it stay, under every plan.
 --
--- Reads no row, and locks quota_consumptions against everybody for a moment.
+-- Reads subscriptions and the grants that have not expired, and locks quota_consumptions against everybody for a moment.
 revoke execute on function cgk_memberships_seat(), cgk_domain_events_inserted() from public;
 
 -- The time of a consumption, which decides in which period it counts; now() would be the time when its transaction began.
 alter table quota_consumptions alter column created_at set default clock_timestamp();
+
+-- The periods of a subscription: those that have ended, the one that runs, and those that were paid ahead. No two of a subscription
+-- overlap.
+create table subscription_periods (
+    organization_id uuid        not null,
+    subscription_id uuid        not null,
+    starts_at       timestamptz not null,
+    ends_at         timestamptz not null,
+    is_trial        boolean     not null default false,
+
+    constraint subscription_periods_pkey                 primary key (organization_id, subscription_id, starts_at),
+    constraint subscription_periods_subscription_id_fkey foreign key (organization_id, subscription_id)
+        references subscriptions (organization_id, id) on delete cascade,
+
+    constraint subscription_periods_ends_at_check check (ends_at >= starts_at)
+);
+
+-- From the grants of before: a grant that starts when it was made, within another one, is that of a change of the plan.
+with starting as (
+    select g.organization_id, g.subscription_id, g.starts_at, max(g.expires_at) as ends_at from grants g
+     where g.subscription_id is not null and g.renewal = 'period' and g.expires_at > now()
+       and not (g.starts_at = g.created_at
+                and exists (select from grants o where o.subscription_id = g.subscription_id and o.renewal = 'period'
+                                                   and o.starts_at < g.starts_at and o.expires_at > g.starts_at))
+     group by g.organization_id, g.subscription_id, g.starts_at
+), known as (
+    select k.organization_id, k.subscription_id, k.starts_at, k.ends_at from starting k
+    union all
+    select s.organization_id, s.id, s.period_start, s.period_end from subscriptions s
+     where not exists (select from starting k
+                        where k.subscription_id = s.id and k.starts_at <= s.period_start and k.ends_at >= s.period_end)
+       and not exists (select from starting k where k.subscription_id = s.id and k.starts_at = s.period_start)
+)
+insert into subscription_periods (organization_id, subscription_id, starts_at, ends_at, is_trial)
+select k.organization_id, k.subscription_id, k.starts_at,
+       least(k.ends_at, lead(k.starts_at) over (partition by k.subscription_id order by k.starts_at)),
+       coalesce(k.ends_at = s.trial_ends_at, false)
+  from known k join subscriptions s on s.id = k.subscription_id;
+
+select cgk_protect_shared_table('subscription_periods', 'organization_id',
+    '{organization_id,subscription_id,starts_at,ends_at,is_trial}');
+
+comment on table  subscription_periods          is 'The periods of subscriptions, also those that were paid ahead.';
+comment on column subscription_periods.ends_at  is 'Earlier than it was paid until, if the next period started earlier.';
+comment on column subscription_periods.is_trial is 'The first period of a subscription that started with a trial.';
 
 -- As in 021, and refuses to be the trigger of another table.
 create or replace function cgk_memberships_seat() returns trigger
@@ -89,18 +135,21 @@ begin
 end
 $$;
 
--- Brings the grants of a subscription in line with it, in the transaction that has changed and locked its row. The changes:
+-- Brings the periods and grants of a subscription in line with it, in the transaction that has changed and locked its row. The changes:
 --
 --   replace   it has another plan, or is new: the grants of the organization's subscriptions are revoked, those of this plan issued,
---             for the period that runs and for each that was renewed ahead
---   renew     it has a new period: what the plan includes in each period is issued for it
+--             for each period that has not ended
+--   renew     it has a new period, that of its row or the given one, which starts before the one of its row: what the plan includes in
+--             each period is issued for it, until the next one starts
 --   end       it has ended: its grants are revoked
 --
 -- What was spent in a period counts in it under every plan: a change of the plan and back makes no more of it, and no less. A
 -- renewal that begins less than a day after the period before it began, and before that one ends, names the same period by another
--- clock, unless that one was the trial. Grants of other sources stay as they are. Returns how many were revoked, and which were
+-- clock, unless that one is the trial. Grants of other sources stay as they are. Returns how many were revoked, and which were
 -- issued.
-create or replace function cgk_change_subscription_grants(subscription uuid, change text, out revoked integer, out issued jsonb)
+drop function cgk_change_subscription_grants(uuid, text);
+create function cgk_change_subscription_grants(subscription uuid, change text, new_start timestamptz default null,
+                                               new_end timestamptz default null, out revoked integer, out issued jsonb)
     language plpgsql volatile
     set search_path = pg_catalog, pg_temp
 as $$
@@ -109,7 +158,9 @@ declare
     item       record;
     moment     timestamptz;
     starts     timestamptz;
+    ends       timestamptz;
     opened     timestamptz;
+    following  timestamptz;
     late       bigint;
     late_grant uuid;
 begin
@@ -125,15 +176,40 @@ begin
     -- All kinds in one order, against whoever consumes.
     perform 1 from public.quota_usage u where u.organization_id = subscribed.organization_id order by u.kind for no key update;
     moment := clock_timestamp();
-    starts := subscribed.period_start;
+    starts := coalesce(new_start, subscribed.period_start);
+    ends := coalesce(new_end, subscribed.period_end);
+    revoked := 0;
 
-    -- When the period began that the subscription names, if its grants began before it: see above.
-    select min(g.starts_at) into opened from public.grants g
-     where g.organization_id = subscribed.organization_id and g.subscription_id = subscribed.id and g.renewal = 'period'
-       and g.starts_at < starts and g.expires_at > starts
-       and (change <> 'renew' or g.revoked_at is null and g.starts_at > starts - interval '24 hours'
-                                 and g.expires_at is distinct from subscribed.trial_ends_at);
-    if change = 'renew' and opened is null then
+    if change <> 'renew' then
+        update public.grants g set revoked_at = moment
+         where g.organization_id = subscribed.organization_id and g.source = 'subscription' and g.revoked_at is null;
+        get diagnostics revoked = row_count;
+        insert into public.subscription_periods (organization_id, subscription_id, starts_at, ends_at, is_trial)
+        select subscribed.organization_id, subscribed.id, starts, ends, subscribed.trial_ends_at is not null
+         where not exists (select from public.subscription_periods p
+                            where p.organization_id = subscribed.organization_id and p.subscription_id = subscribed.id);
+    else
+        select min(p.starts_at) filter (where p.starts_at > starts),
+               max(p.starts_at) filter (where not p.is_trial and p.starts_at < starts and p.ends_at > starts
+                                              and p.starts_at > starts - interval '24 hours')
+          into following, opened
+          from public.subscription_periods p
+         where p.organization_id = subscribed.organization_id and p.subscription_id = subscribed.id;
+        ends := least(ends, following);
+    end if;
+    if change = 'renew' and opened is not null then
+        -- The same period: its grants are replaced, and it ends where the renewal says.
+        update public.grants g set revoked_at = moment
+         where g.organization_id = subscribed.organization_id and g.subscription_id = subscribed.id and g.renewal = 'period'
+           and g.revoked_at is null and g.starts_at >= opened and g.expires_at > starts;
+        get diagnostics revoked = row_count;
+        update public.grants g set expires_at = greatest(g.starts_at, ends)
+         where g.organization_id = subscribed.organization_id and g.subscription_id = subscribed.id and g.renewal = 'period'
+           and g.starts_at >= opened and g.expires_at > starts;
+        update public.subscription_periods p set ends_at = ends
+         where p.organization_id = subscribed.organization_id and p.subscription_id = subscribed.id and p.starts_at = opened;
+        starts := opened;
+    elsif change = 'renew' then
         -- What was used since the new period began is split off, so that it counts in the new one.
         for item in
             select g.* from public.grants g
@@ -149,7 +225,7 @@ begin
             insert into public.grants (organization_id, kind, source, subscription_id, renewal, amount, spent, starts_at, expires_at,
                                        revoked_at, created_at)
             values (item.organization_id, item.kind, item.source, item.subscription_id, item.renewal, item.amount, late, starts,
-                    item.expires_at, moment, item.created_at)
+                    ends, moment, item.created_at)
             returning id into late_grant;
             update public.quota_consumptions c set grant_ids = array_replace(c.grant_ids, item.id, late_grant)
              where c.organization_id = item.organization_id and c.kind = item.kind and c.created_at >= starts
@@ -161,45 +237,31 @@ begin
            set expires_at = greatest(g.starts_at, starts),
                revoked_at = case when g.starts_at >= starts then coalesce(g.revoked_at, moment) else g.revoked_at end
          where g.organization_id = subscribed.organization_id and g.source = 'subscription' and g.renewal = 'period'
-           and g.expires_at > starts and (g.starts_at < starts or g.revoked_at is null);
-        revoked := 0;
-    else
-        update public.grants g set revoked_at = moment
-         where g.organization_id = subscribed.organization_id and g.source = 'subscription' and g.revoked_at is null
-           and (change <> 'renew'
-                or g.subscription_id = subscribed.id and g.renewal = 'period' and g.expires_at > starts);
-        get diagnostics revoked = row_count;
+           and g.expires_at > starts and (g.starts_at < starts or g.revoked_at is null)
+           and g.starts_at < coalesce(following, 'infinity');
+        update public.subscription_periods p set ends_at = starts
+         where p.organization_id = subscribed.organization_id and p.starts_at < starts and p.ends_at > starts;
+        insert into public.subscription_periods (organization_id, subscription_id, starts_at, ends_at)
+        values (subscribed.organization_id, subscribed.id, starts, ends);
     end if;
-    starts := coalesce(opened, starts);
 
-    with own as (
-        select g.starts_at, g.expires_at from public.grants g
-         where g.organization_id = subscribed.organization_id and g.subscription_id = subscribed.id and g.renewal = 'period'
-    ), edges as (
-        select starts as edge
-        union
-        select moment where change = 'replace' and starts > moment
-        union
-        select o.starts_at from own o
-         where change = 'replace' and o.starts_at > moment and o.starts_at < starts and o.expires_at > o.starts_at
-    ), spans as (
-        select e.edge, lead(e.edge) over (order by e.edge) as next_edge from edges e
-    ), periods as (
-        select case when s.next_edge is null then s.edge else coalesce(known.starts_at, s.edge) end as starts_at,
-               case when s.next_edge is null then subscribed.period_end else least(s.next_edge, known.expires_at) end as expires_at
-          from spans s
-          left join lateral (select min(o.starts_at) as starts_at, max(o.expires_at) as expires_at from own o
-                              where o.starts_at <= s.edge and o.expires_at > s.edge) known on true
-         -- Between two periods nothing is granted.
-         where s.next_edge is null or known.starts_at is not null or not exists (select from own o where o.starts_at <= s.edge)
+    with periods as (
+        select p.starts_at, p.ends_at from public.subscription_periods p
+         where p.organization_id = subscribed.organization_id and p.subscription_id = subscribed.id
+           and case change when 'renew' then p.starts_at = starts else p.ends_at > moment end
     ), counted as (
         -- Since when what was used counts: also what was used of an earlier subscription's period that has not ended.
-        select p.*, row_number() over (order by p.starts_at) as place,
-               least(p.starts_at, (select min(g.starts_at) from public.grants g
-                                    where g.organization_id = subscribed.organization_id and g.source = 'subscription'
-                                      and g.renewal = 'period' and g.starts_at <= p.starts_at and g.expires_at > p.starts_at
-                                      and p.starts_at <= moment)) as since
+        select p.*,
+               least(p.starts_at, (select min(o.starts_at) from public.subscription_periods o
+                                    where o.organization_id = subscribed.organization_id
+                                      and o.starts_at <= p.starts_at and o.ends_at > p.starts_at and p.starts_at <= moment),
+                     (select min(g.starts_at) from public.grants g
+                       where g.organization_id = subscribed.organization_id and g.source = 'subscription' and g.renewal = 'period'
+                         and g.starts_at <= p.starts_at and g.expires_at > p.starts_at and p.starts_at <= moment)) as since
           from periods p
+        union all
+        -- What is included once.
+        select least(starts, moment), null, null where change = 'replace'
     ), new_grants as (
         insert into public.grants (organization_id, kind, source, subscription_id, renewal, amount, carried, starts_at, expires_at,
                                    created_at)
@@ -207,11 +269,10 @@ begin
                coalesce((select sum(g.spent) from public.grants g
                           where g.organization_id = subscribed.organization_id and g.kind = e.kind and g.source = 'subscription'
                             and g.renewal = e.renewal
-                            and (e.renewal = 'once' or g.starts_at >= c.since and g.starts_at < c.expires_at)), 0),
-               case e.renewal when 'period' then c.starts_at else least(c.starts_at, moment) end,
-               case e.renewal when 'period' then c.expires_at end, moment
-          from public.plan_entitlements e join counted c on e.renewal = 'period' or c.place = 1
-         where e.plan_id = subscribed.plan_id and (change = 'replace' or change = 'renew' and e.renewal = 'period')
+                            and (e.renewal = 'once' or g.starts_at >= c.since and g.starts_at < c.ends_at)), 0),
+               c.starts_at, c.ends_at, moment
+          from public.plan_entitlements e join counted c on (e.renewal = 'once') = (c.ends_at is null)
+         where e.plan_id = subscribed.plan_id and change <> 'end'
          order by e.kind, c.starts_at
         on conflict (subscription_id, kind, renewal, starts_at) where subscription_id is not null and revoked_at is null do nothing
         returning kind, amount, balance, starts_at, expires_at
@@ -221,3 +282,6 @@ begin
       into issued from new_grants n;
 end
 $$;
+
+comment on function cgk_change_subscription_grants(uuid, text, timestamptz, timestamptz) is
+    'Brings grants in line with a subscription; called by cgk::platform::Subscriptions.';
