@@ -186,6 +186,9 @@ impl Model {
 
     pub(super) fn end(&mut self) {
         self.plan = None;
+        // What was paid ahead has never run.
+        let now = self.now();
+        self.periods.retain(|period| period.start <= now);
         self.earlier.append(&mut self.periods);
         self.revoke(|grant| grant.subscription);
     }

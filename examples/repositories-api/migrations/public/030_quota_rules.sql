@@ -184,9 +184,16 @@ begin
         update public.grants g set revoked_at = moment
          where g.organization_id = subscribed.organization_id and g.source = 'subscription' and g.revoked_at is null;
         get diagnostics revoked = row_count;
+        -- A period that was paid ahead never runs if its subscription ends before.
+        update public.grants g set expires_at = g.starts_at
+         where change = 'end' and g.organization_id = subscribed.organization_id and g.subscription_id = subscribed.id
+           and g.renewal = 'period' and g.starts_at > moment;
+        delete from public.subscription_periods p
+         where change = 'end' and p.organization_id = subscribed.organization_id and p.subscription_id = subscribed.id
+           and p.starts_at > moment;
         insert into public.subscription_periods (organization_id, subscription_id, starts_at, ends_at, is_trial)
         select subscribed.organization_id, subscribed.id, starts, ends, subscribed.trial_ends_at is not null
-         where not exists (select from public.subscription_periods p
+         where change = 'replace' and not exists (select from public.subscription_periods p
                             where p.organization_id = subscribed.organization_id and p.subscription_id = subscribed.id);
     else
         select min(p.starts_at) filter (where p.starts_at > starts),
