@@ -217,11 +217,12 @@ begin
          where p.organization_id = subscribed.organization_id and p.subscription_id = subscribed.id and p.starts_at = opened;
         starts := opened;
     elsif change = 'renew' then
-        -- What was used since the new period began is split off, so that it counts in the new one.
+        -- What was used since the new period began is split off, so that it counts in the new one; also what was used after a period
+        -- that was shortened later.
         for item in
             select g.* from public.grants g
              where g.organization_id = subscribed.organization_id and g.source = 'subscription' and g.renewal = 'period'
-               and g.starts_at < starts and g.expires_at > starts and g.spent > 0 and starts <= moment
+               and g.starts_at < starts and g.spent > 0 and starts <= moment
              order by g.created_at, g.id
         loop
             select least(coalesce(sum(t.amount), 0), item.spent) into late
