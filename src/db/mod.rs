@@ -1,5 +1,6 @@
 //! Connections to PostgreSQL. This module does not use tenants.
 
+mod cancel;
 pub(crate) mod connect;
 pub(crate) mod identity;
 pub(crate) mod message;

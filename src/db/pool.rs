@@ -1,6 +1,6 @@
 //! The pool of a service's connections.
 
-use super::{connect::refused, message, tls};
+use super::{cancel::Pooler, connect::refused, message, tls};
 use crate::{
     config::{Config, Isolation, Pooling},
     error::{ConnectionError, Error, Result},
@@ -83,6 +83,8 @@ pub(crate) struct ConnectionManager {
     search_path: OnceLock<SearchPath>,
     isolation: Isolation,
     pooling: Pooling,
+    /// Where a cancel request goes if a pooler is between the pool and the server.
+    pooler: Option<Pooler>,
     /// The name of the pool in metrics.
     name: Arc<str>,
 }
@@ -150,6 +152,7 @@ impl ConnectionManager {
             search_path: OnceLock::new(),
             isolation: config.isolation(),
             pooling: config.pooling(),
+            pooler: (config.pooling() == Pooling::Transaction).then(|| Pooler::of(config.pg())).flatten(),
             name: config.session().application_name.as_str().into(),
         })
     }
@@ -194,9 +197,15 @@ impl ConnectionManager {
     /// Asks the server to stop the statement that the connection of this token is running. The driver returns before the
     /// server has acted, so the connection must not be used again.
     pub(crate) fn cancel(&self, token: CancelToken) -> impl Future<Output = ()> + Send + 'static {
-        let tls = self.tls.clone();
+        let (tls, pooler) = (self.tls.clone(), self.pooler.clone());
+        let send = async move {
+            match pooler {
+                Some(pooler) => pooler.cancel(token, tls).await,
+                None => Ok(token.cancel_query(tls).await?),
+            }
+        };
         async move {
-            match tokio::time::timeout(CANCEL_MAX, token.cancel_query(tls)).await {
+            match tokio::time::timeout(CANCEL_MAX, send).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!(%error, "cancel request failed"),
                 Err(_) => tracing::debug!("cancel request timed out"),

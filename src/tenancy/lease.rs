@@ -175,10 +175,13 @@ impl Cleaning {
             }
             return;
         }
+        // The connection leaves the pool first, so that its place is free while the cancel request is sent. It is closed
+        // last: a pooler forgets a client that has closed its connection, and with it what a cancel request stands for.
         let cancel = self.pool.manager().cancel(client.cancel_token());
-        // It leaves the pool first, so that its place is free while the cancel request is sent.
+        let closed_last = self.object.take().map(Object::take);
         drop(self);
         cancel.await;
+        drop(closed_last);
     }
 }
 

@@ -15,7 +15,8 @@ use cgk::{
     migrate::{self, Migrations, Outcome, Scope, Set, Silent, Target},
 };
 use pgbouncer::Stage;
-use tokio_postgres::types::Type;
+use std::time::Duration;
+use tokio_postgres::{NoTls, types::Type};
 
 const PID: &str = "select pg_backend_pid()";
 
@@ -214,6 +215,41 @@ async fn errors_and_dropped_futures_leave_the_pooler_usable() {
         assert_eq!(rows[0].get::<_, i64>(0), 0, "round {round}: a dropped insert was committed");
     }
     score::note(10, "errors and dropped transactions through PgBouncer, next client unclean", 60, 0, "");
+}
+
+/// PgBouncer passes a cancel request on only while the client's connection is open.
+#[tokio::test]
+async fn a_statement_whose_caller_is_dropped_ends_at_the_server() {
+    let stage = Stage::set().await;
+    let one = Db::connect(&stage.pooled().with_pool_size_max(1)).await.unwrap();
+    let acme = slug("acme");
+    let (watch, connection) = tokio_postgres::connect(&stage.direct_url(), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let running = "select count(*) from pg_stat_activity where query like '%pg_sleep(600)%' and state = 'active'
+                       and pid <> pg_backend_pid()";
+    let running = async || watch.query_typed(running, &[]).await.unwrap()[0].get::<_, i64>(0);
+    for single in [false, true] {
+        let sleep = async || match single {
+            true => one.tenant(&acme).query_typed("select pg_sleep(600)", &[]).await,
+            false => one.with_tenant(&acme, async |tx| tx.query_typed("select pg_sleep(600)", &[]).await).await,
+        };
+        let began = async {
+            while running().await == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            ended = sleep() => panic!("it did not sleep: {ended:?}"),
+            () = began => {}
+        }
+        let ended = async {
+            while running().await > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        // Without the cancel request it would be there until the statement's end or its timeout, half a minute.
+        tokio::time::timeout(Duration::from_secs(15), ended).await.expect("the statement is still running");
+    }
 }
 
 #[tokio::test]
