@@ -103,6 +103,22 @@ CGK_BINARY=$scratch/cgk CGK_ARGUMENTS="--public --json" DATABASE_URL=postgresql:
 [ $code = 5 ] && grep -q '"exit":5' action.log || fail "action: exits $code: $(cat action.log)"
 code=0; env -u CGK_BINARY "$action" >/dev/null 2>&1 || code=$?
 [ $code = 1 ] || fail "action without a version exits $code"
+# From a release, which is here a folder: the file of this platform, and only with its own checksum.
+release=$scratch/server/team/cgk/releases/download/v9.9.9
+file=cgk-9.9.9-$(uname -m)-linux.tar.gz
+mkdir -p "$release"
+tar -C "$scratch" -czf "$release/$file" cgk
+(cd "$release" && sha256sum "$file" >"$file.sha256")
+from_release() {
+    code=0
+    env -u CGK_BINARY CGK_SERVER="file://$scratch/server" CGK_REPOSITORY=team/cgk CGK_VERSION=v9.9.9 CGK_ARGUMENTS=--public \
+        DATABASE_URL=postgresql://x@127.0.0.1:1/x "$action" >action.log 2>&1 || code=$?
+}
+from_release
+[ $code = 5 ] || fail "action from a release: exits $code: $(cat action.log)"
+printf 'x' >>"$release/$file"
+from_release
+[ $code = 1 ] || fail "action with a file that was changed: exits $code: $(cat action.log)"
 echo "ok action"
 
 python3 -m venv wheel

@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 
 CONNECTIONS = 8
+BUSY = 3 if os.environ.get("CGK_CLIENT_POOLED") == "1" else CONNECTIONS
 ALTERNATIONS = int(os.environ.get("CGK_CLIENT_ALTERNATIONS", "400"))
 POOLED = os.environ.get("CGK_CLIENT_POOLED") == "1"
 OWN = "select tag from marks where n = 0"
@@ -100,6 +101,34 @@ class Psycopg(Async):
         return self.wait(go())
 
 
+    def late(self) -> list[tuple[str, str]]:
+        from contextlib import AsyncExitStack
+
+        sql = "insert into marks (tag, n) values ('late', 70)"
+
+        async def go() -> list[tuple[str, str]]:
+            outcomes = []
+            async with self.tenant(self.pool, "acme") as connection:
+                fresh, used = connection.cursor(), await connection.execute("select 1")
+            for handle in (connection.execute, fresh.execute, used.execute,
+                           lambda sql: connection.cursor().execute(sql), lambda sql: enter(connection.transaction())):
+                async with AsyncExitStack() as stack:
+                    for _ in range(BUSY):  # all are in globex, so the late statement's own is too; behind a pooler as many as it has
+                        await stack.enter_async_context(self.tenant(self.pool, "globex"))
+                    try:
+                        await handle(sql)
+                        outcomes.append(("it ran", ""))
+                    except psycopg.InterfaceError as error:
+                        outcomes.append(("refused", type(error).__name__))
+            return outcomes
+
+        async def enter(manager: Any) -> None:
+            async with manager:
+                pass
+
+        return self.wait(go())
+
+
 class SqlAlchemy(Async):
     def __init__(self, driver: str) -> None:
         super().__init__()
@@ -134,6 +163,32 @@ class SqlAlchemy(Async):
             engine = self.engine.execution_options(isolation_level="AUTOCOMMIT")
             async with engine.connect() as connection:
                 return [tuple(row) for row in await connection.execute(text(sql.replace(":", "\\:")))]
+
+        return self.wait(go())
+
+    def late(self) -> list[tuple[str, str]]:
+        from contextlib import AsyncExitStack
+
+        from sqlalchemy import text
+        from sqlalchemy.exc import InvalidRequestError
+
+        async def go() -> list[tuple[str, str]]:
+            async with self.sessions(info={"tenant": "acme"}) as session, session.begin():
+                connection = await session.connection()
+            async with AsyncExitStack() as stack:
+                for _ in range(BUSY - 1):
+                    other = await stack.enter_async_context(self.sessions(info={"tenant": "globex"}))
+                    await stack.enter_async_context(other.begin())
+                    await other.execute(text("select 1"))
+                # The session begins a transaction of its own again, in its own tenant.
+                place = await session.scalar(text("select current_schema()::text"))
+                await session.close()
+                try:
+                    await connection.execute(text("select 1"))
+                    outcome = "it ran"
+                except InvalidRequestError:
+                    outcome = "refused"
+            return [(outcome, ""), ("refused" if place == "tenant_acme" else str(place), "")]
 
         return self.wait(go())
 
@@ -368,6 +423,11 @@ def specification(client: Any) -> None:
             until(f"select not ({sleeping})")
             assert count("acme", 4) == 0
             is_clean(client)
+    if hasattr(client, "late"):
+        with check("a statement after the end of its transaction runs in no other tenant"):
+            assert {outcome for outcome, _ in client.late()} == {"refused"}, client.late()
+            assert (count("acme", 70), count("globex", 70)) == (0, 0)
+            is_clean(client)
     if hasattr(client, "model"):
         with check("a model reads and writes the tenant's table"):
             assert client.model() == ["model"] and (count("globex", 77), count("acme", 77)) == (1, 0)
@@ -407,6 +467,18 @@ def shapes() -> None:
             assert set(codes) == ({expected} if expected else set()), codes
 
 
+def control() -> None:
+    """The control of late statements: the driver's own connection runs them in the next tenant, whose check passes."""
+    with check("control: without a guard a late statement is committed in the next tenant"), psycopg.connect("") as late:
+        for slug in ("acme", "globex"):
+            late.execute("select public.cgk_enter(%s)", [slug])
+            if slug == "globex":
+                late.execute("insert into marks (tag, n) values ('late', 71)")
+            late.execute("select public.cgk_check(%s)", [slug])
+            late.commit()
+        assert count("globex", 71) == 1
+
+
 CLIENTS: dict[str, Callable[[], Any]] = {
     "psycopg": Psycopg,
     "sqlalchemy-psycopg": lambda: SqlAlchemy("psycopg"),
@@ -418,6 +490,7 @@ if __name__ == "__main__":
     if sys.argv[1] == "shapes":
         shapes()
     else:
+        control()
         specification(CLIENTS[sys.argv[1]]())
     print(f"{passed} passed, {len(failures)} failed")
     sys.stdout.flush()

@@ -24,14 +24,17 @@ type Row = Record<string, unknown>;
 type Execute = (sql: string) => Promise<Row[]>;
 interface Client {
   tenant<T>(slug: string, body: (execute: Execute) => Promise<T>): Promise<T>;
+  /** Further handles that a transaction gives out, or statements made inside of it; run after its end. */
+  late?(slug: string, sql: string): Promise<(() => Promise<unknown>)[]>;
   outside: Execute;
   /** Reads the tag of row 0 and adds row 66, in the words of the library. */
   model?(slug: string): Promise<string | undefined>;
 }
 
 const CONNECTIONS = 8;
+const BUSY = process.env.CGK_CLIENT_POOLED === "1" ? 3 : CONNECTIONS;
 const ALTERNATIONS = Number(process.env.CGK_CLIENT_ALTERNATIONS ?? 400);
-const pool = () => new pg.Pool({ max: CONNECTIONS });
+const pool = () => new onPg.TenantPool({ max: CONNECTIONS });
 
 const clients: Record<string, () => Client | Promise<Client>> = {
   pg: () => {
@@ -39,6 +42,10 @@ const clients: Record<string, () => Client | Promise<Client>> = {
     return {
       tenant: (slug, body) => onPg.withTenant(db, slug, (c) => body(async (s) => (await c.query(s)).rows)),
       outside: async (s) => (await db.query(s)).rows,
+      late: (slug, s) => onPg.withTenant(db, slug, async (c) => {
+        const { query } = c;
+        return [async () => query(s), async () => c.query({ text: s }), async () => (c as any).connection.query(s)];
+      }),
     };
   },
   postgresjs: () => {
@@ -46,6 +53,11 @@ const clients: Record<string, () => Client | Promise<Client>> = {
     return {
       tenant: (slug, body) => onPostgresJs.withTenant(sql, slug, (tx) => body(async (s) => [...(await tx.unsafe(s))])),
       outside: async (s) => [...(await sql.unsafe(s))],
+      late: (slug, s) => onPostgresJs.withTenant(sql, slug, async (tx) => {
+        const inner = await tx.savepoint(async (inner) => [async () => inner.unsafe(s), inner.unsafe.bind(null, s)]);
+        const [made, { unsafe }] = [tx.unsafe(s), tx];
+        return [...inner, async () => made, async () => unsafe(s), async () => made.cursor(1, () => {})];
+      }),
       model: (slug) =>
         onPostgresJs.withTenant(sql, slug, async (tx) => {
           await tx`insert into marks ${tx({ tag: "model", n: 66 })}`;
@@ -55,12 +67,17 @@ const clients: Record<string, () => Client | Promise<Client>> = {
   },
   "drizzle-pg": () => drizzleClient(drizzlePg(pool()), (result) => result.rows),
   "drizzle-postgresjs": () =>
-    drizzleClient(drizzleJs(postgres({ prepare: false, max: CONNECTIONS })), (result) => [...result]),
+    drizzleClient(drizzleJs(onPostgresJs.guarded(postgres({ prepare: false, max: CONNECTIONS }))), (result) => [...result]),
   knex: () => {
     const knex = knexOf({ client: "pg", connection: {}, pool: { min: 0, max: CONNECTIONS } });
     return {
       tenant: (slug, body) => onKnex.withTenant(knex, slug, (trx) => body(async (s) => (await trx.raw(s)).rows)),
       outside: async (s) => (await knex.raw(s)).rows,
+      late: (slug) => onKnex.withTenant(knex, slug, async (trx) => {
+        const made = trx("marks").insert({ tag: "late", n: 70 });
+        const nested = await trx.transaction(async (inner) => async () => inner("marks").insert({ tag: "late", n: 70 }));
+        return [async () => made, nested];
+      }),
       model: (slug) =>
         onKnex.withTenant(knex, slug, async (trx) => {
           await trx("marks").insert({ tag: "model", n: 66 });
@@ -69,11 +86,16 @@ const clients: Record<string, () => Client | Promise<Client>> = {
     };
   },
   kysely: () => {
-    const db = new Kysely<{ marks: { tag: string; n: number } }>({ dialect: new PostgresDialect({ pool: pool() }) });
+    const db = new Kysely<{ marks: { tag: string; n: number } }>({ dialect: new PostgresDialect({ pool: new pg.Pool({ max: CONNECTIONS }) }) });
     return {
       tenant: (slug, body) =>
         onKysely.withTenant(db, slug, (trx) => body(async (s) => (await kyselySql.raw<Row>(s).execute(trx)).rows)),
       outside: async (s) => (await kyselySql.raw<Row>(s).execute(db)).rows,
+      late: (slug, s) => onKysely.withTenant(db, slug, async (trx) => {
+        const made = trx.insertInto("marks").values({ tag: "late", n: 70 });
+        const compiled = kyselySql.raw<Row>(s).compile(trx);
+        return [() => made.execute(), () => trx.executeQuery(compiled)];
+      }),
       model: (slug) =>
         onKysely.withTenant(db, slug, async (trx) => {
           await trx.insertInto("marks").values({ tag: "model", n: 66 }).execute();
@@ -101,6 +123,11 @@ const clients: Record<string, () => Client | Promise<Client>> = {
     return {
       tenant: (slug, body) => onTypeOrm.withTenant(source, slug, (manager) => body((s) => manager.query(s))),
       outside: (s) => source.query(s),
+      late: (slug, s) => onTypeOrm.withTenant(source, slug, async (manager) => {
+        const made = manager.createQueryBuilder().insert().into(Mark).values({ tag: "late", n: 70 });
+        const nested = await manager.transaction(async (inner) => async () => inner.query(s));
+        return [() => made.execute(), nested, () => manager.queryRunner!.query(s)];
+      }),
       model: (slug) =>
         onTypeOrm.withTenant(source, slug, async (manager) => {
           await manager.insert(Mark, { tag: "model", n: 66 });
@@ -113,6 +140,10 @@ const clients: Record<string, () => Client | Promise<Client>> = {
     return {
       tenant: (slug, body) => onPrisma.withTenant(prisma, slug, (tx) => body((s) => tx.$queryRawUnsafe<Row[]>(s))),
       outside: (s) => prisma.$queryRawUnsafe<Row[]>(s),
+      late: (slug, s) => onPrisma.withTenant(prisma, slug, async (tx) => {
+        const made = tx.mark.create({ data: { tag: "late", n: 70 } });
+        return [async () => made, () => tx.$executeRawUnsafe(s)];
+      }),
       model: (slug) =>
         onPrisma.withTenant(prisma, slug, async (tx) => {
           await tx.mark.create({ data: { tag: "model", n: 66 } });
@@ -128,6 +159,12 @@ function drizzleClient(db: any, rows: (result: any) => Row[]): Client {
     tenant: (slug, body) =>
       onDrizzle.withTenant(db, slug, (tx: any) => body(async (s) => rows(await tx.execute(drizzleSql.raw(s))))),
     outside: async (s) => rows(await db.execute(drizzleSql.raw(s))),
+    late: (slug, s) =>
+      onDrizzle.withTenant(db, slug, async (tx: any) => {
+        const inner = await tx.transaction(async (inner: any) => async () => inner.execute(drizzleSql.raw(s)));
+        const [made, prepared] = [tx.insert(marks).values({ tag: "late", n: 70 }), tx.insert(marks).values({ tag: "late", n: 70 }).prepare("")];
+        return [inner, async () => made, async () => prepared.execute()];
+      }),
     model: (slug) =>
       onDrizzle.withTenant(db, slug, async (tx: any) => {
         await tx.insert(marks).values({ tag: "model", n: 66 });
@@ -234,6 +271,33 @@ async function specification(client: Client) {
     await fails("TN405", run("acme", "select public.cgk_enter('globex')"));
     await run("acme", "select public.cgk_enter('acme')");
   });
+  await check("a statement after the end of its transaction runs in no tenant", async () => {
+    const sql = "insert into marks (tag, n) values ('late', 70)";
+    const handles = [...((await client.late?.("acme", sql)) ?? [])];
+    await client.tenant("acme", async (execute) => handles.push(() => execute(sql)));
+    for (const [number, late] of handles.entries()) {
+      // Every connection is in globex, so the late statement's own is too. (Behind a pooler as many as it has.)
+      let [inside, open, entered] = [0, (): void => {}, (): void => {}];
+      const opened = new Promise<void>((resolve) => (open = resolve));
+      const full = new Promise<void>((resolve) => (entered = resolve));
+      const work = Array.from({ length: BUSY }, () =>
+        client.tenant("globex", async (execute) => {
+          await execute("select 1");
+          if (++inside === BUSY) entered();
+          await opened;
+        }),
+      );
+      await full;
+      const outcome = (async () => late())().then(() => "it ran", () => "refused");
+      // What waits for a connection is let go, and finds no tenant.
+      await Promise.race([outcome, new Promise((resolve) => setTimeout(resolve, 500))]);
+      open();
+      await Promise.all(work);
+      assert.equal(await outcome, "refused", `handle ${number}`);
+      assert.deepEqual([await count("acme", 70), await count("globex", 70)], [0, 0], `handle ${number}`);
+    }
+    await isClean(client);
+  });
   await check("outside of a tenant nothing of a tenant's is reached", async () => {
     await fails("42P01", client.outside("select * from marks"));
     await fails("42501", client.outside("select * from tenant_acme.marks"));
@@ -264,7 +328,27 @@ async function specification(client: Client) {
   });
 }
 
+/** The control of late statements: the driver's own connection runs them in the next tenant, whose check passes. */
+async function control() {
+  const plain = new pg.Pool({ max: 1 });
+  const transaction = async (slug: string, body: (client: pg.PoolClient) => Promise<unknown>) => {
+    const client = await plain.connect();
+    await client.query("begin");
+    await client.query("select public.cgk_enter($1)", [slug]);
+    await body(client);
+    await client.query("select public.cgk_check($1)", [slug]);
+    await client.query("commit");
+    client.release();
+  };
+  let late: pg.PoolClient;
+  await transaction("acme", async (client) => (late = client));
+  await transaction("globex", () => late.query("insert into marks (tag, n) values ('late', 71)"));
+  assert.equal(await count("globex", 71), 1);
+  await plain.end();
+}
+
 await admin.connect();
+await check("control: without a guard a late statement is committed in the next tenant", control);
 await specification(await clients[process.argv[2]!]!());
 console.log(`${passed} passed, ${failed} failed`);
 process.exit(failed > 0 || passed === 0 ? 1 : 0);

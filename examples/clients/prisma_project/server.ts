@@ -5,7 +5,7 @@ import { tenantAdapter, withTenant } from "./prisma.js";
 const prisma = new PrismaClient({ adapter: tenantAdapter({ max: 10 }) });
 
 createServer(async (request, response) => {
-  const slug = (request.headers.host ?? "").split(".")[0]!;
+  const slug = (request.headers.host ?? "").split(".")[0]!.toLowerCase();
   try {
     const customers = await withTenant(prisma, slug, (tx) => tx.customer.findMany({ select: { email: true } }));
     response.end(JSON.stringify({ customers: customers.map((customer) => customer.email) }));

@@ -37,7 +37,7 @@ class TenantMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         try:
-            with tenant(request.get_host().split(".")[0]):
+            with tenant(request.get_host().split(".")[0].lower()):
                 response = self.get_response(request)
                 if response.streaming:
                     raise RuntimeError("a streamed response would be read after the tenant's transaction")

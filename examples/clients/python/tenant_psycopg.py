@@ -6,17 +6,50 @@
 """
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncCursor, AsyncTransaction, InterfaceError
 from psycopg_pool import AsyncConnectionPool
 
 
+class TenantConnection:
+    """The connection of one transaction. After its end it and its cursors refuse every use: a late statement runs in no other tenant."""
+
+    def __init__(self, connection: AsyncConnection[Any]) -> None:
+        self._connection: AsyncConnection[Any] | None = connection
+        self._cursors: list[AsyncCursor[Any]] = []
+
+    @property
+    def _open(self) -> AsyncConnection[Any]:
+        if self._connection is None:
+            raise InterfaceError("the transaction has ended")
+        return self._connection
+
+    def cursor(self, *args: Any, **options: Any) -> AsyncCursor[Any]:
+        self._cursors.append(self._open.cursor(*args, **options))
+        return self._cursors[-1]
+
+    async def execute(self, query: Any, params: Any = None, **options: Any) -> AsyncCursor[Any]:
+        return await self.cursor().execute(query, params, **options)
+
+    def transaction(self, *args: Any, **options: Any) -> AbstractAsyncContextManager[AsyncTransaction]:
+        return self._open.transaction(*args, **options)
+
+    async def end(self) -> None:
+        self._connection = None
+        for cursor in self._cursors:
+            await cursor.close()
+
+
 @asynccontextmanager
-async def tenant(pool: AsyncConnectionPool[Any], slug: str) -> AsyncIterator[AsyncConnection[Any]]:
+async def tenant(pool: AsyncConnectionPool[Any], slug: str) -> AsyncIterator[TenantConnection]:
     """Commits if the block ends normally; any exception, also one of cgk_check, rolls back."""
     async with pool.connection() as connection, connection.transaction():
         await connection.execute("select public.cgk_enter(%s)", [slug])
-        yield connection
+        inside = TenantConnection(connection)
+        try:
+            yield inside
+        finally:
+            await inside.end()
         await connection.execute("select public.cgk_check(%s)", [slug])

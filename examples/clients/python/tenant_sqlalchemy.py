@@ -3,6 +3,8 @@
     sessions = async_sessionmaker(engine, sync_session_class=TenantSession)
     async with sessions(info={"tenant": "acme"}) as session, session.begin():
         session.add(Order(total_minor=1200))
+
+A session belongs to one tenant: the objects that it has read stay in it after a commit.
 """
 
 from sqlalchemy import Connection, event, text

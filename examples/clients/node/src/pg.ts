@@ -1,8 +1,37 @@
 // A tenant's transaction on a pool of node-postgres. Statements without a name: see "Prepared statements".
-import type { Pool, PoolClient } from "pg";
+import { Pool, type PoolClient } from "pg";
 
-export async function withTenant<T>(pool: Pool, slug: string, body: (client: PoolClient) => Promise<T>): Promise<T> {
-  const client = await pool.connect();
+/** A pool whose connections refuse every use after they were given back: a late statement runs in no other tenant. */
+export class TenantPool extends Pool {
+  readonly isGuarded = true;
+
+  override connect(...callback: any[]): any {
+    return callback.length ? super.connect(...(callback as [any])) : super.connect().then(guarded);
+  }
+}
+
+function guarded(client: PoolClient): PoolClient {
+  let released = false;
+  const inside = <T>(use: () => T): T => {
+    if (released) throw new Error("the transaction has ended, and its connection was given back to the pool");
+    return use();
+  };
+  return new Proxy(client, {
+    get: (target, key) =>
+      inside(() => {
+        const value: unknown = Reflect.get(target, key);
+        if (typeof value !== "function") return value;
+        return (...args: unknown[]) =>
+          inside(() => {
+            released = key === "release";
+            return value.apply(target, args);
+          });
+      }),
+  });
+}
+
+export async function withTenant<T>(pool: TenantPool, slug: string, body: (client: PoolClient) => Promise<T>): Promise<T> {
+  const client: PoolClient = await pool.connect();
   let open = true; // a connection whose transaction may be open is thrown away
   try {
     await client.query("begin");
