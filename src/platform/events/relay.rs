@@ -382,12 +382,17 @@ impl<S: EventSink> Inner<S> {
     async fn deliver(&self, event: &CloudEvent) -> Result<(), SinkError> {
         let limit = self.options.delivery_time_max;
         // A panic of the sink counts as a failure of this event. Otherwise it would end the worker, without a count.
-        let delivery = AssertUnwindSafe(async { self.sink.deliver(event).await }).catch_unwind();
-        match tokio::time::timeout(limit, delivery).await {
+        let mut delivery = Box::pin(AssertUnwindSafe(async { self.sink.deliver(event).await }).catch_unwind());
+        let outcome = match tokio::time::timeout(limit, &mut delivery).await {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Err(SinkError::new("the sink panicked")),
+            Ok(Err(payload)) => {
+                drop_caught(payload);
+                Err(SinkError::new("the sink panicked"))
+            }
             Err(_) => Err(SinkError::new(&format_args!("no answer in {limit:?}"))),
-        }
+        };
+        drop_caught(delivery);
+        outcome
     }
 
     /// Returns how long a queue is postponed after this number of attempts.
@@ -395,6 +400,13 @@ impl<S: EventSink> Inner<S> {
         let doubled = self.options.pause_first.saturating_mul(1 << (attempts - 1).min(30));
         let pause = doubled.min(self.options.pause_max).mul_f64(rand::random_range(0.5..1.5));
         error.retry_after.map_or(pause, |asked| asked.max(self.options.pause_first)).min(self.options.pause_max)
+    }
+}
+
+/// Drops a value of the sink. A panic of its destructor ends here; the payload of such a panic is leaked, because it may panic too.
+fn drop_caught<T>(value: T) {
+    if let Err(payload) = std::panic::catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        std::mem::forget(payload);
     }
 }
 
