@@ -353,6 +353,57 @@ async fn a_sink_that_panics_is_counted_and_the_others_are_delivered() {
     assert_eq!((found.len(), found[0].attempts, found[0].error.as_deref()), (1, 3, Some("the sink panicked")));
 }
 
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic!("the destructor has a fault");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_panics_when_it_is_dropped_does_not_end_the_relay() {
+    for with_payload in [false, true] {
+        let stage = Stage::set().await;
+        emit(&stage.db, stage.acme, "bad").await;
+        emit(&stage.db, stage.globex, "one").await;
+        let inbox = Inbox::new();
+        let sink = {
+            let inbox = inbox.clone();
+            callback(move |event: CloudEvent| {
+                let inbox = inbox.clone();
+                async move {
+                    if event.subject.as_deref() == Some("bad") {
+                        if with_payload {
+                            std::panic::panic_any(Bomb);
+                        }
+                        // Dropped when the time for its answer is over.
+                        let _bomb = Bomb;
+                        std::future::pending::<()>().await;
+                    }
+                    inbox.take(event);
+                    Ok(())
+                }
+            })
+        };
+        let mut options = options();
+        options.attempts_max = 2;
+        options.delivery_time_max = Duration::from_millis(20);
+        options.poll_interval = Duration::from_millis(5);
+        let relay = Relay::new(&stage.db, sink, options);
+        must_end(async {
+            while stage.count("select count(*) from domain_events where status = 'dead'").await == 0 {
+                relay.deliver_due().await.unwrap();
+            }
+        })
+        .await;
+        assert_eq!(inbox.subjects(), ["one"], "{with_payload}");
+    }
+}
+
 /// jsonb holds what JSON in Rust does not. A tenant can write it; neither the relay nor another organization may suffer from it.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_cannot_be_read_is_given_up_and_the_others_are_delivered() {

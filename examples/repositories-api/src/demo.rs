@@ -103,17 +103,17 @@ The service listens on http://127.0.0.1:{port}, with two tenants. Paste this int
   # List them, as each tenant.
   curl -s $api/organizations/$acme/repositories -H "authorization: Bearer $acme_key"
   curl -s $api/organizations/$globex/repositories -H "authorization: Bearer $globex_key"
-  # Globex asks for what is acme's: 404, as if there were none.
+  # Globex asks for the repositories of acme: 404, as if there were none.
   curl -si $api/organizations/$acme/repositories -H "authorization: Bearer $globex_key"
   # The key of one and the host of the other: 403.
   curl -si http://globex.localhost:{port}/organizations/$acme/repositories -H "authorization: Bearer $acme_key"
-  # A new organization, asked for by acme's owner; a moment later it is active.
+  # A new organization, asked for by the owner of acme; a moment later it is active.
   owner={session}
   curl -si $api/organizations -H "authorization: Bearer $owner" -H 'content-type: application/json' \
        -d '{{"slug": "initech", "name": "Initech"}}'
   curl -s $api/organizations -H "authorization: Bearer $owner"
-  # All routes.
-  curl -s $api/openapi.json
+  # All routes, into a file.
+  curl -s $api/openapi.json -o openapi.json
 
 Ctrl-C ends the service and removes its database.
 "#,

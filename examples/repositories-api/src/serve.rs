@@ -48,7 +48,14 @@ pub async fn until(
     tracing::info!("stopping");
     app.begin_to_stop();
     let _ = stop.send(true);
-    timeout(GRACE, served).await.context("requests did not end in time")???;
+    match timeout(GRACE, &mut served).await {
+        Ok(served) => served??,
+        // A client that never finishes its request does not keep the jobs and the pool from ending.
+        Err(_) => {
+            tracing::warn!("requests did not end in time");
+            served.abort();
+        }
+    }
     timeout(GRACE, worker).await.context("jobs did not end in time")??;
     app.db.close(GRACE).await;
     Ok(())
