@@ -9,11 +9,14 @@
 -- used from its starts_at on. Where a renewal begins in the past, what was used since then counts in the new period. Where it begins
 -- in the future, the grants of the periods before it stay, under every plan.
 --
--- Reads subscriptions and the grants that have not expired, and locks quota_consumptions against everybody for a moment.
+-- Reads subscriptions and the grants that have not expired, and locks it and quota_consumptions against everybody until it is committed.
 revoke execute on function cgk_memberships_seat(), cgk_domain_events_inserted() from public;
 
 -- The time of a consumption, which decides in which period it counts; now() would be the time when its transaction began.
 alter table quota_consumptions alter column created_at set default clock_timestamp();
+
+-- Since when what was used counts in a grant of a period, by which a release gives it back.
+alter table grants add column counted_since timestamptz;
 
 -- The periods of a subscription: those that have ended, the one that runs, and those that were paid ahead. No two of a subscription
 -- overlap.
@@ -56,6 +59,7 @@ select k.organization_id, k.subscription_id, k.starts_at,
 select cgk_protect_shared_table('subscription_periods', 'organization_id',
     '{organization_id,subscription_id,starts_at,ends_at,is_trial}');
 
+comment on column grants.counted_since          is 'What was used from here on counts in this grant of a period.';
 comment on table  subscription_periods          is 'The periods of subscriptions, also those that were paid ahead.';
 comment on column subscription_periods.ends_at  is 'Earlier than it was paid until, if the next period started earlier.';
 comment on column subscription_periods.is_trial is 'The first period of a subscription that started with a trial.';
@@ -112,7 +116,7 @@ begin
      where u.organization_id = organization and u.kind = taken.kind for no key update of u;
     update public.quota_consumptions c set released_at = clock_timestamp()
      where c.organization_id = organization and c.idempotency_key = key and c.released_at is null
-    returning c.kind, c.amount, c.grant_ids, c.grant_amounts into taken;
+    returning c.kind, c.amount, c.created_at, c.grant_ids, c.grant_amounts into taken;
     if not found then
         return false;
     end if;
@@ -129,7 +133,11 @@ begin
            and g.organization_id = organization and g.kind = taken.kind and g.renewal = earlier.renewal
            and g.revoked_at is null and g.id <> earlier.id and g.carried >= taken.grant_amounts[i]
            and g.created_at > earlier.created_at
-           and (g.renewal = 'once' or earlier.expires_at > g.starts_at or earlier.starts_at >= g.starts_at);
+           and (g.renewal = 'once'
+                or case when g.counted_since is not null
+                        then taken.created_at >= g.counted_since and taken.created_at < g.expires_at
+                        -- One of before.
+                        else earlier.expires_at > g.starts_at or earlier.starts_at >= g.starts_at end);
     end loop;
     return true;
 end
@@ -227,7 +235,7 @@ begin
         loop
             select least(coalesce(sum(t.amount), 0), item.spent) into late
               from public.quota_consumptions c cross join lateral unnest(c.grant_ids, c.grant_amounts) as t (id, amount)
-             where c.organization_id = item.organization_id and c.kind = item.kind and c.created_at >= starts
+             where c.organization_id = item.organization_id and c.kind = item.kind and c.created_at >= starts and c.created_at < ends
                and c.released_at is null and t.id = item.id;
             continue when late = 0;
             insert into public.grants (organization_id, kind, source, subscription_id, renewal, amount, spent, starts_at, expires_at,
@@ -236,7 +244,7 @@ begin
                     ends, moment, item.created_at)
             returning id into late_grant;
             update public.quota_consumptions c set grant_ids = array_replace(c.grant_ids, item.id, late_grant)
-             where c.organization_id = item.organization_id and c.kind = item.kind and c.created_at >= starts
+             where c.organization_id = item.organization_id and c.kind = item.kind and c.created_at >= starts and c.created_at < ends
                and c.released_at is null and item.id = any (c.grant_ids);
             update public.grants g set spent = g.spent - late where g.id = item.id;
         end loop;
@@ -272,13 +280,13 @@ begin
         select least(starts, moment), null, null where change = 'replace'
     ), new_grants as (
         insert into public.grants (organization_id, kind, source, subscription_id, renewal, amount, carried, starts_at, expires_at,
-                                   created_at)
+                                   counted_since, created_at)
         select subscribed.organization_id, e.kind, 'subscription', subscribed.id, e.renewal, e.amount,
                coalesce((select sum(g.spent) from public.grants g
                           where g.organization_id = subscribed.organization_id and g.kind = e.kind and g.source = 'subscription'
                             and g.renewal = e.renewal
                             and (e.renewal = 'once' or g.starts_at >= c.since and g.starts_at < c.ends_at)), 0),
-               c.starts_at, c.ends_at, moment
+               c.starts_at, c.ends_at, c.since, moment
           from public.plan_entitlements e join counted c on (e.renewal = 'once') = (c.ends_at is null)
          where e.plan_id = subscribed.plan_id and change <> 'end'
          order by e.kind, c.starts_at

@@ -197,6 +197,26 @@ async fn a_period_that_was_shortened_ends_where_it_does() {
     assert_eq!(team.credits().await, (1000, 0, 1000));
 }
 
+/// What a grant counts because the period of a subscription that ended early is still open is given back to it by a release.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_gives_back_what_was_used_in_a_period_that_was_shortened() {
+    let team = Team::subscribed(NewSubscription::to(key("team"))).await;
+    let again = async || {
+        team.subscriptions.cancel(team.stage.acme, Cancellation::Now).await.unwrap();
+        team.subscriptions.subscribe(team.stage.acme, &NewSubscription::to(key("team"))).await.unwrap();
+    };
+    again().await;
+    team.consume(400, "a").await.unwrap();
+    let start = team.current().await.period_start;
+    team.renew_until(start + Duration::from_secs(1), start + 10 * DAY).await;
+    days_pass(&team.stage, 12).await;
+    again().await;
+    // The precondition: the period of the first subscription would run until the 30th day.
+    assert_eq!(team.credits().await, (1000, 400, 600));
+    assert!(team.quota.release(team.stage.acme, "a").await.unwrap());
+    assert_eq!(team.credits().await, (1000, 0, 1000));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_without_anything_per_period_keeps_the_periods_and_what_was_used() {
     let team = Team::subscribed(NewSubscription::to(key("team"))).await;

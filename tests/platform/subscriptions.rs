@@ -38,7 +38,7 @@ pub(crate) async fn days_pass(stage: &Stage, days: u32) {
                 "update subscriptions set trial_ends_at = trial_ends_at - {by}, period_anchor = period_anchor - {by},
                     period_start = period_start - {by}, period_end = period_end - {by};
              update subscription_periods set starts_at = starts_at - {by}, ends_at = ends_at - {by};
-             update grants set starts_at = starts_at - {by}, expires_at = expires_at - {by};
+             update grants set starts_at = starts_at - {by}, expires_at = expires_at - {by}, counted_since = counted_since - {by};
              update quota_consumptions set created_at = created_at - {by}"
             ))
             .await;
