@@ -235,7 +235,7 @@ begin
         loop
             select least(coalesce(sum(t.amount), 0), item.spent) into late
               from public.quota_consumptions c cross join lateral unnest(c.grant_ids, c.grant_amounts) as t (id, amount)
-             where c.organization_id = item.organization_id and c.kind = item.kind and c.created_at >= starts and c.created_at < ends
+             where c.organization_id = item.organization_id and c.kind = item.kind and c.created_at >= starts
                and c.released_at is null and t.id = item.id;
             continue when late = 0;
             insert into public.grants (organization_id, kind, source, subscription_id, renewal, amount, spent, starts_at, expires_at,
@@ -244,7 +244,7 @@ begin
                     ends, moment, item.created_at)
             returning id into late_grant;
             update public.quota_consumptions c set grant_ids = array_replace(c.grant_ids, item.id, late_grant)
-             where c.organization_id = item.organization_id and c.kind = item.kind and c.created_at >= starts and c.created_at < ends
+             where c.organization_id = item.organization_id and c.kind = item.kind and c.created_at >= starts
                and c.released_at is null and item.id = any (c.grant_ids);
             update public.grants g set spent = g.spent - late where g.id = item.id;
         end loop;

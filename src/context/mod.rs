@@ -195,6 +195,11 @@ impl TenantContext {
         CURRENT.scope(None, future)
     }
 
+    /// Whether the caller is in a request whose layer has found neither a user nor an API key.
+    pub(crate) fn has_no_caller() -> bool {
+        CURRENT.try_with(Option::is_none).unwrap_or(false)
+    }
+
     fn span(&self) -> Span {
         let span = tracing::info_span!(
             target: "cgk::context",

@@ -21,7 +21,9 @@ pub enum Actor {
 
 impl Actor {
     /// Returns the caller of the current [`TenantContext`]: its API key, otherwise its user, otherwise
-    /// [`Actor::Anonymous`]. Outside of a context, returns [`Actor::System`], which may do everything.
+    /// [`Actor::Anonymous`], also in a request of `cgk::axum::TenantLayer` without a credential. Outside of a context,
+    /// returns [`Actor::System`], which may do everything. New tasks and threads are outside: start them with
+    /// [`TenantContext::spawn`] or [`TenantContext::spawn_blocking`].
     ///
     /// ```
     /// use cgk::{OrganizationId, TenantContext, platform::Actor};
@@ -31,7 +33,9 @@ impl Actor {
     /// # Ok::<(), cgk::InvalidSlug>(())
     /// ```
     pub fn current() -> Self {
-        let Some(context) = TenantContext::if_current() else { return Self::System };
+        let Some(context) = TenantContext::if_current() else {
+            return if TenantContext::has_no_caller() { Self::Anonymous } else { Self::System };
+        };
         let key = context.api_key_id.map(Self::ApiKey);
         key.or(context.user_id.map(Self::User)).unwrap_or(Self::Anonymous)
     }

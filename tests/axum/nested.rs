@@ -5,6 +5,7 @@ use axum::{Router, extract::Path, routing::get};
 use cgk::{
     TenantContext,
     axum::{Problem, RequestIdLayer, Tenant, TenantDb, TenantLayer},
+    platform::Actor,
     request::TenantRules,
 };
 use http::{Request, Uri};
@@ -39,6 +40,28 @@ fn routes() -> Router {
         .route("/path", get(async |uri: Uri| uri.path().to_owned()))
         .route("/t/{other}/note", get(note))
         .route("/t/{other}/who", get(who))
+}
+
+/// Whoever only names a tenant acts for nobody, also where an outer layer has found a caller.
+#[tokio::test]
+async fn a_request_without_a_credential_acts_for_nobody() {
+    let stage = Stage::set().await;
+    let routes = || Router::new().route("/t/{tenant}/actor", get(async || format!("{:?}", Actor::current())));
+    let named = TenantRules::new().path_prefix("/t").unwrap();
+    let alone = routes().layer(layer(&stage, named.clone()));
+    let inner = routes().layer(layer(&stage, named)).layer(layer(&stage, by_path()));
+    let member = &stage.of["acme"].session;
+    for (app, request) in [
+        (&alone, Request::get("/t/acme/actor")),
+        (&inner, bearer("/t/acme/actor", member)),
+        (&alone, bearer("/t/acme/actor", member)),
+    ] {
+        assert_eq!(ask(app, request, "").await.text, "Anonymous");
+    }
+    // The controls: a layer that reads the credential, and a route that no layer is in front of.
+    let known = routes().layer(layer(&stage, by_path()));
+    assert!(ask(&known, bearer("/t/acme/actor", member), "").await.text.starts_with("User("));
+    assert_eq!(ask(&routes(), bearer("/t/acme/actor", member), "").await.text, "System");
 }
 
 #[tokio::test]

@@ -45,6 +45,7 @@ fn app(db: &cgk::Db) -> Result<Router, InvalidRule> {
 
 use crate::stage::{Stage, ask, bearer, problem};
 
+#[expect(clippy::print_stdout, reason = "the page's program says where it listens")]
 mod program {
     use super::app;
 
@@ -54,6 +55,7 @@ mod program {
     async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let db: cgk::Db = cgk::Db::connect(&cgk::Config::load()?).await?;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+        println!("listening on http://{}", listener.local_addr()?);
         axum::serve(listener, app(&db)?).await?;
         Ok(())
     }

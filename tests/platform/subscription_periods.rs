@@ -197,6 +197,19 @@ async fn a_period_that_was_shortened_ends_where_it_does() {
     assert_eq!(team.credits().await, (1000, 0, 1000));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_the_plan_that_is_waited_for_does_not_hide_the_subscription() {
+    let team = Team::subscribed(NewSubscription::to(key("team"))).await;
+    let change = "update subscriptions set plan_id = (select id from plans where key = 'scale')";
+    let holder = team.stage.holder(change).await;
+    let end = team.current().await.period_end;
+    let (renewed, ()) = tokio::join!(team.renew(end), async {
+        team.stage.until_waiting(1).await;
+        crate::stage::run(&holder, "commit").await;
+    });
+    assert_eq!((renewed.plan.as_str(), renewed.period_end), ("scale", end + 30 * DAY));
+}
+
 /// What a grant counts because the period of a subscription that ended early is still open is given back to it by a release.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_gives_back_what_was_used_in_a_period_that_was_shortened() {

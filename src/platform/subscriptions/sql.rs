@@ -15,12 +15,14 @@ macro_rules! subscriptions {
 }
 
 pub(super) const CURRENT: &str = subscriptions!("where s.organization_id = $1 and s.status <> 'canceled'");
-/// Also returns whether the period has ended.
+/// Also returns whether the period has ended. The plan is looked up after the lock: a statement that waited for a change of
+/// the plan would otherwise join the new row with the old plan, and find nothing.
 pub(super) const LOCK: &str = concat!(
-    "select ",
+    "with locked as materialized (
+         select s.* from public.subscriptions s where s.organization_id = $1 and s.status <> 'canceled' for update)
+     select ",
     subscription_columns!(),
-    ", s.period_end <= pg_catalog.now() from public.subscriptions s join public.plans p on p.id = s.plan_id
-      where s.organization_id = $1 and s.status <> 'canceled' for update of s"
+    ", s.period_end <= pg_catalog.now() from locked s join public.plans p on p.id = s.plan_id"
 );
 pub(super) const HISTORY: &str =
     subscriptions!("where s.organization_id = $1 order by s.created_at desc, s.id limit 1000");
