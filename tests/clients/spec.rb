@@ -52,6 +52,30 @@ check("an error rolls back") do
   end
   equal Tenant.with("acme") { Mark.where(n: 2).count }, 0
 end
+# Leaves the block before the check, which would have raised TN501.
+def leave(by)
+  Tenant.with("acme") do
+    Mark.create!(n: 3, tag: "x")
+    ActiveRecord::Base.connection.execute("reset role")
+    case by
+    when "return" then return
+    when "throw" then throw :left
+    else break
+    end
+  end
+end
+%w[return throw break].each do |word|
+  check("#{word} out of the block is an error, and nothing is committed") do
+    begin
+      catch(:left) { leave(word) }
+      found = "no error"
+    rescue Tenant::Left
+      found = "an error"
+    end
+    equal [found, Tenant.with("acme") { Mark.where(n: 3).delete_all }], ["an error", 0]
+    clean
+  end
+end
 { "select * from tenant_globex.marks" => "42501", "select public.cgk_enter('globex')" => "TN405", "reset role" => "TN501" }
   .each { |sql, code| check(sql) { fails(code) { Tenant.with("acme") { ActiveRecord::Base.connection.execute(sql) } }; clean } }
 { "nope" => "TN401", "sleepy" => "TN402", "newcomer" => "TN403" }
