@@ -11,6 +11,11 @@ version=$(tar -xzOf "$out"/cgk-*-x86_64-linux.tar.gz cgk >cgk && chmod +x cgk &&
 sum=$(sha256sum <cgk)
 fail() { echo "package test: $*" >&2; exit 1; }
 
+for file in "$out"/*.tar.gz "$out"/*.whl "$out"/*.tgz "$out"/*.deb; do
+    (cd "$out" && sha256sum --check --quiet "${file##*/}.sha256") || fail "the checksum of $file"
+done
+echo "ok checksums"
+
 # A server that takes a connection and never answers: the command waits for it until a signal comes.
 cat >silent.py <<'PY'
 import socket, sys, time
@@ -132,6 +137,7 @@ mkdir npm
 [ "$(sha256sum <npm/node_modules/cgk-linux-x64/bin/cgk)" = "$sum" ] || fail "the npm package holds another binary"
 try "npm" "$scratch/npm/node_modules/.bin/cgk"
 mkdir alone && tar -xzf "$out"/cgk-[0-9]*.tgz -C alone
+grep -qi dependencies alone/package/package.json && fail "npm: a registry would be asked for a package: $(cat alone/package/package.json)"
 code=0; node alone/package/bin/cgk.js --version 2>alone/log || code=$?
 [ $code = 1 ] && grep -q "package cgk-linux-x64 is not installed" alone/log || fail "npm without the platform's package exits $code: $(cat alone/log)"
 

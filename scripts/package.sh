@@ -46,8 +46,8 @@ npm_packages() {
     local staged=$work/npm
     rm -rf "$staged" && mkdir -p "$staged/cgk-linux-x64/bin"
     cp -r packaging/npm/cgk "$staged/cgk"
-    # Names of packages that are not built here would be left to whoever registers them first.
-    (cd "$staged/cgk" && npm pkg set "version=$version" "optionalDependencies.cgk-linux-x64=$version")
+    # It depends on no package: a registry would be asked for the names, and they are left to whoever registers them first.
+    (cd "$staged/cgk" && npm pkg set "version=$version")
     cp "$bin" "$staged/cgk-linux-x64/bin/cgk"
     cat >"$staged/cgk-linux-x64/package.json" <<JSON
 {
@@ -82,6 +82,12 @@ crate() {
     cp "$work/package/cgk-$version.crate" "$out/"
 }
 
+checksums() {
+    step "checksums"
+    # What a release attaches, and packaging/action.sh verifies.
+    (cd "$out" && for file in *.tar.gz *.whl *.tgz *.deb; do sha256sum "$file" >"$file.sha256"; done)
+}
+
 rm -rf "$out" && mkdir -p "$out"
 tools
 binary
@@ -90,5 +96,6 @@ npm_packages
 debian
 container
 crate
+checksums
 ls -l "$out" >&2
 if [ "${1:-}" = --test ]; then scripts/package-test.sh "$out"; fi

@@ -9,7 +9,7 @@ let binary;
 try {
   binary = require.resolve(`${name}/bin/cgk`);
 } catch {
-  console.error(`cgk: package ${name} is not installed; there is none for every platform, and --omit=optional leaves it out`);
+  console.error(`cgk: package ${name} is not installed; install it together with cgk, if there is one for this platform`);
   process.exit(1);
 }
 
