@@ -112,8 +112,8 @@ The service listens on http://127.0.0.1:{port}, with two tenants. Paste this int
   curl -si $api/organizations -H "authorization: Bearer $owner" -H 'content-type: application/json' \
        -d '{{"slug": "initech", "name": "Initech"}}'
   curl -s $api/organizations -H "authorization: Bearer $owner"
-  # All routes, into a file.
-  curl -s $api/openapi.json -o openapi.json
+  # All routes.
+  curl -s $api/openapi.json
 
 Ctrl-C ends the service and removes its database.
 "#,
