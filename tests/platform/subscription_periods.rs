@@ -210,6 +210,21 @@ async fn a_change_of_the_plan_that_is_waited_for_does_not_hide_the_subscription(
     assert_eq!((renewed.plan.as_str(), renewed.period_end), ("scale", end + 30 * DAY));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_period_that_had_ended_and_is_made_longer_counts_what_was_used_after_its_first_end() {
+    let team = Team::subscribed(NewSubscription::to(key("team"))).await;
+    days_pass(&team.stage, 10).await;
+    team.consume(400, "a").await.unwrap();
+    let now = SystemTime::now();
+    team.renew_until(now - 7 * DAY, now - 3 * DAY).await;
+    let between = team.consume(1, "between").await;
+    assert!(matches!(between, Err(PlatformError::QuotaExceeded { left: 0, .. })), "{between:?}");
+    team.renew_until(now - 7 * DAY + Duration::from_secs(1), now + 20 * DAY).await;
+    assert_eq!(team.credits().await, (1000, 400, 600));
+    assert!(team.quota.release(team.stage.acme, "a").await.unwrap());
+    assert_eq!(team.credits().await, (1000, 0, 1000));
+}
+
 /// What a grant counts because the period of a subscription that ended early is still open is given back to it by a release.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_gives_back_what_was_used_in_a_period_that_was_shortened() {
