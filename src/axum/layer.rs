@@ -207,7 +207,7 @@ where
         Some(context) => context.quietly(rest).await?,
         // Not in the context of an outer layer, or of a handler that calls a router itself: it would be another
         // request's.
-        None => TenantContext::outside(rest).await?,
+        None => TenantContext::without_caller(rest).await?,
     };
     Ok(response.into_response())
 }

@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tracing::{Instrument as _, Span};
 
 tokio::task_local! {
-    /// `None`: outside of any context, also when called inside one.
+    /// `None`: in a request without a caller, also when called inside a context.
     static CURRENT: Option<Arc<TenantContext>>;
 }
 
@@ -189,13 +189,14 @@ impl TenantContext {
         CURRENT.scope(Some(Arc::clone(self)), future)
     }
 
-    /// Runs a future outside of any context, whether or not the caller is in one.
+    /// Runs a future without a context and without a caller, whether or not the caller is in a context.
     #[cfg(feature = "axum")]
-    pub(crate) fn outside<F: Future>(future: F) -> impl Future<Output = F::Output> + use<F> {
+    pub(crate) fn without_caller<F: Future>(future: F) -> impl Future<Output = F::Output> + use<F> {
         CURRENT.scope(None, future)
     }
 
-    /// Whether the caller is in a request whose layer has found neither a user nor an API key.
+    /// Whether this runs in [`without_caller`](Self::without_caller), and not just outside of any context.
+    #[cfg(feature = "platform")]
     pub(crate) fn has_no_caller() -> bool {
         CURRENT.try_with(Option::is_none).unwrap_or(false)
     }
