@@ -31,10 +31,11 @@ impl Pooler {
     /// The pooler of these settings; `None` if they name several hosts, because only the driver knows which one it chose.
     pub(super) fn of(settings: &tokio_postgres::Config) -> Option<Self> {
         let port = settings.get_ports().first().copied().unwrap_or(5432);
-        let address = settings.get_hostaddrs().first().copied();
         match (settings.get_hosts(), settings.get_hostaddrs()) {
             ([Host::Unix(directory)], []) => Some(Self::Socket(directory.join(format!(".s.PGSQL.{port}")))),
-            ([Host::Tcp(name)], [] | [_]) => Some(Self::Network { name: name.clone(), address, port }),
+            ([Host::Tcp(name)], addresses @ ([] | [_])) => {
+                Some(Self::Network { name: name.clone(), address: addresses.first().copied(), port })
+            }
             _ => None,
         }
     }

@@ -122,7 +122,7 @@ pub(crate) async fn demand(
 }
 
 /// Returns an error if an actor is not the service itself or an operator. For operations on what belongs to no single
-/// organization. The permission is a name that no role and no scope gives.
+/// organization. No role and no scope has this permission.
 ///
 /// # Errors
 ///
@@ -147,7 +147,7 @@ pub(crate) fn owner_of_accounts(actor: &Actor) -> Result<Option<UserId>> {
     }
 }
 
-/// The name of the right to use accounts, which no role and no scope gives.
+/// The permission to use accounts of other users. No role and no scope has it.
 pub(super) const ACCOUNTS_MANAGE: &str = "accounts:manage";
 
 /// Same as [`demand`] for what belongs to an organization, and as [`demand_service`] for what belongs to none or to all

@@ -315,6 +315,16 @@ async fn what_cannot_be_delivered_is_given_up_and_delivered_when_asked_for() {
     assert!(inbox.events.lock().unwrap().iter().any(|event| event.r#type == "cgk.event.retried"));
 }
 
+/// Delivers until an event is given up.
+async fn until_given_up<S: EventSink>(stage: &Stage, relay: &Relay<S>) {
+    must_end(async {
+        while stage.count("select count(*) from domain_events where status = 'dead'").await == 0 {
+            relay.deliver_due().await.unwrap();
+        }
+    })
+    .await;
+}
+
 /// A sink that panics has failed for this event, and for no other organization.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sink_that_panics_is_counted_and_the_others_are_delivered() {
@@ -341,12 +351,7 @@ async fn a_sink_that_panics_is_counted_and_the_others_are_delivered() {
     options.attempts_max = 3;
     options.poll_interval = Duration::from_millis(5);
     let relay = Relay::new(&stage.db, sink, options);
-    must_end(async {
-        while stage.count("select count(*) from domain_events where status = 'dead'").await == 0 {
-            relay.deliver_due().await.unwrap();
-        }
-    })
-    .await;
+    until_given_up(&stage, &relay).await;
     assert_eq!(inbox.subjects(), ["one", "two"]);
     let dead = EventFilter { status: Some(EventStatus::Dead), ..EventFilter::default() };
     let found = Outbox::new(&stage.db).list(&dead).await.unwrap();
@@ -394,12 +399,7 @@ async fn a_sink_that_panics_when_it_is_dropped_does_not_end_the_relay() {
         options.delivery_time_max = Duration::from_millis(20);
         options.poll_interval = Duration::from_millis(5);
         let relay = Relay::new(&stage.db, sink, options);
-        must_end(async {
-            while stage.count("select count(*) from domain_events where status = 'dead'").await == 0 {
-                relay.deliver_due().await.unwrap();
-            }
-        })
-        .await;
+        until_given_up(&stage, &relay).await;
         assert_eq!(inbox.subjects(), ["one"], "{with_payload}");
     }
 }

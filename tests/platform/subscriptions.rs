@@ -29,19 +29,27 @@ async fn consume(stage: &Stage, kind: &QuotaKind, amount: u64, key: &str) {
     Quota::new(&stage.db).consume(stage.acme, kind, amount, key).await.unwrap();
 }
 
-/// As if so many days had passed for the subscription, the grants and the consumptions.
-pub(crate) async fn days_pass(stage: &Stage, days: u32) {
+/// Statements after which so many days have passed for the subscriptions, their periods, the grants and the consumptions of `which`.
+pub(crate) fn days_passed(days: i64, which: &str) -> [String; 2] {
     // Far away and back, so that no period starts where another one does while they are moved.
-    for by in [format!("interval '{} days'", days + 100_000), "interval '-100000 days'".to_owned()] {
-        stage
-            .run(&format!(
-                "update subscriptions set trial_ends_at = trial_ends_at - {by}, period_anchor = period_anchor - {by},
-                    period_start = period_start - {by}, period_end = period_end - {by};
-             update subscription_periods set starts_at = starts_at - {by}, ends_at = ends_at - {by};
-             update grants set starts_at = starts_at - {by}, expires_at = expires_at - {by}, counted_since = counted_since - {by};
-             update quota_consumptions set created_at = created_at - {by}"
-            ))
-            .await;
+    const FAR: i64 = 100_000;
+    [days + FAR, -FAR].map(|days| {
+        let by = format!("interval '{days} days'");
+        format!(
+            "update subscriptions set trial_ends_at = trial_ends_at - {by}, period_anchor = period_anchor - {by},
+                    period_start = period_start - {by}, period_end = period_end - {by} where {which};
+             update subscription_periods set starts_at = starts_at - {by}, ends_at = ends_at - {by} where {which};
+             update grants set starts_at = starts_at - {by}, expires_at = expires_at - {by},
+                    counted_since = counted_since - {by} where {which};
+             update quota_consumptions set created_at = created_at - {by} where {which}"
+        )
+    })
+}
+
+/// As if so many days had passed for everybody.
+pub(crate) async fn days_pass(stage: &Stage, days: u32) {
+    for sql in days_passed(days.into(), "true") {
+        stage.run(&sql).await;
     }
 }
 

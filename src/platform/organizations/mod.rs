@@ -85,7 +85,7 @@ const OF_USER: &str = organizations!(
      order by o.created_at, o.id limit $3"
 );
 
-/// The name of the right to create an organization for somebody else, which no role and no scope gives.
+/// The permission to create an organization for another user. No role and no scope has it.
 const CREATE: &str = "organizations:create";
 
 impl Organizations {

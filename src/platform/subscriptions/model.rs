@@ -188,8 +188,9 @@ pub enum RenewalPeriod {
     /// current period ends early, as at the end of a trial, and what was used after the start counts in this period. If
     /// it also starts less than 24 hours after the current period, and that one is not the trial, both are the same
     /// period: what was used in the current period counts in this one. If it starts less than 24 hours from a period that
-    /// is not the newest, or has ended, the call is a repetition and renews nothing. The invoices may come in any order: a
-    /// period that starts before the newest one and is not known is granted until the next one starts.
+    /// is not the newest, or has ended, the call is a repetition and renews nothing. The invoices of different periods
+    /// may come in any order: a period that starts before the newest one and is not known is granted until the next one
+    /// starts.
     Exactly {
         /// When it starts.
         start: SystemTime,

@@ -5,7 +5,10 @@
 
 mod model;
 
-use crate::stage::{Stage, must_end};
+use crate::{
+    stage::{Stage, must_end},
+    subscriptions::days_passed,
+};
 use cgk::{
     OrganizationId,
     platform::{
@@ -23,8 +26,6 @@ use tokio_postgres::Client;
 
 const TASKS: u64 = 8;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// More days than a subscription has.
-const FAR_DAYS: i64 = 100_000;
 const KINDS: [&str; 3] = ["credits", "runs", "seats"];
 
 /// Numbers from a seed, the same on every machine (SplitMix64).
@@ -197,23 +198,9 @@ impl Own {
         let days = i64::try_from(self.random.below(12)).unwrap() * 2;
         self.model.today += days;
         self.period_end -= DAY * u32::try_from(days).unwrap();
-        let shift = async |days: i64| {
-            for sql in [
-                "update subscriptions set period_anchor = period_anchor - make_interval(days => $2), period_start = period_start - make_interval(days => $2),
-                        period_end = period_end - make_interval(days => $2) where organization_id = $1",
-                "update subscription_periods set starts_at = starts_at - make_interval(days => $2), ends_at = ends_at - make_interval(days => $2)
-                  where organization_id = $1",
-                "update grants set starts_at = starts_at - make_interval(days => $2), expires_at = expires_at - make_interval(days => $2),
-                        counted_since = counted_since - make_interval(days => $2)
-                  where organization_id = $1",
-                "update quota_consumptions set created_at = created_at - make_interval(days => $2) where organization_id = $1",
-            ] {
-                self.watch.execute(sql, &[&self.organization, &i32::try_from(days).unwrap()]).await.unwrap();
-            }
-        };
-        // Far away and back, so that no period starts where another one does while they are moved.
-        shift(days + FAR_DAYS).await;
-        shift(-FAR_DAYS).await;
+        for sql in days_passed(days, &format!("organization_id = '{}'", self.organization)) {
+            crate::stage::run(&self.watch, &sql).await;
+        }
     }
 
     /// Everything that the database says, against everything that the model says.
