@@ -2,6 +2,7 @@
 database: tenants acme and globex with a table marks, a suspended tenant and one that is being set up."""
 
 import asyncio
+import contextlib
 import os
 import sys
 import threading
@@ -102,17 +103,24 @@ class Psycopg(Async):
 
 
     def late(self) -> list[str]:
-        from contextlib import AsyncExitStack
-
         sql = "insert into marks (tag, n) values ('late', 70)"
 
         async def go() -> list[str]:
             outcomes = []
+            left = contextlib.AsyncExitStack()
+            with contextlib.suppress(psycopg.ProgrammingError):  # what contains a transaction that is not left fails
+                async with self.tenant(self.pool, "acme") as unfinished:
+                    await left.enter_async_context(unfinished.transaction())
+                raise AssertionError("a nested transaction was not left, and the tenant's was committed")
             async with self.tenant(self.pool, "acme") as connection:
                 fresh, used = connection.cursor(), await connection.execute("select 1")
-            for handle in (connection.execute, fresh.execute, used.execute,
-                           lambda sql: connection.cursor().execute(sql), lambda sql: enter(connection.transaction())):
-                async with AsyncExitStack() as stack:
+                made = connection.transaction()
+                async with connection.transaction() as nothing:
+                    await connection.execute("select 1")
+            assert nothing is None  # psycopg's own transaction leads to its connection
+            for handle in (connection.execute, fresh.execute, used.execute, lambda sql: enter(made),
+                           lambda sql: left.aclose(), lambda sql: connection.cursor().execute(sql), lambda sql: enter(connection.transaction())):
+                async with contextlib.AsyncExitStack() as stack:
                     for _ in range(BUSY):  # all are in globex, so the late statement's own is too; behind a pooler as many as it has
                         await stack.enter_async_context(self.tenant(self.pool, "globex"))
                     try:

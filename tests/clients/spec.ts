@@ -22,8 +22,10 @@ import * as onTypeOrm from "./typeorm.js";
 
 type Row = Record<string, unknown>;
 type Execute = (sql: string) => Promise<Row[]>;
+/** A transaction inside of the tenant's, in the words of the library. */
+type Nest = (inner: (execute: Execute) => Promise<void>) => Promise<void>;
 interface Client {
-  tenant<T>(slug: string, body: (execute: Execute) => Promise<T>): Promise<T>;
+  tenant<T>(slug: string, body: (execute: Execute, nest?: Nest) => Promise<T>): Promise<T>;
   /** Further handles that a transaction gives out, or statements made inside of it; run after its end. */
   late?(slug: string, sql: string): Promise<(() => Promise<unknown>)[]>;
   outside: Execute;
@@ -44,14 +46,21 @@ const clients: Record<string, () => Client | Promise<Client>> = {
       outside: async (s) => (await db.query(s)).rows,
       late: (slug, s) => onPg.withTenant(db, slug, async (c) => {
         const { query } = c;
-        return [async () => query(s), async () => c.query({ text: s }), async () => (c as any).connection.query(s)];
+        // What leads past the handle is not there, also inside.
+        for (const key of ["connection", "on", "once", "release"]) assert.equal(Reflect.get(c, key), undefined, key);
+        return [async () => query(s), async () => c.query({ text: s })];
       }),
     };
   },
   postgresjs: () => {
     const sql = postgres({ prepare: false, max: CONNECTIONS, onnotice: () => {} });
     return {
-      tenant: (slug, body) => onPostgresJs.withTenant(sql, slug, (tx) => body(async (s) => [...(await tx.unsafe(s))])),
+      tenant: (slug, body) => {
+        const executeIn = (tx: postgres.TransactionSql) => async (s: string) => [...(await tx.unsafe<Row[]>(s))];
+        return onPostgresJs.withTenant(sql, slug, (tx) =>
+          body(executeIn(tx), async (inner) => void (await tx.savepoint((nested) => inner(executeIn(nested))))),
+        );
+      },
       outside: async (s) => [...(await sql.unsafe(s))],
       late: (slug, s) => onPostgresJs.withTenant(sql, slug, async (tx) => {
         const inner = await tx.savepoint(async (inner) => [async () => inner.unsafe(s), inner.unsafe.bind(null, s)]);
@@ -71,7 +80,12 @@ const clients: Record<string, () => Client | Promise<Client>> = {
   knex: () => {
     const knex = knexOf({ client: "pg", connection: {}, pool: { min: 0, max: CONNECTIONS } });
     return {
-      tenant: (slug, body) => onKnex.withTenant(knex, slug, (trx) => body(async (s) => (await trx.raw(s)).rows)),
+      tenant: (slug, body) => {
+        const executeIn = (trx: knexOf.Knex) => async (s: string) => (await trx.raw(s)).rows;
+        return onKnex.withTenant(knex, slug, (trx) =>
+          body(executeIn(trx), (inner) => trx.transaction((nested) => inner(executeIn(nested)))),
+        );
+      },
       outside: async (s) => (await knex.raw(s)).rows,
       late: (slug) => onKnex.withTenant(knex, slug, async (trx) => {
         const made = trx("marks").insert({ tag: "late", n: 70 });
@@ -121,7 +135,10 @@ const clients: Record<string, () => Client | Promise<Client>> = {
     });
     await source.initialize();
     return {
-      tenant: (slug, body) => onTypeOrm.withTenant(source, slug, (manager) => body((s) => manager.query(s))),
+      tenant: (slug, body) =>
+        onTypeOrm.withTenant(source, slug, (manager) =>
+          body((s) => manager.query(s), (inner) => manager.transaction((nested) => inner((s) => nested.query(s)))),
+        ),
       outside: (s) => source.query(s),
       late: (slug, s) => onTypeOrm.withTenant(source, slug, async (manager) => {
         const made = manager.createQueryBuilder().insert().into(Mark).values({ tag: "late", n: 70 });
@@ -156,8 +173,12 @@ const clients: Record<string, () => Client | Promise<Client>> = {
 function drizzleClient(db: any, rows: (result: any) => Row[]): Client {
   const marks = pgTable("marks", { n: integer().primaryKey(), tag: text() });
   return {
-    tenant: (slug, body) =>
-      onDrizzle.withTenant(db, slug, (tx: any) => body(async (s) => rows(await tx.execute(drizzleSql.raw(s))))),
+    tenant: (slug, body) => {
+      const executeIn = (tx: any) => async (s: string) => rows(await tx.execute(drizzleSql.raw(s)));
+      return onDrizzle.withTenant(db, slug, (tx: any) =>
+        body(executeIn(tx), (inner) => tx.transaction((nested: any) => inner(executeIn(nested)))),
+      );
+    },
     outside: async (s) => rows(await db.execute(drizzleSql.raw(s))),
     late: (slug, s) =>
       onDrizzle.withTenant(db, slug, async (tx: any) => {
@@ -198,6 +219,11 @@ async function check(name: string, body: () => Promise<void>) {
     failed += 1;
     console.log(`FAILED ${name}: ${error} ${codeOf(error) ?? ""}`);
   }
+}
+function gate() {
+  let open = (): void => {};
+  const opened = new Promise<void>((resolve) => (open = resolve));
+  return { opened, open };
 }
 async function fails(code: string, work: Promise<unknown>) {
   const outcome = await work.then(() => "no error", (error) => codeOf(error) ?? String(error));
@@ -277,25 +303,59 @@ async function specification(client: Client) {
     await client.tenant("acme", async (execute) => handles.push(() => execute(sql)));
     for (const [number, late] of handles.entries()) {
       // Every connection is in globex, so the late statement's own is too. (Behind a pooler as many as it has.)
-      let [inside, open, entered] = [0, (): void => {}, (): void => {}];
-      const opened = new Promise<void>((resolve) => (open = resolve));
-      const full = new Promise<void>((resolve) => (entered = resolve));
+      let inside = 0;
+      const [full, end] = [gate(), gate()];
       const work = Array.from({ length: BUSY }, () =>
         client.tenant("globex", async (execute) => {
           await execute("select 1");
-          if (++inside === BUSY) entered();
-          await opened;
+          if (++inside === BUSY) full.open();
+          await end.opened;
         }),
       );
-      await full;
+      await full.opened;
       const outcome = (async () => late())().then(() => "it ran", () => "refused");
       // What waits for a connection is let go, and finds no tenant.
       await Promise.race([outcome, new Promise((resolve) => setTimeout(resolve, 500))]);
-      open();
+      end.open();
       await Promise.all(work);
       assert.equal(await outcome, "refused", `handle ${number}`);
       assert.deepEqual([await count("acme", 70), await count("globex", 70)], [0, 0], `handle ${number}`);
     }
+    await isClean(client);
+  });
+  await check("a nested transaction that is not awaited ends in no other tenant", async () => {
+    const [begun, fail, full, end] = [gate(), gate(), gate(), gate()];
+    let nested: Promise<unknown> | undefined;
+    const acme = client.tenant("acme", async (execute, nest) => {
+      await execute("insert into marks (tag, n) values ('outer', 80)");
+      nested = nest?.(async () => {
+        begun.open();
+        await fail.opened;
+        throw new Error("late");
+      }).catch((error) => error);
+      if (nested) await begun.opened;
+    });
+    const outcome = acme.then(() => 1, () => 0);
+    // A client may keep the connection until the nested transaction has ended. Otherwise it is in globex then.
+    const kept = await Promise.race([outcome.then(() => 0), new Promise<number>((resolve) => setTimeout(resolve, 300, 1))]);
+    let inside = 0;
+    const work = Array.from({ length: BUSY - kept }, (_, n) =>
+      client.tenant("globex", async (execute, nest) => {
+        const add = (execute: Execute) => execute(`insert into marks (tag, n) values ('kept', ${81 + n})`).then(() => {});
+        await (nest ? nest(add) : add(execute));
+        if (++inside === BUSY - kept) full.open();
+        await end.opened;
+      }),
+    );
+    await full.opened;
+    fail.open();
+    await nested;
+    end.open();
+    await Promise.all(work);
+    const refuses = ["postgresjs", "drizzle-postgresjs", "typeorm"].includes(process.argv[2]!);
+    assert.deepEqual([await outcome, await count("acme", 80)], refuses ? [0, 0] : [1, 1]);
+    for (const n of work.keys()) assert.equal(await count("globex", 81 + n), 1, `globex ${n}`);
+    await admin.query("delete from tenant_acme.marks where n >= 80; delete from tenant_globex.marks where n >= 80");
     await isClean(client);
   });
   await check("outside of a tenant nothing of a tenant's is reached", async () => {
@@ -347,7 +407,30 @@ async function control() {
   await plain.end();
 }
 
+/** The control of nested transactions: of postgres.js alone, a forgotten savepoint takes back what the next tenant has written. */
+async function nestedControl() {
+  const sql = postgres({ prepare: false, max: 1, onnotice: () => {} });
+  const fail = gate();
+  let forgotten: Promise<unknown> | undefined;
+  await sql.begin(async (tx) => {
+    await tx`select public.cgk_enter('acme')`;
+    const begun = gate();
+    forgotten = tx.savepoint(() => (begun.open(), fail.opened.then(() => Promise.reject(new Error("late"))))).catch(() => {});
+    await begun.opened;
+  });
+  await sql.begin(async (tx) => {
+    await tx`select public.cgk_enter('globex')`;
+    await tx.savepoint((inner) => inner`insert into marks (tag, n) values ('kept', 81)`);
+    fail.open();
+    await forgotten;
+    await tx`select public.cgk_check('globex')`;
+  });
+  assert.equal(await count("globex", 81), 0);
+  await sql.end();
+}
+
 await admin.connect();
+await check("control: a savepoint that is not awaited takes back what the next tenant has written", nestedControl);
 await check("control: without a guard a late statement is committed in the next tenant", control);
 await specification(await clients[process.argv[2]!]!());
 console.log(`${passed} passed, ${failed} failed`);

@@ -8,6 +8,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
+from weakref import WeakSet
 
 from psycopg import AsyncConnection, AsyncCursor, AsyncTransaction, InterfaceError
 from psycopg_pool import AsyncConnectionPool
@@ -18,7 +19,7 @@ class TenantConnection:
 
     def __init__(self, connection: AsyncConnection[Any]) -> None:
         self._connection: AsyncConnection[Any] | None = connection
-        self._cursors: list[AsyncCursor[Any]] = []
+        self._cursors: WeakSet[AsyncCursor[Any]] = WeakSet()
 
     @property
     def _open(self) -> AsyncConnection[Any]:
@@ -27,19 +28,35 @@ class TenantConnection:
         return self._connection
 
     def cursor(self, *args: Any, **options: Any) -> AsyncCursor[Any]:
-        self._cursors.append(self._open.cursor(*args, **options))
-        return self._cursors[-1]
+        cursor: AsyncCursor[Any] = self._open.cursor(*args, **options)
+        self._cursors.add(cursor)
+        return cursor
 
     async def execute(self, query: Any, params: Any = None, **options: Any) -> AsyncCursor[Any]:
         return await self.cursor().execute(query, params, **options)
 
-    def transaction(self, *args: Any, **options: Any) -> AbstractAsyncContextManager[AsyncTransaction]:
-        return self._open.transaction(*args, **options)
+    def transaction(self, *args: Any, **options: Any) -> AbstractAsyncContextManager[None]:
+        return Savepoint(self, self._open.transaction(*args, **options))
 
     async def end(self) -> None:
         self._connection = None
-        for cursor in self._cursors:
+        for cursor in list(self._cursors):
             await cursor.close()
+
+
+class Savepoint(AbstractAsyncContextManager[None]):
+    """A transaction of psycopg inside the tenant's, which neither begins nor ends after it."""
+
+    def __init__(self, connection: TenantConnection, inner: AbstractAsyncContextManager[AsyncTransaction]) -> None:
+        self._connection, self._inner = connection, inner
+
+    async def __aenter__(self) -> None:
+        self._connection._open
+        await self._inner.__aenter__()
+
+    async def __aexit__(self, *error: Any) -> bool | None:
+        self._connection._open
+        return await self._inner.__aexit__(*error)
 
 
 @asynccontextmanager

@@ -145,6 +145,11 @@ async fn what_cannot_be_entered_is_refused_by_a_code_of_its_own() {
             let sql = format!("select public.cgk_enter({tenant})");
             assert_eq!(refused(&client, begin, &sql).await, expected, "{isolation:?}, {begin}: {sql}");
         }
+        // A name from a request fills no log.
+        run(&client, "begin").await.unwrap();
+        let refusal = run(&client, "select public.cgk_enter(repeat('x', 5000))").await.unwrap_err();
+        assert_eq!(refusal.as_db_error().unwrap().message(), format!("there is no tenant '{}'", "x".repeat(64)));
+        run(&client, "rollback").await.unwrap();
         // Inside: the same tenant is no change, another one is refused, and the check knows what is left.
         let enter = "select public.cgk_enter('acme')";
         for (sql, expected) in [

@@ -1,7 +1,10 @@
 // A tenant's transaction on a pool of node-postgres. Statements without a name: see "Prepared statements".
 import { Pool, type PoolClient } from "pg";
 
-/** A pool whose connections refuse every use after they were given back: a late statement runs in no other tenant. */
+/** The connection of one transaction. After its end it refuses every statement: a late one runs in no other tenant. */
+export type TenantClient = Pick<PoolClient, "query" | "escapeIdentifier" | "escapeLiteral">;
+
+/** A pool that gives out such connections and nothing that leads past them. */
 export class TenantPool extends Pool {
   readonly isGuarded = true;
 
@@ -10,28 +13,26 @@ export class TenantPool extends Pool {
   }
 }
 
-function guarded(client: PoolClient): PoolClient {
-  let released = false;
-  const inside = <T>(use: () => T): T => {
-    if (released) throw new Error("the transaction has ended, and its connection was given back to the pool");
-    return use();
+function guarded(client: PoolClient): TenantClient & Pick<PoolClient, "release"> {
+  let open = true;
+  const inside = (): any => {
+    if (!open) throw new Error("the transaction has ended, and its connection was given back to the pool");
+    return client;
   };
-  return new Proxy(client, {
-    get: (target, key) =>
-      inside(() => {
-        const value: unknown = Reflect.get(target, key);
-        if (typeof value !== "function") return value;
-        return (...args: unknown[]) =>
-          inside(() => {
-            released = key === "release";
-            return value.apply(target, args);
-          });
-      }),
-  });
+  return {
+    query: (...args: any[]) => inside().query(...args),
+    escapeIdentifier: (text) => client.escapeIdentifier(text),
+    escapeLiteral: (text) => client.escapeLiteral(text),
+    release(destroy) {
+      inside();
+      open = false;
+      client.release(destroy);
+    },
+  };
 }
 
-export async function withTenant<T>(pool: TenantPool, slug: string, body: (client: PoolClient) => Promise<T>): Promise<T> {
-  const client: PoolClient = await pool.connect();
+export async function withTenant<T>(pool: TenantPool, slug: string, body: (client: TenantClient) => Promise<T>): Promise<T> {
+  const { release, ...client }: ReturnType<typeof guarded> = await pool.connect();
   let open = true; // a connection whose transaction may be open is thrown away
   try {
     await client.query("begin");
@@ -45,6 +46,6 @@ export async function withTenant<T>(pool: TenantPool, slug: string, body: (clien
     await client.query("rollback").then(() => (open = false), () => {});
     throw error;
   } finally {
-    client.release(open);
+    release(open);
   }
 }

@@ -39,7 +39,8 @@ begin
         raise exception 'this database is a copy of the one that its tenants belong to' using errcode = 'TN408',
             hint = 'Run cgk setup:database.';
     elsif coalesce(tenant operator(pg_catalog.!~) '^[a-z][a-z0-9_]{0,47}$', true) then
-        raise exception 'there is no tenant %', coalesce(pg_catalog.quote_literal(tenant), 'null') using errcode = 'TN401';
+        raise exception 'there is no tenant %', coalesce(pg_catalog.quote_literal(pg_catalog.left(tenant, 64)), 'null')
+            using errcode = 'TN401';
     elsif pg_catalog.starts_with(login, 'cgk_')
           and pg_catalog.right(login, pg_catalog.length(public.cgk_database_tag()) operator(pg_catalog.+) 1)
               operator(pg_catalog.=) pg_catalog.concat('_', public.cgk_database_tag()) then
