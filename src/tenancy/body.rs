@@ -6,8 +6,8 @@ use std::future::Future;
 mod sealed {
     use super::Future;
 
-    /// Replaces the bound `F(..): Send`, which stable Rust cannot express: it names the future of an async closure, so that
-    /// a bound can refer to it.
+    /// Replaces the bound `F(..): Send`, which stable Rust cannot express. It names the future of an async closure, so
+    /// that a bound can refer to it.
     pub trait SendFnOnce<A, R>: AsyncFnOnce(A) -> R + FnOnce(A) -> <Self as SendFnOnce<A, R>>::Fut {
         type Fut: Future<Output = R>;
     }
@@ -34,10 +34,11 @@ mod sealed {
     }
 }
 
-/// The body of a tenant's transaction: write `async |tx| { … }`, or pass an `async fn(&mut TenantTx<'_>) -> Result<T, E>`.
+/// The body of a tenant's transaction. Write `async |tx| { … }`, or pass an
+/// `async fn(&mut TenantTx<'_>) -> Result<T, E>`.
 ///
 /// This trait works as an alias: every type with the right bounds implements it, and no other type can. The unusual
-/// supertrait requires the closure's future to be `Send`, so that a call works in a spawned task or a web handler and may
+/// supertrait requires that the closure's future is `Send`. So a call works in a spawned task or a web handler and may
 /// borrow values.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the body of a tenant's transaction",
@@ -58,9 +59,9 @@ impl<F, T, E> TenantFn<T, E> for F where
 {
 }
 
-/// The body of a transaction on the shared tables: write `async |tx| { … }`, or pass an
-/// `async fn(&mut PlatformTx<'_>) -> Result<T, E>`. It is a separate trait, so that a body with a named argument type cannot
-/// be used for the other kind of transaction ([`TenantFn`]).
+/// The body of a transaction on the shared tables. Write `async |tx| { … }`, or pass an
+/// `async fn(&mut PlatformTx<'_>) -> Result<T, E>`. It is a separate trait, so that a body with a named argument type
+/// cannot be used for the other kind of transaction ([`TenantFn`]).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the body of a transaction of the platform",
     note = "write `async |tx| {{ … Ok(value) }}`; `|tx| async move {{ … }}` and `|tx| Box::pin(…)` do not fit",
@@ -80,7 +81,7 @@ impl<F, T, E> PlatformFn<T, E> for F where
 {
 }
 
-/// The body of a transaction that reads the shared tables as a role: write `async |tx| { … }`, or pass an
+/// The body of a transaction that reads the shared tables as a role. Write `async |tx| { … }`, or pass an
 /// `async fn(&mut ReaderTx<'_>) -> Result<T, E>`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the body of a transaction that reads the shared tables",
@@ -101,7 +102,7 @@ impl<F, T, E> ReaderFn<T, E> for F where
 {
 }
 
-/// The body of a transaction that may run more than once: like [`TenantFn`], but it captures by reference only.
+/// The body of a transaction that may run more than once. It is like [`TenantFn`], but captures by reference only.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the body of a transaction that may run more than once",
     note = "write `async |tx| {{ … Ok(value) }}`, not `async move |tx|`, and borrow what the body needs",
@@ -123,8 +124,8 @@ impl<F, T, E> TenantFnMany<T, E> for F where
 {
 }
 
-/// The body of a transaction on the shared tables that may run more than once: like [`PlatformFn`], but it captures by
-/// reference only.
+/// The body of a transaction on the shared tables that may run more than once. It is like [`PlatformFn`], but captures
+/// by reference only.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the body of a transaction of the platform that may run more than once",
     note = "write `async |tx| {{ … Ok(value) }}`, not `async move |tx|`, and borrow what the body needs",

@@ -3,16 +3,16 @@
 use crate::error::{Error, TenantError, TransactionError};
 use tokio_postgres::error::SqlState;
 
-/// Whether the SQLSTATE is a conflict with another transaction, so that a retry can succeed.
+/// Returns whether the SQLSTATE is a conflict with another transaction, so that a retry can succeed.
 pub(super) fn is_conflict(state: &SqlState) -> bool {
     [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(state)
 }
 
-/// Whether an error of the entry or of the COMMIT means that the server rolled the whole transaction back because of a
-/// conflict.
+/// Returns whether an error of the entry or of the COMMIT means that the server rolled the whole transaction back
+/// because of a conflict.
 pub(super) fn undone_by_server(error: &Error) -> bool {
     match error {
-        // The cause of the refusal is gone by now.
+        // The cause of the refusal no longer exists.
         Error::Tenant(TenantError::Changed { .. }) => true,
         // The server's response to the entry or to the COMMIT.
         Error::Transaction(

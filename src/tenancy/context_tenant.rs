@@ -13,8 +13,9 @@ use tokio_postgres::{
 
 /// The tenant of a [`TenantContext`]; from [`Db::current`] and `Db::tenant_of`.
 ///
-/// It stays bound to its context wherever it is used: every call enters the tenant by the context's slug, and fails with
-/// [`TenantError::ContextStale`](crate::TenantError::ContextStale) if that slug now belongs to another organization.
+/// It is bound to its context wherever it is used. Every call enters the tenant by the context's slug. The call fails
+/// with [`TenantError::ContextStale`](crate::TenantError::ContextStale) if that slug now belongs to another
+/// organization.
 pub struct ContextTenant<'a, E = Error> {
     db: &'a Db<E>,
     context: Arc<TenantContext>,
@@ -36,14 +37,14 @@ impl<E: From<Error> + Send> Db<E> {
     ///
     /// # Errors
     ///
-    /// [`TenantError::NoContext`](crate::TenantError::NoContext).
+    /// [`TenantError::NoContext`](crate::TenantError::NoContext): when there is no current context.
     pub fn current(&self) -> Result<ContextTenant<'_, E>, E> {
         Ok(ContextTenant { db: self, context: TenantContext::current()? })
     }
 }
 
 impl<'a, E> ContextTenant<'a, E> {
-    /// The tenant of the given context.
+    /// Returns the tenant of the given context.
     #[cfg(feature = "platform")]
     pub(crate) fn of(db: &'a Db<E>, context: Arc<TenantContext>) -> Self {
         Self { db, context }
@@ -64,8 +65,8 @@ impl<E: From<Error> + Send> ContextTenant<'_, E> {
     ///
     /// # Errors
     ///
-    /// Same as [`Db::with_tenant`], and [`TenantError::ContextStale`](crate::TenantError::ContextStale), kind `Conflict`: no
-    /// statement of the body was executed.
+    /// Same as [`Db::with_tenant`], and [`TenantError::ContextStale`](crate::TenantError::ContextStale), kind
+    /// `Conflict`. After the latter, no statement of the body was executed.
     ///
     /// # Cancel safety
     ///
@@ -92,7 +93,8 @@ impl<E: From<Error> + Send> ContextTenant<'_, E> {
     }
 }
 
-/// Single statements, each like the same method of [`TenantHandle`](crate::TenantHandle), in the tenant of the context.
+/// Defines methods for single statements. Each runs like the same method of [`TenantHandle`](crate::TenantHandle), in
+/// the tenant of the context.
 macro_rules! single_statement {
     ($($(#[$doc:meta])* $name:ident($($param:ident: $Param:ty),*) -> $Answer:ty;)*) => {
         impl<E: From<Error> + Send> ContextTenant<'_, E> {

@@ -1,4 +1,4 @@
-//! The tenant of the current task: for log lines and for early errors, never for routing a query.
+//! The tenant of the current task. It is for log lines and for early errors, never for routing a query.
 
 use crate::slug::TenantSlug;
 use std::future::Future;
@@ -7,8 +7,8 @@ tokio::task_local! {
     static CURRENT: TaskContext;
 }
 
-/// Returns the tenant of the innermost `with_tenant` around the caller; `None` outside. It is for log lines: it routes no
-/// query, and spawned tasks and other threads do not inherit it.
+/// Returns the tenant of the innermost `with_tenant` around the caller, or `None` outside. Use it for log lines. It
+/// routes no query, and spawned tasks and other threads do not inherit it.
 ///
 /// ```
 /// assert!(cgk::current_tenant().is_none());
@@ -17,13 +17,14 @@ pub fn current_tenant() -> Option<TenantSlug> {
     CURRENT.try_with(|task| task.tenant.clone()).ok().flatten()
 }
 
-/// Whether the caller is inside a transaction of any pool.
+/// Returns whether the caller is inside a transaction of any pool.
 #[cfg(any(feature = "platform", feature = "redis"))]
 pub(crate) fn is_inside_transaction() -> bool {
     !HeldConnections::current().0.is_empty()
 }
 
-/// For each call around a task, the pool of the connection that it holds, for tenants and for the platform.
+/// The pool of each connection that the task holds, for tenants and for the platform. There is one entry per enclosing
+/// call.
 #[derive(Clone, Debug, Default)]
 pub(super) struct HeldConnections(Vec<usize>);
 
@@ -38,7 +39,7 @@ impl HeldConnections {
         self
     }
 
-    /// The number of connections of a pool.
+    /// Returns the number of connections of a pool.
     pub(super) fn of(&self, pool: usize) -> usize {
         self.0.iter().filter(|held| **held == pool).count()
     }
@@ -47,7 +48,7 @@ impl HeldConnections {
 /// What is known about the task inside a call.
 #[derive(Clone, Debug)]
 pub(super) struct TaskContext {
-    /// None for the platform.
+    /// `None` for the platform.
     pub(super) tenant: Option<TenantSlug>,
     pub(super) held: HeldConnections,
 }

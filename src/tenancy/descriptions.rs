@@ -1,8 +1,8 @@
-//! The parameter types of statements, as the server reported them. With them the client can send a statement in one round
-//! trip.
+//! The parameter types of statements, as the server reported them. With these types, the client can send a statement in
+//! one round trip.
 //!
 //! These are descriptions, not plans. The server parses and plans each statement when it runs, with the current tables,
-//! search path and settings, so nothing here can be outdated by a migration in an unsafe way, and no text remains in a
+//! search path and settings. So if a migration makes an entry outdated, this is not unsafe. No text remains in a
 //! session for the next tenant to read.
 
 use std::{
@@ -27,7 +27,7 @@ pub(super) struct Described {
 enum Origin {
     /// The server has just reported the types.
     Server,
-    /// The server reported the types earlier; a migration may have changed them since.
+    /// The server reported the types earlier. A migration may have changed them since.
     Before,
 }
 
@@ -41,10 +41,11 @@ impl Described {
     }
 }
 
-/// Descriptions by text and tenant, because a tenant's own types differ from tenant to tenant.
+/// A cache of descriptions by text and tenant. Each tenant has separate entries, because its own types differ from
+/// those of other tenants.
 ///
-/// The size is limited by two generations. A used entry moves to the young one. When the young one contains half of the
-/// maximum, the old one is dropped and the young one becomes the old one.
+/// Two generations limit the size. A used entry moves to the young generation. When the young generation contains half
+/// of the maximum, the old one is dropped and the young one becomes the old one.
 pub(super) struct Descriptions {
     generations: Mutex<Generations>,
     half_max: usize,
@@ -69,7 +70,7 @@ impl Descriptions {
         Self { generations: Mutex::default(), half_max: entries_max.div_ceil(2) }
     }
 
-    /// The known types of a statement. A statement without parameters needs no query.
+    /// Returns the known types of a statement. A statement without parameters needs no query.
     pub(super) fn known(&self, tenant: &str, sql: &str, params: usize) -> Option<Described> {
         if params == 0 {
             return Some(Described { types: [].into(), origin: Origin::Server });
@@ -78,12 +79,12 @@ impl Descriptions {
         Some(Described { types, origin: Origin::Before })
     }
 
-    /// Asks the server for the types of a statement's parameters. The statement is prepared under a name for this, and the
+    /// Asks the server for the types of a statement's parameters. For this, the statement is prepared under a name. The
     /// name is released with the next message.
     ///
     /// # Errors
     ///
-    /// The server's error for the statement, or the driver's if the number of parameters differs.
+    /// The server's error for the statement. If the number of parameters differs, the driver's error.
     pub(super) async fn learn(
         &self,
         client: &Client,
@@ -93,7 +94,7 @@ impl Descriptions {
     ) -> Result<Described, Error> {
         let statement = client.prepare(sql).await?;
         if statement.params().len() != params.len() {
-            // The driver refuses it with its own message.
+            // This call fails: the driver refuses it with its own message.
             client.execute(&statement, params).await?;
         }
         let types: Arc<[Type]> = statement.params().into();
@@ -122,7 +123,7 @@ impl Descriptions {
     }
 
     fn lock(&self) -> MutexGuard<'_, Generations> {
-        // The value is consistent after every call, so a panic elsewhere under the lock leaves it usable.
+        // The value is consistent after every call. So it can be used after a panic of other code that had the lock.
         self.generations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

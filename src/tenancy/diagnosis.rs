@@ -32,8 +32,8 @@ select pg_catalog.quote_ident(current_user), s.setting,
        end
 from pg_catalog.pg_settings s where s.name = 'row_security'";
 
-/// Checks, after a rollback, whether others may create in the search path, which blocks the platform. The session is not
-/// scrubbed.
+/// Rolls back, and checks whether other roles may create in the search path. If so, the platform cannot be entered. The
+/// session is not scrubbed.
 pub(super) async fn diagnose_platform(shared: &Shared, target: &PlatformTarget, tag: &DatabaseTag) -> Result<()> {
     let client = shared.lease.connection().client();
     let rolled_back = message::run(client, "rollback").await.and_then(message::Answer::complete);
@@ -41,7 +41,7 @@ pub(super) async fn diagnose_platform(shared: &Shared, target: &PlatformTarget, 
     refuse_writable(client, &target.further, tag, Caller::Service).await
 }
 
-/// Checks, after a rollback, what is wrong with a tenant; `None` if nothing is. The session is not scrubbed.
+/// Rolls back, and checks what is wrong with a tenant. Returns `None` if nothing is. The session is not scrubbed.
 pub(super) async fn diagnose(
     shared: &Shared,
     target: &TenantTarget,
@@ -52,7 +52,8 @@ pub(super) async fn diagnose(
     let slug = &target.slug;
     let client = shared.lease.connection().client();
     let doing = || while_doing(format!("find out why tenant {slug} cannot be entered"));
-    // The caller that returns the connection runs the scrub; it would make the session end at an error below.
+    // The scrub is not run here, because it would make the session end at an error below. The caller that returns the
+    // connection runs it.
     message::run(client, "rollback").await.and_then(message::Answer::complete).map_err(doing())?;
     let modes = identity::isolation_modes(client).await.map_err(doing())?;
     if let Err(error) = identity::refuse_isolation(database, modes, config) {
@@ -82,7 +83,7 @@ async fn look(client: &Client, target: &TenantTarget) -> Result<Vec<Row>, tokio_
     client.query_typed(&diagnose_sql(), &[(&slug, Type::TEXT), (&schema, Type::TEXT), (&role, Type::TEXT)]).await
 }
 
-/// Why the registry cannot be read.
+/// Returns the error that explains why the registry cannot be read.
 async fn unreadable(
     client: &Client,
     database: &str,

@@ -13,11 +13,11 @@ use std::{future::Future, pin::Pin};
 type OfTenant<T, E> = (TenantSlug, Result<T, E>);
 
 impl<E: From<Error> + Send> Db<E> {
-    /// Runs `body` once in every active tenant that the filter selects, each in its own transaction. At most `jobs` run at a
-    /// time, and not more than the pool has connections. `tx.slug()` returns the current tenant.
+    /// Runs `body` once in every active tenant that the filter selects, each in its own transaction. At most `jobs`
+    /// transactions run at a time, and not more than the pool has connections. `tx.slug()` returns the current tenant.
     ///
-    /// The tenants are read once, at the start. A failed tenant does not stop the others. The returned list has one result
-    /// per tenant, ordered by slug.
+    /// The list of tenants is read once, at the start. A failed tenant does not stop the others. The returned list has
+    /// one result per tenant, ordered by slug.
     ///
     /// ```no_run
     /// # async fn example(db: cgk::Db) -> cgk::Result<()> {
@@ -41,7 +41,7 @@ impl<E: From<Error> + Send> Db<E> {
     ///
     /// # Errors
     ///
-    /// The registry could not be read; then no tenant was entered. The result of each tenant has the errors of
+    /// Fails if the registry could not be read. Then no tenant was entered. The result of each tenant has the errors of
     /// [`with_tenant`](Self::with_tenant).
     ///
     /// # Cancel safety
@@ -78,7 +78,8 @@ impl<E: From<Error> + Send> Db<E> {
         }
     }
 
-    /// Boxed, because the compiler cannot prove otherwise that the future of a closure is `Send`.
+    /// Runs `body` in one tenant. The future is boxed, because the compiler cannot prove in another way that the future
+    /// of a closure is `Send`.
     fn in_one<'a, T: Send + 'a, F: TenantFnMany<T, E>>(
         &'a self,
         slug: TenantSlug,

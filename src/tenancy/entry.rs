@@ -1,4 +1,4 @@
-//! Sends the messages that enter and leave a tenant, without waiting in between.
+//! Sends the messages that enter and leave a tenant, without a wait between them.
 
 use super::{
     exit,
@@ -28,7 +28,7 @@ use tokio_postgres::{Error, Row, Statement, types::ToSql};
 /// The column of the entering statement that contains the organization's id.
 const ORGANIZATION: usize = 1;
 
-/// The prepared check that was written to the connection and has no response yet.
+/// The prepared check. It was written to the connection, and its response has not arrived.
 struct Check(Pin<Box<dyn Future<Output = Result<Vec<Row>, Error>> + Send>>);
 
 impl Check {
@@ -38,7 +38,8 @@ impl Check {
             let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as _).collect();
             client.query(&statement, &values).await
         });
-        // The first poll writes it. Only a closed connection responds at once, and the later wait detects that again.
+        // The first poll writes the check. Only a closed connection responds at once, and the later wait detects that
+        // again.
         let early = poll_fn(|context| Poll::Ready(check.as_mut().poll(context))).await;
         match early {
             Poll::Ready(outcome) => Self(Box::pin(std::future::ready(outcome))),
@@ -51,15 +52,16 @@ impl Check {
 pub(super) struct Entry {
     message: Message,
     check: Option<Check>,
-    /// The settings from the context, if they did not fit into the message.
+    /// The message with the settings from the context, if the entering statement is prepared. Otherwise they are part
+    /// of the first message.
     context: Option<Message>,
     error: Option<Error>,
     organization: Option<OrganizationId>,
 }
 
 impl Entry {
-    /// Writes everything that enters the scope. The response to later messages comes after it; if the entry fails, they fail
-    /// with 25P02.
+    /// Writes everything that enters the scope. The responses to later messages arrive after its response. If the entry
+    /// fails, later messages fail with 25P02.
     pub(super) async fn send(
         lease: &Lease,
         scope: &Scope,
@@ -111,14 +113,14 @@ impl Entry {
         Ok(Self { message, check, context, error: None, organization: None })
     }
 
-    /// Waits until the scope is entered or the entry is refused; the error tells which.
+    /// Waits until the scope is entered or the entry is refused. If the entry is refused, returns the error.
     ///
-    /// Cancel safety: may be dropped and called again.
+    /// Cancel safety: the future may be dropped, and the function may be called again.
     pub(super) async fn answer(&mut self) -> &mut Option<Error> {
         if self.error.is_none() {
             let answer = self.message.answer().await;
             self.error = answer.error.take();
-            // The last row that has such a column.
+            // Takes the last row that has such a column.
             let organization = answer.rows.iter().rev().find_map(|(_, row)| row.try_get(ORGANIZATION).ok().flatten());
             self.organization = self.organization.or_else(|| organization?.parse().ok());
         }
@@ -143,7 +145,7 @@ impl Entry {
         &mut self.error
     }
 
-    /// The organization that the server found; none for the platform.
+    /// Returns the organization that the server found. It is `None` for the platform.
     pub(super) fn organization(&self) -> Option<OrganizationId> {
         self.organization
     }
@@ -157,7 +159,7 @@ impl Exit {
     ///
     /// # Errors
     ///
-    /// The connection was closed before anything was written.
+    /// Fails if the connection was closed before anything was written.
     pub(super) async fn send(lease: &Lease, guard: &str, pooling: Pooling) -> Result<Self, Error> {
         Message::send(lease.connection().client(), &exit::commit(guard, pooling)).await.map(Self)
     }
@@ -168,8 +170,9 @@ impl Exit {
     }
 }
 
-/// Passes the caller to the transaction, and raises an error unless the tenant is the organization of the context. It runs
-/// after the entry, as the tenant's role. SET is a statement; a hardened database could deny the role a function.
+/// Returns SQL that passes the caller to the transaction, and raises an error unless the tenant is the organization of
+/// the context. It runs after the entry, as the tenant's role. It uses SET, which is a statement, because a hardened
+/// database could deny the role a function.
 fn in_context(context: &TenantContext) -> String {
     let user = context.user_id.map(|user| user.to_string()).unwrap_or_default();
     let organization = "pg_catalog.current_setting('app.current_organization_id', true)";

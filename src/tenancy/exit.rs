@@ -1,8 +1,8 @@
 //! The end of a transaction: the SQL text, and the decisions on its responses. It uses no driver.
 //!
-//! The end of a transaction can run the application's code: deferred triggers fire inside COMMIT, and a cursor WITH HOLD is
-//! executed there. So all such code is made to run before the guard, and after the COMMIT the session is checked by a text
-//! message. Nothing in the session can replace the text of a simple-query message.
+//! The end of a transaction can run the application's code: deferred triggers fire inside COMMIT, and a cursor WITH
+//! HOLD is executed there. Therefore all such code is run before the guard. After the COMMIT, a text message checks the
+//! session. Nothing in the session can replace the text of a simple-query message.
 
 use super::pooled;
 use crate::{
@@ -12,16 +12,18 @@ use crate::{
 use rand::RngExt as _;
 use tokio_postgres::error::SqlState;
 
-/// Runs before the guard what COMMIT would run after it. Deferred triggers come first, because they may open cursors and
-/// create temporary objects. A trigger that defers itself again is detected if it is on a temporary table, the only kind
-/// that a tenant's role can create: a table with pending triggers cannot be dropped.
+/// Runs, before the guard, the code that COMMIT would run after it.
+///
+/// Deferred triggers come first, because they may open cursors and create temporary objects. A trigger that defers
+/// itself again is detected if it is on a temporary table: a table with pending triggers cannot be dropped. Temporary
+/// tables are the only tables that a tenant's role can create.
 const SETTLE: &str = "set constraints all immediate; close all; discard temp";
 /// The index of the statement of [`SETTLE`] that fails if a trigger is deferred again.
 const DISCARD_TEMP: usize = 2;
 /// The number of statements before the guard.
 const GUARD: usize = 3;
 
-/// The number of statements before the COMMIT.
+/// Returns the number of statements before the COMMIT.
 const fn commit_at(pooling: Pooling) -> usize {
     match pooling {
         Pooling::Direct => GUARD + 1,
@@ -29,7 +31,8 @@ const fn commit_at(pooling: Pooling) -> usize {
     }
 }
 
-/// Runs [`SETTLE`], then the guard, which is a statement that raises `division_by_zero`, then commits and scrubs.
+/// Returns the message that commits. It runs [`SETTLE`], then the guard, then the COMMIT and the scrub. The guard is a
+/// statement that raises `division_by_zero`.
 pub(crate) fn commit(guard: &str, pooling: Pooling) -> String {
     let before_commit = match pooling {
         Pooling::Direct => "",
@@ -38,23 +41,27 @@ pub(crate) fn commit(guard: &str, pooling: Pooling) -> String {
     format!("{SETTLE}; {guard}; {before_commit}commit; {}", scrub(pooling))
 }
 
-/// Rolls back and scrubs: the end of every transaction that does not commit.
+/// Returns the message that rolls back and scrubs. Every transaction that does not commit ends with it.
 pub(crate) fn roll_back(pooling: Pooling) -> String {
     format!("rollback; {}", scrub(pooling))
 }
 
-/// The length of a prepared statement's text that is enough to identify its owner.
+/// The maximum length of the returned text of a prepared statement. It is enough to identify the statement's owner.
 const TEXT_MAX: usize = 60;
 
-/// Removes everything that a transaction left in the session. RESET ALL keeps the role, so RESET ROLE is added, and it keeps
-/// the seed of `random()`, so a new one is set. DISCARD ALL would also drop the driver's prepared statements and the plans
-/// of functions, and cannot run in this message.
+/// Returns SQL that removes everything that a transaction left in the session.
 ///
-/// On a direct connection it returns the existing prepared statements ([`Leftovers`]): a statement that SQL prepared, which
-/// a block or a function can do without being noticed, would stay for the next tenant to read or to run, and a dropped one
-/// cannot be restored. [`UNLOCK`] is in the same statement and must run at least once: a session without any prepared
-/// statement is not used again. If the scrub fails on a connection, the connection is discarded. Behind a pooler the
-/// prepared statements are dropped, and if that fails, the session ends ([`pooled::after`]).
+/// RESET ALL does not reset the role, so RESET ROLE is added. It does not reset the seed of `random()`, so a new seed
+/// is set. DISCARD ALL is not used, because it would also drop the driver's prepared statements and the plans of
+/// functions, and because it cannot run in this message.
+///
+/// On a direct connection, the SQL returns the existing prepared statements ([`Leftovers`]). A block or a function can
+/// prepare a statement by SQL without being noticed, and the next tenant could read or run it. A dropped statement
+/// cannot be restored. [`UNLOCK`] is in the same statement, which runs it once for each prepared statement. It must run
+/// at least once, so a session without any prepared statement is not used again. If the scrub fails, the connection is
+/// discarded.
+///
+/// Behind a pooler, the prepared statements are dropped. If that fails, the session ends ([`pooled::after`]).
 fn scrub(pooling: Pooling) -> String {
     let seed = rand::rng().random_range(-1.0..1.0_f64);
     match pooling {
@@ -71,15 +78,15 @@ fn scrub(pooling: Pooling) -> String {
 /// The prepared statements that a transaction left in its session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Leftovers {
-    /// The one that enters a tenant.
+    /// The statements that enter a tenant.
     pub(crate) entry: usize,
-    /// Those with which the driver looks types up. The driver keeps them and fails without them.
+    /// The statements with which the driver looks types up. The driver caches them and fails without them.
     pub(crate) drivers: usize,
-    /// All others: prepared by SQL, or by a call that was dropped before its response arrived.
+    /// All other statements. They were prepared by SQL, or by a call that was dropped before its response arrived.
     pub(crate) others: usize,
 }
 
-/// The statements with which the driver looks types up, in the version of `Cargo.lock`.
+/// The start of the statements with which the driver looks types up, in the version of `Cargo.lock`.
 const OF_THE_DRIVER: [&str; 3] = [
     "SELECT t.typname, t.typtype, t.typelem, r.rngsubtype, t.typb",
     "SELECT enumlabel\nFROM pg_catalog.pg_enum\nWHERE enumtypid = $",
@@ -87,7 +94,8 @@ const OF_THE_DRIVER: [&str; 3] = [
 ];
 
 impl Leftovers {
-    /// Counts a row of the scrub's response: whether SQL prepared the statement (`t` or `f`), and the start of its text.
+    /// Counts a row of the scrub's response. `from_sql` is whether SQL prepared the statement (`t` or `f`), and `text`
+    /// is the start of its text.
     pub(crate) fn count(&mut self, from_sql: Option<&str>, text: Option<&str>) {
         match (from_sql, text) {
             (Some("f"), Some(text)) if text.starts_with(super::protocol::ENTER_MARK) => self.entry += 1,
@@ -102,7 +110,7 @@ impl Leftovers {
 pub(crate) enum CommitOutcome {
     /// Committed, and the session is fully reset.
     Clean,
-    /// Committed, but the scrub did not finish: the connection must be discarded.
+    /// Committed, but the scrub did not finish. The connection must be discarded.
     Soiled,
     /// Not committed: the session had left the tenant or its transaction, or would have left it after the guard.
     Tampered,
@@ -110,7 +118,7 @@ pub(crate) enum CommitOutcome {
     Aborted,
     /// Not committed: the server refused the COMMIT itself or deferred work, such as a constraint.
     Refused,
-    /// The connection was lost; it is unknown whether the transaction committed.
+    /// The connection was lost, and it is unknown whether the transaction committed.
     Unknown,
 }
 
@@ -123,9 +131,9 @@ pub(crate) fn departure(
     let commit = commit_at(pooling);
     match error {
         None => CommitOutcome::Clean,
-        // After the response to COMMIT the data is committed, whatever the result of the scrub.
+        // If COMMIT has a response, the data is committed, whatever the result of the scrub is.
         Some(_) if completed > commit => CommitOutcome::Soiled,
-        // Also after an orderly shutdown message: a server may be stopped between the commit and its response.
+        // This includes an orderly shutdown message: a server may be stopped between the commit and its response.
         Some((_, Connection::Lost)) => CommitOutcome::Unknown,
         Some((Some(state), _)) => match completed {
             GUARD if *state == SqlState::DIVISION_BY_ZERO => CommitOutcome::Tampered,
@@ -137,7 +145,7 @@ pub(crate) fn departure(
     }
 }
 
-/// Whether a connection is still usable after an error.
+/// Whether a connection can still be used after an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Connection {
     Alive,
@@ -183,7 +191,7 @@ mod tests {
         for guard in 0..commit {
             assert_eq!(refused(&SqlState::IN_FAILED_SQL_TRANSACTION, guard), CommitOutcome::Aborted);
         }
-        // Raised by a deferred trigger, before the guard and instead of it.
+        // A deferred trigger raised the error, before the guard ran.
         assert_eq!(refused(&SqlState::DIVISION_BY_ZERO, 0), CommitOutcome::Refused);
         assert_eq!(refused(&SqlState::FOREIGN_KEY_VIOLATION, 0), CommitOutcome::Refused);
         assert_eq!(refused(&SqlState::FOREIGN_KEY_VIOLATION, commit), CommitOutcome::Refused);

@@ -1,4 +1,4 @@
-//! Why a tenant cannot be entered, from one row about it. It uses no connection.
+//! Finds out why a tenant cannot be entered, from one row about it. It uses no connection.
 
 use super::protocol::TenantTarget;
 use crate::{
@@ -13,9 +13,9 @@ use uuid::Uuid;
 /// The number of columns of [`diagnose_sql`].
 const COLUMNS: usize = 11;
 
-/// A query over the registry and the catalogue, with one row, for a tenant that could not be entered. Parameters, all text:
-/// slug, schema, role. From PostgreSQL 16 on, a member of a role may lack the right to act as it; older servers do not have
-/// the keyword for that.
+/// Returns a query over the registry and the catalogue, with one row, for a tenant that could not be entered. Its
+/// parameters are all text: slug, schema, role. From PostgreSQL 16 on, a member of a role may lack the right to act as
+/// it. Older servers do not have the keyword for that.
 pub(super) fn diagnose_sql() -> String {
     format!(
         "
@@ -52,16 +52,16 @@ pub(super) struct Diagnosis {
     may_act: bool,
     /// Whether the role may use the schema.
     role_may_use: bool,
-    /// The login, as a name.
+    /// The name of the login.
     login: String,
     /// Whether the login may use the schema.
     login_may_use: bool,
-    /// Whether a membership has the option SET.
+    /// Whether this server's memberships have the option SET.
     has_set_option: bool,
     pub(super) id: Option<Uuid>,
     /// The comment on the schema.
     comment: Option<String>,
-    /// Whether row level security shows the login no row of the registry.
+    /// Whether row level security hides all rows of the registry from the login.
     is_hidden: bool,
 }
 
@@ -82,7 +82,7 @@ impl Diagnosis {
         })
     }
 
-    /// The row in the text format; `None` if it is no row of this query.
+    /// Reads the row in the text format. Returns `None` if it is not a row of this query.
     pub(super) fn of_text(columns: &[Option<&str>]) -> Option<Self> {
         if columns.len() != COLUMNS {
             return None;
@@ -112,7 +112,7 @@ impl Diagnosis {
         })
     }
 
-    /// What is wrong with the tenant; `None` if nothing is.
+    /// Returns what is wrong with the tenant, or `None` if nothing is.
     pub(super) fn explain(&self, target: &TenantTarget) -> Option<Error> {
         let tenant = target.slug.clone();
         let Some(status) = &self.status else {
@@ -149,7 +149,7 @@ impl Diagnosis {
         if is_onboarding { not_ready("it is still being set up".into()) } else { None }
     }
 
-    /// What the login, or the tenant's role, needs and does not have.
+    /// Returns what the login, or the tenant's role, needs and does not have.
     fn missing_right(&self, target: &TenantTarget) -> Option<Missing> {
         let (schema, login) = (&target.schema, &self.login);
         let Some(role) = &target.role else {
@@ -180,7 +180,7 @@ impl Diagnosis {
 }
 
 enum Missing {
-    /// An object, or a right of the tenant's role, which `cgk tenant:create` makes.
+    /// An object, or a right of the tenant's role. `cgk tenant:create` creates it.
     Object(String),
     /// A right of the login.
     Right { needed: String, grant: String },

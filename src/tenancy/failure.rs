@@ -9,9 +9,9 @@ use tokio_postgres::error::SqlState;
 
 /// The failure that aborted the transaction, if any.
 ///
-/// A successful statement shows that the transaction was not aborted when it ran: an earlier failure was undone with a
-/// savepoint. Several statements may be in flight, and their responses may be read in any order, so they are numbered in the
-/// order of sending.
+/// If a statement succeeds, the transaction was not aborted when the statement ran. So an earlier failure was undone
+/// with a savepoint. Several statements may be in flight, and their responses may be read in any order. Therefore the
+/// statements are numbered in the order of sending.
 #[derive(Debug, Default)]
 pub(super) struct FailureLog {
     state: Mutex<State>,
@@ -23,15 +23,16 @@ struct State {
     seen: Seen,
 }
 
-/// What is known about the statements so far. Rolling back to a savepoint restores it.
+/// What is known about the statements so far. A rollback to a savepoint restores it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
     first: Option<Failure>,
-    /// Statements whose future was dropped before the response, since the last successful statement.
+    /// The statements whose future was dropped before the response, since the last successful statement.
     unanswered: Vec<StatementNumber>,
     /// Whether a statement was requested and dropped before it could be sent.
     unsent: bool,
-    /// How many statements the driver refused. They did not reach the server, so its other responses say nothing about them.
+    /// The number of statements that the driver refused. They did not reach the server, so the server's other responses
+    /// show nothing about them.
     refused: usize,
 }
 
@@ -61,7 +62,7 @@ impl FailureLog {
         seen.unanswered.retain(|unanswered| *unanswered > number);
     }
 
-    /// Records a failure, unless an earlier one is known: that one aborted the transaction.
+    /// Records a failure, unless an earlier one is known. The earlier failure aborted the transaction.
     pub(super) fn failed(&self, number: StatementNumber, sqlstate: &SqlState) {
         let seen = &mut self.state().seen;
         if seen.first.as_ref().is_none_or(|first| number < first.number) {
@@ -74,7 +75,8 @@ impl FailureLog {
         self.state().seen.unanswered.push(number);
     }
 
-    /// Runs the preparation of a statement. If it is dropped in the meantime, it records that the statement is never sent.
+    /// Runs the preparation of a statement. If the future is dropped in the meantime, records that the statement is
+    /// never sent.
     pub(super) async fn until_sent<T>(&self, before: impl Future<Output = T>) -> T {
         let unsent = UnsentGuard { log: self };
         let outcome = before.await;
@@ -82,7 +84,7 @@ impl FailureLog {
         outcome
     }
 
-    /// Whether a statement was dropped before it could be sent.
+    /// Returns whether a statement was dropped before it could be sent.
     pub(super) fn has_unsent(&self) -> bool {
         self.state().seen.unsent
     }
@@ -92,24 +94,24 @@ impl FailureLog {
         self.state().seen.refused += 1;
     }
 
-    /// Clears one refusal of the driver: the statement is sent again in another form.
+    /// Clears one refusal by the driver, because the statement is sent again in another form.
     pub(super) fn sent_after_all(&self) {
         let seen = &mut self.state().seen;
         seen.refused = seen.refused.saturating_sub(1);
     }
 
-    /// Whether the driver refused a statement.
+    /// Returns whether the driver refused a statement.
     pub(super) fn has_refused(&self) -> bool {
         self.state().seen.refused > 0
     }
 
-    /// Whether the driver refused a statement since [`save`](Self::save).
+    /// Returns whether the driver refused a statement since [`save`](Self::save).
     pub(super) fn has_refused_since(&self, saved: &Seen) -> bool {
         self.state().seen.refused > saved.refused
     }
 
-    /// Whether a conflict aborted the transaction, as far as this is known: if a statement's response was not read, the
-    /// server does not report the reason again.
+    /// Returns whether a conflict aborted the transaction, as far as this is known. If a statement's response was not
+    /// read, the server does not report the reason again.
     pub(super) fn is_by_conflict(&self, aborted: Aborted) -> bool {
         let state = self.state();
         let unanswered = &state.seen.unanswered;
@@ -122,7 +124,7 @@ impl FailureLog {
         }
     }
 
-    /// The SQLSTATE that aborted the transaction.
+    /// Returns the SQLSTATE that aborted the transaction.
     pub(super) fn aborted_by(&self) -> Option<SqlState> {
         self.state().seen.first.as_ref().map(|first| first.sqlstate.clone())
     }
@@ -145,9 +147,9 @@ impl FailureLog {
 /// What is known about the end of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Aborted {
-    /// The server reported at the COMMIT that it was aborted before.
+    /// The server reported at the COMMIT that the transaction was already aborted.
     ByServer,
-    /// Nothing is known: it was rolled back.
+    /// Nothing is known, because the transaction was rolled back.
     Unknown,
 }
 
@@ -176,7 +178,7 @@ mod tests {
         log.failed(two, &SqlState::T_R_SERIALIZATION_FAILURE);
         log.failed(four, &SqlState::IN_FAILED_SQL_TRANSACTION);
         assert_eq!(log.aborted_by(), Some(SqlState::T_R_SERIALIZATION_FAILURE));
-        // The responses of an earlier statement, and of the failed one's own send, come late and clear nothing.
+        // The responses to an earlier statement, and to the failed one itself, arrive late and clear nothing.
         log.succeeded(one);
         log.succeeded(two);
         assert_eq!(log.aborted_by(), Some(SqlState::T_R_SERIALIZATION_FAILURE));
@@ -194,7 +196,7 @@ mod tests {
         assert!(!log.is_by_conflict(Aborted::Unknown), "it may have succeeded");
         log.failed(three, &SqlState::IN_FAILED_SQL_TRANSACTION);
         assert!(log.is_by_conflict(Aborted::Unknown), "something before has failed");
-        // Its own reason: nothing had failed before.
+        // This failure has its own reason, because nothing had failed before.
         log.failed(one, &SqlState::UNIQUE_VIOLATION);
         assert!(!log.is_by_conflict(Aborted::ByServer));
         log.succeeded(four);
@@ -227,12 +229,13 @@ mod tests {
         assert!(!log.has_refused());
         log.refused();
         let before = log.save();
-        // A later successful statement does not clear it: the server never received it.
+        // A later successful statement does not clear the refusal, because the server never received the refused
+        // statement.
         log.succeeded(log.next());
         assert!(log.has_refused() && !log.has_refused_since(&before));
         log.refused();
         assert!(log.has_refused_since(&before));
-        // It is not a conflict, whatever other responses were not read.
+        // A refusal is not a conflict, whatever other responses were not read.
         log.unanswered(log.next());
         assert!(!log.is_by_conflict(Aborted::ByServer));
         log.restore(before);

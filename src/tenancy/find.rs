@@ -1,4 +1,4 @@
-//! Finds a tenant's row of the registry by its slug.
+//! Finds a tenant's registry row by its slug.
 
 use super::{Db, Platform};
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 use tokio_postgres::error::SqlState;
 
 impl<E: From<Error> + Send> Platform<'_, E> {
-    /// Returns the registry's row of a tenant, with any status, and whether or not its schema exists.
+    /// Returns the registry row of a tenant, whatever its status is, even if its schema does not exist.
     ///
     /// # Locks
     ///
@@ -18,12 +18,12 @@ impl<E: From<Error> + Send> Platform<'_, E> {
     ///
     /// # Errors
     ///
-    /// `NotFound`: no tenant has this slug ([`TenantError::NotFound`]). `NotReady`: the database has no registry
-    /// ([`SetupError::NotSetUp`]). Otherwise same as [`transaction`](Self::transaction).
+    /// Kind `NotFound`: when no tenant has this slug ([`TenantError::NotFound`]). Kind `NotReady`: when the database
+    /// has no registry ([`SetupError::NotSetUp`]). The other errors are those of [`transaction`](Self::transaction).
     ///
     /// # Cancel safety
     ///
-    /// Nothing is changed.
+    /// If the future is dropped, nothing is changed.
     pub async fn find_tenant(&self, slug: &TenantSlug) -> Result<Tenant, E> {
         let db: Db<Error> = self.db().errors();
         let row = match db.platform().query_opt(registry::FIND, &[&slug.as_str()]).await {

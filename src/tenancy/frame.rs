@@ -2,8 +2,8 @@
 //! connection and no driver.
 //!
 //! A frame is one transaction of one tenant. [`Frame::enter`] and [`Frame::leave`] each return one message of the
-//! simple-query protocol, which is sent as a whole. The application's statements are sent between them, each after a check
-//! with [`Frame::admit`]. [`Db`](crate::Db) uses the same texts and the same checks with its own driver.
+//! simple-query protocol. Send each message as a whole. Send the application's statements between them, each after a
+//! check with [`Frame::admit`]. [`Db`](crate::Db) uses the same texts and the same checks with its own driver.
 //!
 //! ```
 //! use cgk::{TxOptions, config::Isolation, frame::{Failure, Frames, Outcome}, ident::DatabaseTag};
@@ -23,9 +23,10 @@
 //!
 //! - Wait for the response to `enter` before the first statement. If it failed, send [`Frame::roll_back`] and send no
 //!   statement. [`Frame::diagnose`] and [`Frame::explain`] find the reason.
-//! - Send `roll_back` if `leave` was not sent or if [`Frame::judge`] requires it. If that fails, or if the future was
-//!   dropped, close the connection: a cancel request may arrive late and reach the next user.
-//! - Close the connection unless [`Frame::is_clean`] returns that the session contains no statement prepared by SQL.
+//! - Send `roll_back` if `leave` was not sent, or if [`Frame::judge`] requires it. If `roll_back` fails, or if the
+//!   future was dropped, close the connection: a cancel request may arrive late and reach the next user.
+//! - Close the connection unless [`Frame::is_clean`] returns true. It returns true if the session contains no statement
+//!   prepared by SQL.
 //! - After `leave` or `roll_back`, the session ends at any error outside of a transaction (`exit_on_error`).
 
 use super::{
@@ -62,7 +63,7 @@ pub struct Frame {
     begin: String,
 }
 
-/// Why the server did not complete a message of a frame.
+/// The reason why the server did not complete a message of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failure<'a> {
     sqlstate: Option<&'a str>,
@@ -75,21 +76,22 @@ pub struct Failure<'a> {
 pub enum Outcome {
     /// Committed, and the session is fully reset.
     Committed,
-    /// Committed, but the session was not reset: close the connection.
+    /// Committed, but the session was not reset. Close the connection.
     CommittedUnclean,
-    /// Not committed: the application ended the transaction, or changed its role, path or organization. Roll back.
+    /// Not committed: the application ended the transaction, or changed its role, path or organization. Send
+    /// `roll_back`.
     Tampered,
-    /// Not committed: a statement had failed. Roll back.
+    /// Not committed: a statement had failed. Send `roll_back`.
     Aborted,
-    /// Not committed: the server refused the COMMIT or deferred work. Roll back.
+    /// Not committed: the server refused the COMMIT or deferred work. Send `roll_back`.
     Refused,
-    /// The connection was lost; it is unknown whether the transaction committed. Close the connection.
+    /// The connection was lost, and it is unknown whether the transaction committed. Close the connection.
     Unknown,
 }
 
 impl Frames {
-    /// Creates frames for a database with this tag and isolation, with the default timeouts and the server's default READ
-    /// COMMITTED.
+    /// Creates frames for a database with this tag and isolation. The timeouts are the defaults, and READ COMMITTED is
+    /// the server's default isolation level.
     pub fn new(tag: DatabaseTag, isolation: Isolation) -> Self {
         let (settings, default_isolation) = (SessionSettings::default(), "read committed".into());
         Self { tag, isolation, settings, default_isolation }
@@ -101,7 +103,7 @@ impl Frames {
         self
     }
 
-    /// Creates a transaction of a tenant. Each has its own number, so use a frame only once.
+    /// Creates a transaction of a tenant. Each frame has its own number, so use a frame only once.
     pub fn frame(&self, slug: &TenantSlug, options: &TxOptions) -> Frame {
         let role = match self.isolation {
             Isolation::Role => Some(RoleName::of_tenant(slug, &self.tag)),
@@ -117,23 +119,26 @@ impl Frames {
 }
 
 impl Frame {
-    /// Returns the message that opens the transaction and enters the tenant, or fails.
+    /// Returns the message that opens the transaction and enters the tenant. If the tenant cannot be entered, the
+    /// message fails.
     ///
-    /// It takes the tenant's advisory lock, shared, until the end of the transaction.
+    /// The message takes the tenant's advisory lock, shared, until the end of the transaction.
     pub fn enter(&self) -> String {
         format!("{}; {}", self.begin, self.target.enter_text(self.nonce, IsolationCheck::Checked))
     }
 
-    /// Returns the message that commits, unless the session has left the tenant or the transaction, and resets the session.
+    /// Returns the message that commits and resets the session. It does not commit if the session has left the tenant
+    /// or the transaction.
     pub fn leave(&self) -> String {
         exit::commit(&self.target.guard(self.nonce), Pooling::Direct)
     }
 
-    /// Returns a query that reads why the tenant could not be entered, after [`enter`](Self::enter) failed and
-    /// [`roll_back`](Self::roll_back) was sent. It has one row, for [`explain`](Self::explain), changes nothing and takes no
-    /// lock beyond those of a query.
+    /// Returns a query that reads why the tenant could not be entered. Send it after [`enter`](Self::enter) failed and
+    /// [`roll_back`](Self::roll_back) was sent. It returns one row, for [`explain`](Self::explain). It changes nothing
+    /// and takes no locks except those of a query.
     ///
-    /// If the query itself fails with `42P01`, the database has no registry; with `42501`, the login may not read it.
+    /// If the query itself fails with `42P01`, the database has no registry. If it fails with `42501`, the login may
+    /// not read the registry.
     pub fn diagnose(&self) -> String {
         let role = self.target.role.as_ref().map_or("", RoleName::as_str);
         let values = [self.target.slug.as_str(), self.target.schema.as_str(), role];
@@ -145,9 +150,11 @@ impl Frame {
         sql
     }
 
-    /// Explains a row of [`diagnose`](Self::diagnose), whose columns are texts as the server sends them. `None`: nothing is
-    /// wrong with the tenant. Then the database refuses this isolation, or roles other than the operator's may create objects
-    /// in the search path; or the tenant has changed since.
+    /// Explains a row of [`diagnose`](Self::diagnose), whose columns are texts as the server sends them.
+    ///
+    /// Returns `None` if nothing is wrong with the tenant. Then there is one of three reasons: the database does not
+    /// accept this isolation, roles other than the operator's may create objects in the search path, or the tenant has
+    /// changed since.
     ///
     /// ```
     /// use cgk::{ErrorKind, TxOptions, config::Isolation, frame::Frames, ident::DatabaseTag};
@@ -175,11 +182,11 @@ impl Frame {
         exit::roll_back(Pooling::Direct)
     }
 
-    /// Checks a statement: fails if its form ends the transaction or leaves the tenant. Then do not send it.
+    /// Checks a statement. Fails if its form ends the transaction or leaves the tenant. Then do not send it.
     ///
     /// # Errors
     ///
-    /// [`TransactionError::StatementRefused`](crate::TransactionError::StatementRefused).
+    /// [`TransactionError::StatementRefused`](crate::TransactionError::StatementRefused): when the form is refused.
     pub fn admit(&self, sql: &str) -> Result<()> {
         match statement_form(sql) {
             StatementForm::Inside => Ok(()),
@@ -187,8 +194,8 @@ impl Frame {
         }
     }
 
-    /// Interprets the response to [`leave`](Self::leave), by the number of completed statements and the error that stopped
-    /// the rest.
+    /// Interprets the response to [`leave`](Self::leave), by the number of completed statements and the error that
+    /// stopped the rest.
     pub fn judge(&self, completed: usize, failure: Option<Failure<'_>>) -> Outcome {
         let state = failure.and_then(|failure| failure.sqlstate).map(SqlState::from_code);
         let stopped = failure.map(|failure| (state.as_ref(), failure.connection));
@@ -202,20 +209,20 @@ impl Frame {
         }
     }
 
-    /// Returns whether the session may be used again, by the first column of the rows at the end of the response to `leave`
-    /// and `roll_back`. Each row is a prepared statement; `t` means that SQL prepared it.
+    /// Returns whether the session may be used again. `first_columns` is the first column of the rows at the end of the
+    /// response to `leave` or `roll_back`. Each row is a prepared statement. `t` means that SQL prepared it.
     pub fn is_clean<'a>(&self, first_columns: impl IntoIterator<Item = Option<&'a str>>) -> bool {
         first_columns.into_iter().all(|from_sql| from_sql == Some("f"))
     }
 }
 
 impl<'a> Failure<'a> {
-    /// The server responded with this SQLSTATE, and the connection is still open.
+    /// Creates a failure: the server responded with this SQLSTATE, and the connection is still open.
     pub fn server(sqlstate: &'a str) -> Self {
         Self { sqlstate: Some(sqlstate), connection: Connection::Alive }
     }
 
-    /// The connection is lost: broken, or ended by the server with FATAL.
+    /// Creates a failure: the connection is lost. It is broken, or the server ended it with FATAL.
     pub fn lost() -> Self {
         Self { sqlstate: None, connection: Connection::Lost }
     }

@@ -19,24 +19,26 @@ use std::{
     time::Duration,
 };
 
-/// How long a connection with a running statement may take to respond to a ROLLBACK before that statement is cancelled. It
-/// is short, because other sessions may wait for the statement's locks, but long enough for a statement that is about to
-/// end.
+/// The time that a connection with a running statement has to respond to a ROLLBACK before that statement is cancelled.
+/// It is short, because other sessions may wait for the statement's locks. It is long enough for a statement that is
+/// about to end.
 const RUNNING_GRACE: Duration = Duration::from_millis(5);
-/// The same if no statement is running: one round trip, on any network.
+/// The same time if no statement is running. It is enough for one round trip on any network.
 const IDLE_GRACE: Duration = Duration::from_secs(5);
 
-/// A connection that one transaction uses. If it is dropped before [`Lease::release`], a separate task cleans it up: it
-/// rolls back and returns the connection to the pool, or, if the connection does not respond at once, cancels and discards
-/// it. A connection to which a cancel request was sent never returns to the pool, because the request may arrive late and
-/// reach the next user.
+/// A connection that one transaction uses.
+///
+/// If it is dropped before [`Lease::release`], a separate task cleans the connection up: it rolls back and returns the
+/// connection to the pool. If the connection does not respond at once, the task sends a cancel request and discards the
+/// connection. A connection to which a cancel request was sent never returns to the pool, because the request may
+/// arrive late and reach the next user.
 pub(crate) struct Lease {
     object: Option<pool::Lease>,
     pool: Pool,
     running: Arc<AtomicUsize>,
-    /// Cleared when the session contains state that no scrub removes.
+    /// False if the session contains state that no scrub removes.
     reusable: AtomicBool,
-    /// Cleared when the driver and the server are out of sync: no further response would arrive.
+    /// False if the driver and the server are out of sync. Then no further response would arrive.
     answering: AtomicBool,
 }
 
@@ -55,7 +57,7 @@ impl Lease {
         self.object.as_ref().expect("the connection is on loan until the lease is consumed")
     }
 
-    /// Marks a statement as running. It stays marked if the guard is dropped before the response arrives.
+    /// Marks a statement as running. The mark remains if the guard is dropped before the response arrives.
     pub(crate) fn begin_statement(&self) -> InFlightGuard {
         self.running.fetch_add(1, Ordering::Relaxed);
         InFlightGuard { running: Arc::clone(&self.running) }
@@ -70,7 +72,7 @@ impl Lease {
         self.reusable.load(Ordering::Relaxed)
     }
 
-    /// Checks the scrub's result. A connection that is not fully reset is not used again.
+    /// Checks the result of the scrub. A connection that is not fully reset is not used again.
     pub(crate) fn judge_scrub(&self, answer: &Answer) {
         if !is_as_it_was(self.connection(), self.pool.manager().pooling(), answer) {
             tracing::debug!(
@@ -80,12 +82,12 @@ impl Lease {
         }
     }
 
-    /// Interprets a statement's failure for the connection.
+    /// Decides from a statement's failure whether the connection can still be used.
     pub(crate) fn judge_failure(&self, source: &tokio_postgres::Error) {
         if sqlstate::is_out_of_step(source) {
             self.mark_desynchronized();
         }
-        // The driver's statements for type lookups are gone, and the driver would use them again.
+        // The driver's statements for type lookups were dropped, and the driver would use them again.
         if sqlstate::verdict_on_statement(source) == StatementVerdict::AllGone {
             self.mark_unusable();
         }
@@ -100,7 +102,7 @@ impl Lease {
         self.answering.load(Ordering::Relaxed)
     }
 
-    /// Returns a connection that is known to be clean.
+    /// Returns a connection to the pool. The connection is known to be clean.
     pub(crate) fn release(mut self) {
         if !self.is_reusable() {
             return self.discard();
@@ -109,7 +111,7 @@ impl Lease {
         pool::record_load(&self.pool);
     }
 
-    /// Discards a connection that may be unsafe; no statement is running on it.
+    /// Discards a connection that may be unsafe. No statement is running on it.
     pub(crate) fn discard(mut self) {
         if let Some(object) = self.object.take() {
             telemetry::connection_retired(Retired::Unusable);
@@ -118,10 +120,10 @@ impl Lease {
         }
     }
 
-    /// Rolls back and waits for it, so that the locks are released when the caller continues.
+    /// Rolls back and waits for the response, so that the locks are released when the caller continues.
     pub(crate) async fn roll_back(mut self) {
         if let Some(cleaning) = self.cleaning() {
-            // It runs in its own task: a caller that is dropped here must not stop the cleanup.
+            // The cleanup runs in its own task, because it must continue if the caller is dropped here.
             let _ = tokio::spawn(cleaning.run()).await;
         }
     }
@@ -140,7 +142,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // Without a runtime no task can wait for a response: the closed socket makes the server roll back.
+        // Without a runtime, no task can wait for a response. The connection is then closed, and the server rolls back.
         if let Some(cleaning) = self.cleaning()
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
@@ -149,8 +151,8 @@ impl Drop for Lease {
     }
 }
 
-/// A connection that needs a cleanup. If this is dropped before the cleanup is done, for instance when its runtime shuts
-/// down, the connection is discarded.
+/// A connection that needs a cleanup. If this value is dropped before the cleanup is done, for instance when its
+/// runtime shuts down, the connection is discarded.
 struct Cleaning {
     object: Option<pool::Lease>,
     pool: Pool,
@@ -175,8 +177,9 @@ impl Cleaning {
             }
             return;
         }
-        // The connection leaves the pool first, so that its place is free while the cancel request is sent. It is closed
-        // last: a pooler forgets a client that has closed its connection, and with it what a cancel request stands for.
+        // The connection leaves the pool first, so that its place is free while the cancel request is sent. It is
+        // closed last: when a client closes its connection, a pooler forgets which server session a cancel request
+        // refers to.
         let cancel = self.pool.manager().cancel(client.cancel_token());
         let closed_last = self.object.take().map(Object::take);
         drop(self);
@@ -194,9 +197,9 @@ impl Drop for Cleaning {
     }
 }
 
-/// Whether a session has the expected prepared statements, by the response to the last statement of the scrub.
+/// Returns whether a session has the expected prepared statements, by the response to the last statement of the scrub.
 fn is_as_it_was(connection: &Connection, pooling: Pooling, answer: &Answer) -> bool {
-    // Behind a pooler they were dropped, and the scrub does not ask for them.
+    // Behind a pooler the prepared statements were dropped, and the scrub does not return them.
     if pooling == Pooling::Transaction {
         return true;
     }
@@ -207,13 +210,13 @@ fn is_as_it_was(connection: &Connection, pooling: Pooling, answer: &Answer) -> b
     connection.has_its_statements(leftovers.entry, leftovers.drivers) && leftovers.others == 0
 }
 
-/// A statement in flight.
+/// A statement whose response has not arrived.
 pub(crate) struct InFlightGuard {
     running: Arc<AtomicUsize>,
 }
 
 impl InFlightGuard {
-    /// The server has responded.
+    /// Records that the server has responded.
     pub(crate) fn finish_statement(self) {
         self.running.fetch_sub(1, Ordering::Relaxed);
     }

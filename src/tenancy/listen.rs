@@ -11,7 +11,7 @@ use std::{future::poll_fn, sync::Arc};
 use tokio::{sync::mpsc, task::AbortHandle};
 use tokio_postgres::{AsyncMessage, Client, Notification};
 
-/// How many notifications may wait to be read; the server then keeps further ones.
+/// The maximum number of notifications that wait to be read. The server then buffers further ones.
 const WAITING_MAX: usize = 1024;
 
 /// Receives notifications; from [`Db::listen`]. When it is dropped, its connection is closed.
@@ -29,10 +29,11 @@ impl Drop for Listener {
 }
 
 impl<E> Db<E> {
-    /// Listens on channels, as the login, on a separate connection outside of the pool. [`Db::close`] does not close it.
+    /// Listens on channels, as the login, on a separate connection outside of the pool. [`Db::close`] does not close
+    /// it.
     ///
-    /// Channels belong to the whole database. Every tenant's transaction can notify every channel, with any payload. Do not
-    /// trust a tenant name in a payload: check it by entering that tenant.
+    /// Channels belong to the whole database. Every tenant's transaction can notify every channel, with any payload. Do
+    /// not trust a tenant name in a payload. Check it by entering that tenant.
     ///
     /// ```no_run
     /// # async fn example(db: cgk::Db) -> cgk::Result<()> {
@@ -47,7 +48,8 @@ impl<E> Db<E> {
     ///
     /// # Errors
     ///
-    /// Kind `Unavailable`: no connection; kind `Invalid`: the connection goes through a transaction pooler.
+    /// Kind `Unavailable`: when the connection fails. Kind `Invalid`: when the connection goes through a transaction
+    /// pooler.
     ///
     /// # Cancel safety
     ///
@@ -85,12 +87,12 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// Kind `Unavailable`: the connection was lost. Notifications during that time are lost too: listen again, and read the
-    /// tables.
+    /// Kind `Unavailable`: when the connection was lost. Notifications until the next `listen` are lost too. Listen
+    /// again, and read the tables.
     ///
     /// # Cancel safety
     ///
-    /// May be dropped and called again; this loses no notification.
+    /// The future may be dropped, and the function may be called again. No notification is lost.
     pub async fn recv(&mut self) -> Result<Notification> {
         match self.received.recv().await {
             Some(Ok(notification)) => Ok(notification),
@@ -101,14 +103,14 @@ impl Listener {
         }
     }
 
-    /// A notification that has already arrived.
+    /// Returns a notification that has already arrived.
     #[cfg(feature = "platform")]
     pub(crate) fn try_recv(&mut self) -> Option<Notification> {
         self.received.try_recv().ok()?.ok()
     }
 
-    /// Runs a query on this connection and returns the first column of one row. When the response arrives, all notifications
-    /// that the server sent before have arrived.
+    /// Runs a query on this connection and returns the first column of the first row. When the response arrives, all
+    /// notifications that the server sent before it have arrived.
     #[cfg(feature = "platform")]
     pub(crate) fn ask(&self, sql: &str) -> impl std::future::Future<Output = Result<Option<String>>> + Send + 'static {
         let (client, sql) = (Arc::clone(&self.client), sql.to_owned());

@@ -76,9 +76,10 @@ use session::{Behind, Of, recorded, span};
 use std::{future::Future, marker::PhantomData, sync::Arc};
 use tokio::sync::watch;
 
-/// A service's handle to the database: a pool of connections and access to each tenant. Cheap to clone.
+/// A service's handle to the database. It contains a pool of connections and gives access to each tenant. Cloning is
+/// cheap.
 ///
-/// `E` is the application's error type. It is set once, so that closures need not name it:
+/// `E` is the application's error type. It is set once, so that closures do not have to name it:
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), cgk::Error> {
@@ -121,14 +122,18 @@ impl<E> std::fmt::Debug for Db<E> {
 }
 
 impl Db {
-    /// Creates the pool and opens its first connection, so that a wrong address fails now and not at the first request.
+    /// Creates the pool and opens its first connection, so that a wrong address is reported now and not at the first
+    /// request.
     ///
     /// # Errors
     ///
-    /// Kind `Unavailable`: host, login or database; kind `Invalid`: TLS files; kind `Conflict`: a schema cannot be in the
-    /// search path, for instance `public` if PUBLIC, a tenant's role, or a login other than the operator's may create in it
-    /// ([`SetupError::SearchPathUnfit`]), the database is a copy of another one ([`SetupError::DatabaseCopied`]), or its
-    /// isolation differs from the configuration ([`SetupError::IsolationMismatch`]).
+    /// Kind `Unavailable`: when the host, login or database cannot be used. Kind `Invalid`: when the TLS files cannot
+    /// be used. Kind `Conflict`: in three cases.
+    ///
+    /// - A schema cannot be in the search path ([`SetupError::SearchPathUnfit`]). For instance, PUBLIC, a tenant's
+    ///   role, or a login other than the operator's may create in `public`.
+    /// - The database is a copy of another one ([`SetupError::DatabaseCopied`]).
+    /// - Its isolation differs from the configuration ([`SetupError::IsolationMismatch`]).
     ///
     /// # Cancel safety
     ///
@@ -140,7 +145,7 @@ impl Db {
         let doing = || while_doing(format!("look at the server at {}", config.target()));
         message::run(client, STAY_ON_ERROR).await.and_then(Answer::complete).map_err(doing())?;
         let (database, identity) = identity::read(client).await.map_err(doing())?;
-        // Before its first setup a database may have PostgreSQL's defaults, and it has no tenants.
+        // Before its first setup, a database has no tenants and may have PostgreSQL's default privileges.
         let is_set_up = matches!(identity, Identity::Recorded(_));
         let tag = match identity {
             Identity::Recorded(tag) => tag,
@@ -155,7 +160,7 @@ impl Db {
         }
         match search_path.further() {
             [] => first.roll_back().await,
-            // Its entering statement does not contain the additional schemas.
+            // The prepared entering statement of this connection does not contain the additional schemas.
             _ => first.discard(),
         }
         pool.manager().know_search_path(search_path.clone());
@@ -179,7 +184,7 @@ impl<E> Db<E> {
         Db { inner: Arc::clone(&self.inner), error: PhantomData }
     }
 
-    /// The text that represents the database in names, read when the handle was created.
+    /// Returns the text that represents the database in names. It was read when the handle was created.
     #[cfg(feature = "redis")]
     pub(crate) fn database_tag(&self) -> &DatabaseTag {
         &self.inner.tag
@@ -192,15 +197,17 @@ impl<E> Db<E> {
 }
 
 impl<E: From<Error> + Send> Db<E> {
-    /// Runs `body` in a transaction that sees only one tenant: commits when it returns `Ok`, rolls back when it returns
+    /// Runs `body` in a transaction that sees only one tenant. Commits if it returns `Ok`. Rolls back if it returns
     /// `Err`, panics or is dropped.
     ///
-    /// The search path is `tenant_<slug>, public`, the schemas of extensions, `pg_temp`. In role mode the transaction also
-    /// runs as the tenant's own role, so the database itself refuses another tenant's table even by its full name. The
-    /// message that opens the transaction and checks all this is sent together with the first statement, without a round
-    /// trip of its own; if it is refused, the statement behind it does not run. (Behind a pooler the first statement waits
-    /// for the response, one round trip.) The body itself starts before the response arrives: if it has effects outside the
-    /// database, it should do them after its first statement.
+    /// The search path is `tenant_<slug>, public`, the schemas of extensions, `pg_temp`. In role mode the transaction
+    /// also runs as the tenant's own role. The database then refuses access to another tenant's table, even by its full
+    /// name.
+    ///
+    /// One message opens the transaction and checks all this. It is sent together with the first statement, without a
+    /// round trip of its own. If the server refuses the message, it does not run the statement. (Behind a pooler, the
+    /// first statement waits for the response, which takes one more round trip.) The body itself starts before the
+    /// response arrives. If the body has effects outside the database, it should cause them after its first statement.
     ///
     /// ```no_run
     /// # async fn example(db: cgk::Db) -> Result<(), cgk::Error> {
@@ -223,7 +230,7 @@ impl<E: From<Error> + Send> Db<E> {
     /// # Ok(()) }
     /// ```
     ///
-    /// A transaction has exactly one tenant. A second tenant needs its own call, and with it another connection.
+    /// A transaction has exactly one tenant. A second tenant needs its own call, which uses another connection.
     ///
     /// ```compile_fail,E0599
     /// # async fn example(db: cgk::Db, acme: cgk::TenantSlug, globex: cgk::TenantSlug) -> Result<(), cgk::Error> {
@@ -239,22 +246,28 @@ impl<E: From<Error> + Send> Db<E> {
     ///
     /// # Locks
     ///
-    /// The tenant's advisory lock ([`lock::tenant_key`](crate::lock::tenant_key)), shared, until the end of the transaction:
-    /// a drop or rename of the tenant waits for it.
+    /// The tenant's advisory lock ([`lock::tenant_key`](crate::lock::tenant_key)), shared, until the end of the
+    /// transaction. A drop or rename of the tenant waits for it.
     ///
     /// # Errors
     ///
-    /// The error of the body. Kinds `NotFound`, `Suspended`, `NotReady`: the tenant cannot be entered, and no statement of
-    /// the body was executed. `Conflict`: PUBLIC or the tenant's role may create in `public`. `Refused`: a statement failed
-    /// and the body returned `Ok`, a statement's future was dropped before the statement was sent, or the body left the
-    /// tenant or ended the transaction; nothing that was still open is committed. `CommitUnknown`: the connection was lost
-    /// around COMMIT. `Unavailable`: no connection became free in time, or it was lost before COMMIT was sent.
+    /// The error of the body, and these kinds:
+    ///
+    /// - `NotFound`, `Suspended`, `NotReady`: the tenant cannot be entered. No statement of the body was executed.
+    /// - `Locked`: another session held the tenant's lock until `lock_timeout`. No statement of the body was executed.
+    /// - `Conflict`: PUBLIC, the tenant's role or the service's login may create in `public` or in a schema of
+    ///   extensions. (The operator's login may.) No statement of the body was executed.
+    /// - `Refused`: a statement failed and the body returned `Ok`, a statement's future was dropped before the
+    ///   statement was sent, or the body left the tenant or ended the transaction. Nothing that was still open is
+    ///   committed.
+    /// - `CommitUnknown`: the connection was lost around COMMIT.
+    /// - `Unavailable`: no connection became free in time, or the connection was lost before COMMIT was sent.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped before COMMIT is sent, nothing is committed; after that, everything may be committed. In
-    /// both cases the next user of the connection finds no state of it: a separate task rolls back, and if a statement is
-    /// still running, it cancels the statement and discards the connection.
+    /// If the future is dropped before COMMIT is sent, nothing is committed. If it is dropped later, everything may be
+    /// committed. In both cases the next user of the connection finds no state of the transaction: a separate task
+    /// rolls back. If a statement is still running, that task cancels the statement and discards the connection.
     #[expect(clippy::manual_async_fn, reason = "the signature promises Send instead of leaking it")]
     pub fn with_tenant<T: Send, F: TenantFn<T, E>>(
         &self,
@@ -264,7 +277,7 @@ impl<E: From<Error> + Send> Db<E> {
         async move { self.with_tenant_in(slug, &TxOptions::default(), body).await }
     }
 
-    /// [`with_tenant`](Self::with_tenant) with options, such as an isolation level or read-only.
+    /// Runs [`with_tenant`](Self::with_tenant) with options, such as an isolation level or read-only.
     ///
     /// ```no_run
     /// # async fn example(db: cgk::Db, slug: cgk::TenantSlug) -> Result<(), cgk::Error> {

@@ -1,22 +1,23 @@
 //! Options of a transaction.
 
-/// Options of a transaction. Default: the server's settings, which are READ COMMITTED and writable unless they were changed.
+/// The options of a transaction. Default: the server's settings, which are READ COMMITTED and writable unless they were
+/// changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TxOptions {
     isolation: Option<IsolationLevel>,
     access: Option<Access>,
     start: Start,
-    /// Statements of the login, before it enters the tenant.
+    /// Statements that run as the login, before the tenant is entered.
     before_entry: Option<String>,
 }
 
 /// When the body of a transaction starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Start {
-    /// Immediately; its first statement is sent together with the entering message.
+    /// Immediately. Its first statement is sent together with the entering message.
     #[default]
     AtOnce,
-    /// When the server has responded to that message.
+    /// After the server has responded to that message.
     Entered,
 }
 
@@ -34,39 +35,40 @@ enum Access {
 }
 
 impl TxOptions {
-    /// Each statement sees what was committed before it.
+    /// Sets the isolation level READ COMMITTED: each statement sees what was committed before it.
     pub fn read_committed(mut self) -> Self {
         self.isolation = Some(IsolationLevel::ReadCommitted);
         self
     }
 
-    /// All statements see what was committed before the first one.
+    /// Sets the isolation level REPEATABLE READ: all statements see what was committed before the first one.
     pub fn repeatable_read(mut self) -> Self {
         self.isolation = Some(IsolationLevel::RepeatableRead);
         self
     }
 
-    /// Transactions behave as if they ran one after another; the server rolls back those for which this is not possible
-    /// ([`Db::with_tenant_retry`](crate::Db::with_tenant_retry)).
+    /// Sets the isolation level SERIALIZABLE: transactions behave as if they ran one after another. The server rolls
+    /// back those for which this is not possible ([`Db::with_tenant_retry`](crate::Db::with_tenant_retry)).
     pub fn serializable(mut self) -> Self {
         self.isolation = Some(IsolationLevel::Serializable);
         self
     }
 
-    /// The server refuses every write.
+    /// Makes the transaction read-only: the server refuses every write.
     pub fn read_only(mut self) -> Self {
         self.access = Some(Access::ReadOnly);
         self
     }
 
-    /// Writable, even if the server's default is read-only.
+    /// Makes the transaction writable, even if the server's default is read-only.
     pub fn read_write(mut self) -> Self {
         self.access = Some(Access::ReadWrite);
         self
     }
 
-    /// Starts the body only after the tenant or the platform is entered. For an unknown or suspended tenant it never starts.
-    /// For bodies with effects outside the database before their first statement; takes one more round trip.
+    /// Starts the body only after the tenant or the platform is entered. For an unknown or suspended tenant, the body
+    /// never starts. Use it for bodies that have effects outside the database before their first statement. It takes
+    /// one more round trip.
     ///
     /// ```no_run
     /// # async fn example(db: cgk::Db, slug: cgk::TenantSlug) -> Result<(), cgk::Error> {
@@ -84,9 +86,9 @@ impl TxOptions {
         self
     }
 
-    /// Runs statements as the login, after it has the tenant's lock and before it enters the tenant, in the same transaction. If one
-    /// fails, the tenant is not entered; unless the tenant itself is the reason, the error is
-    /// [`TenantError::Changed`](crate::TenantError::Changed).
+    /// Runs statements as the login, in the same transaction, after it has the tenant's lock and before it enters the
+    /// tenant. If one fails, the tenant is not entered. The error is then
+    /// [`TenantError::Changed`](crate::TenantError::Changed), unless the tenant itself is the reason.
     pub(crate) fn before_entry(mut self, sql: String) -> Self {
         self.before_entry = Some(sql);
         self
@@ -100,8 +102,8 @@ impl TxOptions {
         self.start == Start::Entered
     }
 
-    /// The modes of BEGIN. The isolation level is always written, so that it is known. If the options set none, it is
-    /// `default`, the server's setting at the start of the session.
+    /// Returns the modes of BEGIN. The isolation level is always written, so that it is known. If the options set none,
+    /// it is `default`, the server's setting at the start of the session.
     pub(super) fn modes(&self, default: &str) -> String {
         let access = match self.access {
             None => "",
@@ -111,7 +113,7 @@ impl TxOptions {
         format!(" isolation level {}{access}", self.level(default))
     }
 
-    /// Whether each statement has its own snapshot, and so sees what was committed before it.
+    /// Returns whether each statement has its own snapshot, and so sees what was committed before it.
     pub(super) fn sees_each_commit(&self, default: &str) -> bool {
         ["read committed", "read uncommitted"].contains(&self.level(default))
     }

@@ -1,4 +1,4 @@
-//! Access to the shared tables for the platform itself: outside of every tenant, across all organizations.
+//! Access to the shared tables for the platform itself, outside of every tenant and across all organizations.
 
 use super::{
     Db, PlatformFn, PlatformTx, TxOptions,
@@ -15,17 +15,17 @@ use tokio_postgres::{
 
 /// Access to the shared tables for the platform itself, across all organizations; from [`Db::platform`].
 ///
-/// Each call is one transaction with the same protections as a tenant's: the search path, the timeouts and the mark for "no
-/// tenant" are local to it, a transaction with a failed statement cannot commit, and the next user of the connection finds
-/// no state of it. Single statements take one round trip, like those of [`Db::tenant`]: entry, statement and commit are sent
-/// together.
+/// Each call is one transaction with the same protections as a tenant's. The search path, the timeouts and the mark for
+/// "no tenant" are local to it. A transaction with a failed statement cannot commit. The next user of the connection
+/// finds no state of it. A single statement takes one round trip, as with [`Db::tenant`]: entry, statement and commit
+/// are sent together.
 pub struct Platform<'a, E = Error> {
     single: Single<'a, E>,
 }
 
 impl<E: From<Error> + Send> Db<E> {
-    /// Returns access to the shared tables: the rows of all organizations, as the login itself, in no tenant. Use it for
-    /// sign-in before the tenant is known, for webhooks, and for work across all organizations.
+    /// Returns access to the shared tables. It sees the rows of all organizations, runs as the login itself, and is in
+    /// no tenant. Use it for sign-in before the tenant is known, for webhooks, and for work across all organizations.
     ///
     /// ```no_run
     /// # async fn example(db: cgk::Db, token_hash: Vec<u8>) -> Result<(), cgk::Error> {
@@ -36,8 +36,8 @@ impl<E: From<Error> + Send> Db<E> {
     /// # Ok(()) }
     /// ```
     ///
-    /// A tenant's transaction cannot use it, and a call from a task inside a tenant fails. So the place in the code shows
-    /// whether it works on one tenant or on all of them. The login needs rights on the shared tables:
+    /// A tenant's transaction cannot use it, and a call from a task inside a tenant fails. So the code shows whether it
+    /// works on one tenant or on all of them. The login needs rights on the shared tables:
     /// `cgk setup:database --app-role NAME --app-tables all` grants them.
     pub fn platform(&self) -> Platform<'_, E> {
         Platform { single: Single { db: self, of: Of::Platform } }
@@ -45,7 +45,8 @@ impl<E: From<Error> + Send> Db<E> {
 }
 
 impl<E: From<Error> + Send> Platform<'_, E> {
-    /// Runs `body` in one transaction: commits when it returns `Ok`, rolls back when it returns `Err`, panics or is dropped.
+    /// Runs `body` in one transaction. Commits if it returns `Ok`. Rolls back if it returns `Err`, panics or is
+    /// dropped.
     ///
     /// ```no_run
     /// # async fn example(db: cgk::Db, email: String) -> Result<(), cgk::Error> {
@@ -65,23 +66,29 @@ impl<E: From<Error> + Send> Platform<'_, E> {
     ///
     /// # Errors
     ///
-    /// The error of the body. `Refused`: the task is inside a tenant, or inside so many transactions of the platform that
-    /// the pool cannot provide another connection; or a statement failed and the body returned `Ok`, a statement's future
-    /// was dropped before the statement was sent, or the body changed role or path or ended the transaction, and nothing is
-    /// committed. `Conflict`: PUBLIC may create in `public`. `Denied`: the login may not use the schema `public`, or a
-    /// statement needs `row_security`, which is off. `CommitUnknown`: the connection was lost around COMMIT. `Unavailable`:
-    /// no connection became free in time, or it was lost before COMMIT was sent.
+    /// The error of the body, and these kinds:
+    ///
+    /// - `Refused`, before the body starts: the task is inside a tenant, or inside so many transactions of the platform
+    ///   that the pool cannot provide another connection.
+    /// - `Refused`, after the body: a statement failed and the body returned `Ok`, a statement's future was dropped
+    ///   before the statement was sent, or the body changed the role or the search path or ended the transaction.
+    ///   Nothing is committed.
+    /// - `Conflict`: PUBLIC or the service's login may create in `public` or in a schema of extensions. (The operator's
+    ///   login may.)
+    /// - `Denied`: the login may not use the schema `public`, or a statement needs `row_security`, which is off.
+    /// - `CommitUnknown`: the connection was lost around COMMIT.
+    /// - `Unavailable`: no connection became free in time, or the connection was lost before COMMIT was sent.
     ///
     /// # Cancel safety
     ///
-    /// Same as [`Db::with_tenant`]: if the future is dropped before COMMIT is sent, nothing is committed, and the next user
-    /// of the connection finds no state of it and does not wait for it.
+    /// Same as [`Db::with_tenant`]. If the future is dropped before COMMIT is sent, nothing is committed. The next user
+    /// of the connection finds no state of the transaction and does not wait for it.
     #[expect(clippy::manual_async_fn, reason = "the signature promises Send instead of leaking it")]
     pub fn transaction<T: Send, F: PlatformFn<T, E>>(&self, body: F) -> impl Future<Output = Result<T, E>> + Send {
         async move { self.transaction_in(&TxOptions::default(), body).await }
     }
 
-    /// [`transaction`](Self::transaction) with options, such as an isolation level or read-only.
+    /// Runs [`transaction`](Self::transaction) with options, such as an isolation level or read-only.
     ///
     /// # Errors
     ///

@@ -1,10 +1,11 @@
-//! Enters, guards and leaves a tenant: the SQL text, and the decisions on its responses. It uses no driver, so that other
-//! drivers can use it too.
+//! The SQL text that enters, guards and leaves a tenant, and the decisions on its responses. It uses no driver, so that
+//! other drivers can use it too.
 //!
-//! Two messages frame a tenant's transaction. The first opens it, sets everything that is local to it, takes the tenant's
-//! shared lock and raises an error unless the session has really entered the tenant. Everything sent behind it then fails
-//! with 25P02 instead of running elsewhere. The last one ([`exit`](super::exit)) raises an error unless the session is still
-//! in the tenant, commits, and removes everything that the transaction may have left in the session.
+//! A tenant's transaction starts with one message and ends with another. The first message opens the transaction, sets
+//! everything that is local to it, takes the tenant's shared lock, and raises an error unless the session has really
+//! entered the tenant. Everything sent after it then fails with 25P02 instead of running elsewhere. The last message
+//! ([`exit`](super::exit)) raises an error unless the session is still in the tenant. Then it commits, and removes
+//! everything that the transaction may have left in the session.
 
 use super::{
     create_rights::{login_creates_sql, login_or_everybody_creates_sql, role_creates_sql},
@@ -25,21 +26,22 @@ use crate::{
 };
 use std::fmt;
 
-/// How to enter one tenant.
+/// The names that are needed to enter one tenant.
 #[derive(Clone, Debug)]
 pub(crate) struct TenantTarget {
     pub(crate) slug: TenantSlug,
     pub(crate) schema: SchemaName,
     /// The search path, which starts with that schema.
     pub(crate) path: String,
-    /// The schemas of extensions in it.
+    /// The schemas of extensions in the search path.
     pub(crate) further: SearchPath,
     /// The tenant's role; `None` in path mode.
     pub(crate) role: Option<RoleName>,
 }
 
-/// A number that only the client knows. The setting `cgk.tx`, set local, is a hash of this number and the organization's id.
-/// It is gone if something inside ended the transaction, and it cannot be computed for another organization.
+/// A number that only the client knows. The setting `cgk.tx`, set local, is a hash of this number and the
+/// organization's id. The setting is lost if something inside the transaction ends it. It cannot be computed for
+/// another organization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Nonce(i64);
 
@@ -56,18 +58,19 @@ impl fmt::Display for Nonce {
 }
 
 impl TenantTarget {
-    /// [`enter_sql`] with its parameters as literals, for connections on which statements cannot be prepared.
+    /// Returns [`enter_sql`] with its parameters as literals, for connections on which statements cannot be prepared.
     pub(crate) fn enter_text(&self, nonce: Nonce, check: IsolationCheck) -> String {
         let mut sql = enter_sql(self.mode(), check, &self.further);
-        // From the last to the first, so that $1 is not replaced inside $10.
+        // The parameters are replaced from the last to the first, so that $1 is not replaced inside $10.
         for (index, value) in self.values(nonce).iter().enumerate().rev() {
             sql = sql.replace(&format!("${}", index + 1), &literal(value));
         }
         sql
     }
 
-    /// Raises an error unless the session is still in the tenant and in the transaction that entered it, and has its
-    /// organization. It is sent as text in one message with the COMMIT, so that nothing in the session can replace it.
+    /// Returns SQL that raises an error unless the session is still in the tenant, is still in the transaction that
+    /// entered it, and has its organization. The SQL is sent as text in one message with the COMMIT, so that nothing in
+    /// the session can replace it.
     pub(crate) fn guard(&self, nonce: Nonce) -> String {
         let organization = "pg_catalog.current_setting('app.current_organization_id', true)";
         let mut found = vec![TX, PATH, "current_schema"];
@@ -87,7 +90,7 @@ impl TenantTarget {
         if self.role.is_some() { Isolation::Role } else { Isolation::Path }
     }
 
-    /// The parameters of [`enter_sql`].
+    /// Returns the parameters of [`enter_sql`].
     pub(crate) fn values(&self, nonce: Nonce) -> Vec<String> {
         let mut values =
             vec![self.path.clone(), nonce.to_string(), self.slug.as_str().to_owned(), self.schema.as_str().to_owned()];
@@ -96,16 +99,16 @@ impl TenantTarget {
     }
 }
 
-/// The current mark of the transaction; null if it was never set.
+/// The current mark of the transaction. It is null if it was never set.
 pub(crate) const TX: &str = "pg_catalog.current_setting('cgk.tx', true)";
 /// The current search path.
 pub(crate) const PATH: &str = "pg_catalog.current_setting('search_path')";
 
-/// A statement that raises `division_by_zero` unless each found value is the expected one.
+/// Returns a statement that raises `division_by_zero` unless each found value is the expected one.
 ///
-/// All values are compared as one text, joined with an unpredictable separator: every name in a statement costs the server
-/// one catalogue lookup, a qualified one two, and this statement is parsed at every commit. Every function is qualified and
-/// no operator or type is used, so that no search path can replace one.
+/// All values are compared as one text, joined with an unpredictable separator. The reason is speed: this statement is
+/// parsed at every commit. Every name in a statement costs the server one catalogue lookup, and every qualified name
+/// costs two. Every function is qualified, and no operator or type is used, so that no search path can replace one.
 pub(crate) fn demand_same(found: &[&str], expected: &[String]) -> String {
     let separator = literal(&format!("{:x}", rand::random::<u64>()));
     format!(
@@ -116,16 +119,17 @@ pub(crate) fn demand_same(found: &[&str], expected: &[String]) -> String {
     )
 }
 
-/// Opens a transaction, so that the following statements run in a transaction or not at all.
+/// Returns SQL that opens a transaction. The following statements then run in a transaction or not at all.
 ///
-/// The setting [`EXIT_ON_ERROR`](crate::db::pool::EXIT_ON_ERROR) must last until there is a transaction. It must not return
-/// when a failed statement aborts that transaction, because the session would then end with the next error. So a first
-/// transaction resets it, and COMMIT AND CHAIN commits that and opens the actual one; between the two nothing can fail or be
-/// cancelled. The scrub sets it again.
+/// The setting [`EXIT_ON_ERROR`](crate::db::pool::EXIT_ON_ERROR) must be on until there is a transaction. It must not
+/// be turned on again when a failed statement aborts that transaction, because the session would then end at the next
+/// error. Therefore a first transaction turns it off. COMMIT AND CHAIN commits that and opens the actual transaction.
+/// Between the two, nothing can fail or be cancelled. The scrub turns the setting on again.
 ///
-/// Behind a pooler cgk must not end the session: there it waits for the response to BEGIN before it sends anything else.
+/// Behind a pooler, cgk must not end the session. There it waits for the response to BEGIN before it sends anything
+/// else.
 fn open(modes: &str, pooling: Pooling) -> String {
-    // A standby refuses SERIALIZABLE and READ WRITE, so these are set inside the transaction, where a refusal aborts it.
+    // A standby refuses SERIALIZABLE and READ WRITE. They are set inside the transaction, where a refusal aborts it.
     let refusable = ["serializable", "read write"].iter().any(|mode| modes.contains(mode));
     let (begin, set) = if refusable { ("", format!("; set transaction{modes}")) } else { (modes, String::new()) };
     match pooling {
@@ -134,7 +138,8 @@ fn open(modes: &str, pooling: Pooling) -> String {
     }
 }
 
-/// Opens the transaction with its timeouts. `default_isolation` is the server's, for options that set none.
+/// Returns SQL that opens the transaction with its timeouts. `default_isolation` is the server's isolation level, for
+/// options that set none.
 pub(crate) fn begin(
     options: &TxOptions,
     default_isolation: &str,
@@ -144,7 +149,8 @@ pub(crate) fn begin(
     format!("{}; {}", open(&options.modes(default_isolation), pooling), timeouts(settings))
 }
 
-/// Sets the timeouts for the transaction, in separate statements, because the server then has no expression to parse.
+/// Returns SQL that sets the timeouts for the transaction. The statements are separate, because the server then has no
+/// expression to parse.
 fn timeouts(settings: &SessionSettings) -> String {
     [
         ("statement_timeout", settings.statement_timeout),
@@ -155,12 +161,15 @@ fn timeouts(settings: &SessionSettings) -> String {
     .join("; ")
 }
 
-/// Opens the transaction and takes the tenant's shared lock, which blocks a drop, rename or suspension.
+/// Returns SQL that opens the transaction and takes the tenant's shared lock, which blocks a drop, rename or
+/// suspension.
 ///
-/// The lock is taken before the statement that reads the registry, so that this statement sees the changes of the previous
-/// lock holder. If all statements of the transaction use the snapshot of the first one, the lock must be held before that
-/// statement; so a preceding transaction takes it for the session, and it is released when this transaction holds it too.
-/// All of this is one message.
+/// The lock is taken before the statement that reads the registry, so that this statement sees the changes of the
+/// previous lock holder.
+///
+/// If all statements of the transaction use the snapshot of the first one, the lock must be held before that statement.
+/// Therefore a preceding transaction takes the lock for the session. The session's lock is released when this
+/// transaction also holds the lock. All of this is one message.
 pub(crate) fn begin_locked(
     slug: &TenantSlug,
     options: &TxOptions,
@@ -170,8 +179,8 @@ pub(crate) fn begin_locked(
 ) -> String {
     let key = lock::tenant_key(slug);
     let begin = begin(options, default_isolation, settings, pooling);
-    // The wait for the lock is limited by lock_timeout, or else by statement_timeout, which applies to statements that start
-    // after it was set.
+    // The wait for the lock is limited by lock_timeout, or else by statement_timeout. A statement_timeout applies to
+    // statements that start after it was set.
     if options.sees_each_commit(default_isolation) {
         return format!("{begin}; select pg_catalog.pg_advisory_xact_lock_shared({key})");
     }
@@ -182,22 +191,24 @@ pub(crate) fn begin_locked(
     )
 }
 
-/// The start of the entering statement, which identifies it among a session's prepared statements.
+/// The start of the entering statement. It identifies the statement among a session's prepared statements.
 pub(crate) const ENTER_MARK: &str = "/* cgk: enter */";
 
-/// Enters a tenant whose lock is held, or raises an error. It is one statement, so that the server plans only once, and not
-/// at all if it is prepared. Its columns are evaluated from left to right. Parameters, all text: search path, nonce, slug,
-/// schema, and in role mode the role.
+/// Returns the statement that enters a tenant whose lock is held, or raises an error.
 ///
-/// The registry is read as the login, before the role changes: the tenant's role may not read it. A schema that belongs to
-/// another organization than the row is not entered. If the evaluation order were different, the last column would raise the
-/// error, so the order affects availability and not safety.
+/// It is one statement, so that the server plans only once, and not at all if the statement is prepared. Its columns
+/// are evaluated from left to right. Its parameters are all text: search path, nonce, slug, schema, and in role mode
+/// the role.
 ///
-/// A tenant is not entered if its role, PUBLIC or the service's login may create in `public` or in a schema of extensions:
-/// other tenants would use the objects created there. The login is checked before the role changes, the tenant's role after
-/// it.
+/// The login reads the registry before the role changes, because the tenant's role may not read it. If the schema
+/// belongs to another organization than the row, the tenant is not entered. The evaluation order affects only
+/// availability and not safety: with another order, the last column would raise the error.
 ///
-/// The check whether the database accepts the isolation costs nothing: the server evaluates it during planning.
+/// A tenant is not entered if its role, PUBLIC or the service's login may create in `public` or in a schema of
+/// extensions. Other tenants would use the objects created there. The login is checked before the role changes, and the
+/// tenant's role after that.
+///
+/// The check whether the database accepts the isolation costs nothing, because the server evaluates it during planning.
 pub(crate) fn enter_sql(mode: Isolation, check: IsolationCheck, path: &SearchPath) -> String {
     let accepted = match check {
         IsolationCheck::Checked => format!("{} and ", accepts_sql(mode)),

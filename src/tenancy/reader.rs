@@ -11,10 +11,11 @@ use crate::{
 use std::future::Future;
 
 impl<E: From<Error> + Send> Db<E> {
-    /// Runs `body` in a read-only transaction that sees the shared tables as one person does: the organizations of its confirmed
-    /// memberships, suspended ones too, the memberships in them, and its own row of `users`. The function `cgk_user_members()`
-    /// returns the members of these organizations with their addresses. Everything else has no rows or is refused, and so are the
-    /// hashes of passwords. A user who does not exist or is not active sees nothing.
+    /// Runs `body` in a read-only transaction that sees the shared tables as one person does. It sees the organizations
+    /// of the person's confirmed memberships, suspended ones too, the memberships in them, and the person's own row of
+    /// `users`. The function `cgk_user_members()` returns the members of these organizations with their addresses. All
+    /// other tables have no rows or are refused, and so are the hashes of passwords. A user who does not exist or is
+    /// not active sees nothing.
     ///
     /// ```no_run
     /// # async fn example(db: cgk::Db, ada: cgk::UserId) -> Result<(), cgk::Error> {
@@ -31,8 +32,8 @@ impl<E: From<Error> + Send> Db<E> {
     /// # Ok(()) }
     /// ```
     ///
-    /// The transaction runs as a role of its own, in both isolation modes, and the policies of that role decide. `user` is what the
-    /// caller says: the database does not know who signed in.
+    /// The transaction runs as a role of its own, in both isolation modes, and the policies of that role decide what it
+    /// sees. The caller chooses `user`: the database does not know who signed in.
     ///
     /// # Locks
     ///
@@ -40,14 +41,17 @@ impl<E: From<Error> + Send> Db<E> {
     ///
     /// # Errors
     ///
-    /// The error of the body. `Denied`: the login may not act as that role, because `cgk setup:database --app-role NAME --app-tables
-    /// all` has not been run since the migration `023_readers`. `Refused`: the task is inside a tenant
-    /// ([`TransactionError::ReaderInsideTenant`](crate::TransactionError::ReaderInsideTenant)), or the body changed the role, the path
-    /// or the user, or ended the transaction; and the others of [`Platform::transaction`](super::Platform::transaction).
+    /// The error of the body, the errors of [`Platform::transaction`](super::Platform::transaction), and these kinds:
+    ///
+    /// - `Denied`: the login may not act as that role, because `cgk setup:database --app-role NAME --app-tables all`
+    ///   has not been run since the migration `023_readers`.
+    /// - `Refused`: the task is inside a tenant
+    ///   ([`TransactionError::ReaderInsideTenant`](crate::TransactionError::ReaderInsideTenant)), or the body changed
+    ///   the role, the path or the user, or ended the transaction.
     ///
     /// # Cancel safety
     ///
-    /// Nothing is changed. The next user of the connection finds no state of it.
+    /// If the future is dropped, nothing is changed. The next user of the connection finds no state of the transaction.
     pub fn as_user<T: Send, F: ReaderFn<T, E>>(
         &self,
         user: UserId,
@@ -56,7 +60,7 @@ impl<E: From<Error> + Send> Db<E> {
         self.read_as(Some(user), body)
     }
 
-    /// Reads the shared tables for a person, or for support staff.
+    /// Runs `body` in a read-only transaction as the role of a person, or of support staff if `user` is `None`.
     pub(crate) fn read_as<T: Send, F: ReaderFn<T, E>>(
         &self,
         user: Option<UserId>,
@@ -64,7 +68,7 @@ impl<E: From<Error> + Send> Db<E> {
     ) -> impl Future<Output = Result<T, E>> + Send {
         let of = Of::Reader(user);
         let work = async move {
-            // The body runs as that role or not at all.
+            // The body must not start before the session has that role.
             let options = TxOptions::default().read_only().wait_for_entry();
             let session = self.open(of, &options).await?;
             if session.shared.entered().await.is_err() {

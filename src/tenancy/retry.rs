@@ -1,4 +1,4 @@
-//! Runs a tenant's transaction again if the server rolled it back because of a conflict.
+//! Runs a transaction again if the server rolled it back because of a conflict.
 
 use super::{Db, Platform, PlatformFnMany, PlatformTx, TenantFnMany, TenantTx, TxOptions, session::Of};
 use crate::{
@@ -8,15 +8,15 @@ use crate::{
 use rand::RngExt as _;
 use std::{future::Future, time::Duration};
 
-/// How often a rolled-back transaction is run again.
+/// The limits for running a rolled-back transaction again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retry {
-    /// The maximum number of runs; 0 counts as 1. Default: 5.
+    /// The maximum number of runs. 0 counts as 1. Default: 5.
     pub tries_max: u32,
-    /// The wait before the second run. It doubles from run to run, and up to half of it is added or subtracted at random.
+    /// The wait before the second run. It doubles from run to run. Up to half of it is added or subtracted at random.
     /// Default: 10 ms.
     pub wait_first: Duration,
-    /// The longest wait, before the random change. Default: 1 s.
+    /// The maximum wait, before the random change. Default: 1 s.
     pub wait_max: Duration,
 }
 
@@ -27,7 +27,7 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// The wait after this number of runs, before the random change.
+    /// Returns the wait after this number of runs, before the random change.
     fn wait_after(&self, tries: u32) -> Duration {
         let doubled = 1_u32.checked_shl(tries.saturating_sub(1)).unwrap_or(u32::MAX);
         self.wait_first.saturating_mul(doubled).min(self.wait_max)
@@ -35,17 +35,21 @@ impl Retry {
 }
 
 impl<E: From<Error> + Send> Db<E> {
-    /// Runs [`with_tenant_in`](Self::with_tenant_in), and runs it again in a new transaction in two cases: if the server
-    /// rolled all of it back because of a serialization failure (40001) or a deadlock (40P01), in a statement or at COMMIT;
-    /// and if a statement failed whose future the body had dropped, because the reason is then unknown. It runs at most
-    /// [`Retry::tries_max`] times in total, with randomized waits that double.
+    /// Runs [`with_tenant_in`](Self::with_tenant_in), and runs it again in a new transaction in these cases:
+    ///
+    /// - The server rolled all of it back because of a serialization failure (40001) or a deadlock (40P01), in a
+    ///   statement or at COMMIT.
+    /// - A statement failed whose future the body had dropped. The reason is then unknown.
+    /// - The tenant could not be entered, and the reason no longer exists (`TenantError::Changed`).
+    ///
+    /// It runs at most [`Retry::tries_max`] times in total. The waits between the runs are randomized, and they double.
     ///
     /// Only a transaction that certainly did not commit is run again. It is not run again after
-    /// [`CommitUnknown`](crate::ErrorKind::CommitUnknown), nor if the body undid the conflict itself, with a savepoint, and
-    /// then failed for another reason.
+    /// [`CommitUnknown`](crate::ErrorKind::CommitUnknown). It is also not run again if the body undid the conflict with
+    /// a savepoint and then failed for another reason.
     ///
-    /// The body may run more than once, so it borrows its values (`async |tx|`, not `async move |tx|`). Effects outside this
-    /// transaction, also in another tenant, should happen after this call returns.
+    /// The body may run more than once, so it borrows its values (`async |tx|`, not `async move |tx|`). Effects outside
+    /// this transaction should happen after this call returns. This includes effects in another tenant.
     ///
     /// ```no_run
     /// # async fn example(db: cgk::Db, slug: cgk::TenantSlug) -> Result<(), cgk::Error> {
@@ -61,15 +65,15 @@ impl<E: From<Error> + Send> Db<E> {
     ///
     /// # Locks
     ///
-    /// Same as [`with_tenant`](Self::with_tenant), in each run; none while it waits between two runs.
+    /// Same as [`with_tenant`](Self::with_tenant), in each run. While it waits between two runs, it holds none.
     ///
     /// # Errors
     ///
-    /// Same as [`with_tenant`](Self::with_tenant); after the last run, the error of that run.
+    /// Same as [`with_tenant`](Self::with_tenant). After the last run, the error of that run.
     ///
     /// # Cancel safety
     ///
-    /// Same as [`with_tenant`](Self::with_tenant); if it is dropped between two runs, nothing is open.
+    /// Same as [`with_tenant`](Self::with_tenant). If the future is dropped between two runs, no transaction is open.
     #[expect(clippy::manual_async_fn, reason = "the signature promises Send instead of leaking it")]
     pub fn with_tenant_retry<T: Send, F: TenantFnMany<T, E>>(
         &self,
@@ -103,11 +107,11 @@ impl<E: From<Error> + Send> Platform<'_, E> {
     ///
     /// # Errors
     ///
-    /// Same as [`transaction`](Self::transaction); after the last run, the error of that run.
+    /// Same as [`transaction`](Self::transaction). After the last run, the error of that run.
     ///
     /// # Cancel safety
     ///
-    /// Same as [`transaction`](Self::transaction); if it is dropped between two runs, nothing is open.
+    /// Same as [`transaction`](Self::transaction). If the future is dropped between two runs, no transaction is open.
     #[expect(clippy::manual_async_fn, reason = "the signature promises Send instead of leaking it")]
     pub fn transaction_retry<T: Send, F: PlatformFnMany<T, E>>(
         &self,
@@ -135,7 +139,7 @@ impl<E: From<Error> + Send> Platform<'_, E> {
     }
 }
 
-/// Between half and one and a half of a wait, so that two conflicting calls do not retry at the same time.
+/// Returns between half and one and a half of a wait, so that two conflicting calls do not retry at the same time.
 fn jittered(wait: Duration) -> Duration {
     let jittered = wait.as_secs_f64() * rand::rng().random_range(0.5..1.5);
     Duration::try_from_secs_f64(jittered).unwrap_or(wait)
@@ -159,7 +163,7 @@ mod tests {
         let wait = Duration::from_millis(1000);
         let waits: Vec<u128> = (0..1000).map(|_| jittered(wait).as_millis()).collect();
         assert!(waits.iter().all(|wait| (500..=1500).contains(wait)), "{waits:?}");
-        // With a thousand values both ends are reached, except in one case in 10^22.
+        // With a thousand values, both ends are reached, except in one case in 10^22.
         assert!(waits.iter().any(|wait| *wait < 550) && waits.iter().any(|wait| *wait > 1450), "{waits:?}");
         assert_eq!(jittered(Duration::ZERO), Duration::ZERO);
         assert!(jittered(Duration::MAX) >= Duration::MAX / 2);

@@ -2,9 +2,12 @@
 
 use tokio_postgres::{Error, Row, types::FromSql};
 
-/// A type that `query_as` can read a row as: a tuple of its columns from left to right, a type that implements this trait,
-/// or, with the feature `derive`, a struct with `#[derive(FromRow)]` of the crate `postgres-from-row`, by the names of its
-/// columns.
+/// A type that `query_as` can read a row as. There are three cases:
+///
+/// - A tuple of the columns from left to right.
+/// - A type that implements this trait.
+/// - With the feature `derive`, a struct with `#[derive(FromRow)]` of the crate `postgres-from-row`, by the names of
+///   its columns.
 ///
 /// `How` distinguishes these cases and is inferred: `query_as::<(i64, String), _>`.
 ///
@@ -33,15 +36,15 @@ pub trait FromRow<How = Columns>: Sized {
     ///
     /// # Errors
     ///
-    /// A column is missing, has another type, or is null and the type does not accept null.
+    /// Fails if a column is missing, has another type, or is null and the type does not accept null.
     fn from_row(row: &Row) -> Result<Self, Error>;
 }
 
-/// Rows are read column by column: tuples, and types that implement [`FromRow`] themselves.
+/// The `How` of tuples and of types that implement [`FromRow`] themselves: rows are read column by column.
 #[derive(Clone, Copy, Debug)]
 pub struct Columns;
 
-/// Rows are read with the code of `#[derive(FromRow)]` from `postgres-from-row`.
+/// The `How` of structs with `#[derive(FromRow)]` from `postgres-from-row`.
 #[cfg(feature = "derive")]
 #[derive(Clone, Copy, Debug)]
 pub struct Derived;

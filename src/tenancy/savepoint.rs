@@ -5,8 +5,8 @@ use crate::{db::message::Message, error::Result};
 use futures_util::FutureExt;
 use std::ops::{Deref, DerefMut};
 
-/// A part of a transaction that can be rolled back separately; from [`TenantTx::savepoint`](super::TenantTx::savepoint) or
-/// [`PlatformTx::savepoint`](super::PlatformTx::savepoint). `T` is that transaction, inside the savepoint.
+/// A part of a transaction that can be rolled back separately; from [`TenantTx::savepoint`](super::TenantTx::savepoint)
+/// or [`PlatformTx::savepoint`](super::PlatformTx::savepoint). `T` is that transaction, inside the savepoint.
 #[must_use = "a savepoint that is not released is rolled back"]
 pub struct Savepoint<'t, T> {
     tx: T,
@@ -14,7 +14,7 @@ pub struct Savepoint<'t, T> {
     /// The number of enclosing savepoints, including this one.
     depth: usize,
     state: State,
-    /// What was known about the transaction's statements before: rolling back restores it.
+    /// What was known about the transaction's statements before the savepoint. A rollback restores it.
     seen_before: Seen,
 }
 
@@ -28,9 +28,10 @@ enum State {
 impl<'t, T> Savepoint<'t, T> {
     /// Sets a savepoint at this depth.
     pub(super) async fn set(shared: &'t Shared, depth: usize, tx: T) -> Result<Self> {
-        // If this is dropped here, nothing was sent, and there is nothing to roll back.
+        // If the future is dropped here, nothing was sent, and there is nothing to roll back.
         shared.may_send().await?;
-        // It counts as open before it is sent: if this is dropped before the response, it is rolled back.
+        // The savepoint counts as open before it is sent. If the future is dropped before the response, the savepoint
+        // is rolled back.
         let mut savepoint = Self { tx, shared, depth, state: State::Open, seen_before: shared.failures.save() };
         let outcome = shared.command(&format!("savepoint {}", savepoint.name())).await;
         if outcome.is_err() {
@@ -39,24 +40,25 @@ impl<'t, T> Savepoint<'t, T> {
         outcome.map(|()| savepoint)
     }
 
-    /// Keeps the changes since the savepoint; they are committed with the transaction.
+    /// Keeps the changes since the savepoint. They are committed with the transaction.
     ///
     /// # Errors
     ///
-    /// Same as [`TenantTx::query`](super::TenantTx::query); the part is then rolled back. Kind `Refused` if the driver
-    /// refused a statement in the part, just as the server refuses after a failed one.
+    /// Same as [`TenantTx::query`](super::TenantTx::query). The part is then rolled back. Kind `Refused`: when the
+    /// driver refused a statement in the part. (After a failed statement, the server refuses to release in the same
+    /// way.)
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped after it was polled, the part is kept; if a statement in it had failed, the transaction
-    /// cannot commit.
+    /// If the future is dropped after it was polled, the part is kept. If a statement in the part had failed, the
+    /// transaction cannot commit.
     pub async fn release(mut self) -> Result<()> {
-        // The server, too, refuses to release a savepoint after a failed statement.
+        // The server also refuses to release a savepoint after a failed statement.
         if self.shared.failures.has_refused_since(&self.seen_before) {
             return Err(self.shared.scope.aborted(None));
         }
         let sql = format!("release savepoint {}", self.name());
-        // It is in flight from here on: a ROLLBACK TO sent after it would not find the savepoint.
+        // The RELEASE is in flight from here on. A ROLLBACK TO sent after it would not find the savepoint.
         self.state = State::Closed;
         let outcome = self.shared.command(&sql).await;
         if outcome.is_err() {
@@ -73,8 +75,8 @@ impl<'t, T> Savepoint<'t, T> {
 impl<T> Drop for Savepoint<'_, T> {
     fn drop(&mut self) {
         if self.state == State::Open {
-            // It is queued on the connection after the statements in flight and before the caller's next statement. Nothing
-            // waits for the response: if it fails, everything after it fails too.
+            // The message is queued on the connection after the statements in flight and before the caller's next
+            // statement. No code waits for the response. If it fails, everything after it fails too.
             let name = self.name();
             let sql = format!("rollback to savepoint {name}; release savepoint {name}");
             let _ = Message::send(self.shared.client(), &sql).now_or_never();

@@ -1,4 +1,4 @@
-//! Where a transaction works: in one tenant, or on the shared tables as the platform. This file contains the differences.
+//! The scope of a transaction: one tenant, or the shared tables. This file contains the differences.
 
 use super::{
     create_rights::login_or_everybody_creates_sql,
@@ -13,7 +13,7 @@ use crate::{
 use std::fmt;
 use tokio_postgres::error::SqlState;
 
-/// Where a transaction works.
+/// The scope of a transaction.
 #[derive(Clone, Debug)]
 pub(super) enum Scope {
     Tenant(TenantTarget),
@@ -21,7 +21,7 @@ pub(super) enum Scope {
     Reader(ReaderTarget),
 }
 
-/// The shared tables, as a role that reads what its policies let through.
+/// The shared tables, as a role whose policies decide which rows it reads.
 #[derive(Clone, Debug)]
 pub(super) struct ReaderTarget {
     pub(super) platform: PlatformTarget,
@@ -36,13 +36,13 @@ pub(super) struct ReaderTarget {
 pub(super) struct PlatformTarget {
     /// The search path.
     pub(super) path: String,
-    /// The schemas of extensions in it.
+    /// The schemas of extensions in the search path.
     pub(super) further: SearchPath,
     pub(super) login: String,
     pub(super) database: String,
 }
 
-/// As in "a statement of …".
+/// Writes the scope as in "a statement of …".
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -59,7 +59,8 @@ const IGNORED: &str = "a statement failed and the closure returned Ok";
 const REFUSED: &str = "the server refused the message that opens it";
 
 impl Scope {
-    /// The key of its statements; no tenant has the platform's name.
+    /// Returns the key of its statements in the cache of types. The key of the shared tables is empty, which is no
+    /// tenant's slug.
     pub(super) fn key(&self) -> &str {
         match self {
             Self::Tenant(target) => target.slug.as_str(),
@@ -67,7 +68,7 @@ impl Scope {
         }
     }
 
-    /// Raises an error unless the session is still in the scope that it entered.
+    /// Returns SQL that raises an error unless the session is still in the scope that it entered.
     pub(super) fn guard(&self, nonce: Nonce) -> String {
         match self {
             Self::Tenant(target) => target.guard(nonce),
@@ -76,7 +77,7 @@ impl Scope {
         }
     }
 
-    /// The error of a statement whose entry was refused.
+    /// Returns the error of a statement whose entry was refused.
     pub(super) fn entry_refused(&self) -> Error {
         match self {
             Self::Tenant(target) => TenantError::EntryRefused { tenant: target.slug.clone() }.into(),
@@ -86,7 +87,7 @@ impl Scope {
         }
     }
 
-    /// The error of a failed statement.
+    /// Returns the error of a failed statement.
     pub(super) fn failed(&self, source: tokio_postgres::Error) -> Error {
         let by_row_security = source.as_db_error().is_some_and(|error| error.routine() == Some(ROW_SECURITY_CHECK));
         let cause = source.into();
@@ -97,7 +98,7 @@ impl Scope {
         }
     }
 
-    /// The error if a statement was dropped before it could be sent and the body returned `Ok`.
+    /// Returns the error for a statement that was dropped before it could be sent, when the body returned `Ok`.
     pub(super) fn statement_dropped(&self) -> Error {
         match self {
             Self::Tenant(target) => TransactionError::StatementDropped { tenant: target.slug.clone() }.into(),
@@ -107,7 +108,7 @@ impl Scope {
         }
     }
 
-    /// Whether an error is one of [`aborted`](Self::aborted).
+    /// Returns whether an error is one of [`aborted`](Self::aborted).
     pub(super) fn is_aborted(error: &Error) -> bool {
         match error {
             Error::Transaction(TransactionError::Aborted { .. }) => true,
@@ -116,7 +117,7 @@ impl Scope {
         }
     }
 
-    /// The error if the body left the scope or ended the transaction.
+    /// Returns the error for a body that left the scope or ended the transaction.
     pub(super) fn tampered(&self) -> Error {
         match self {
             Self::Tenant(target) => TransactionError::Tampered { tenant: target.slug.clone() }.into(),
@@ -126,7 +127,7 @@ impl Scope {
         }
     }
 
-    /// The error if a statement failed and the body returned `Ok`.
+    /// Returns the error for a failed statement, when the body returned `Ok`.
     pub(super) fn aborted(&self, failed: Option<SqlState>) -> Error {
         match self {
             Self::Tenant(target) => TransactionError::Aborted { tenant: target.slug.clone(), failed }.into(),
@@ -136,7 +137,7 @@ impl Scope {
         }
     }
 
-    /// The error if the connection was lost around COMMIT.
+    /// Returns the error for a connection that was lost around COMMIT.
     pub(super) fn commit_unknown(&self, source: tokio_postgres::Error) -> Error {
         let cause = source.into();
         match self {
@@ -146,19 +147,20 @@ impl Scope {
     }
 }
 
-/// The server's function that refuses a statement because `row_security` is off. The message cannot be compared, because it
-/// is translated.
+/// The server's function that refuses a statement because `row_security` is off. The message cannot be compared,
+/// because the server translates it.
 const ROW_SECURITY_CHECK: &str = "check_enable_rls";
 
 impl ReaderTarget {
-    /// Enters the shared tables as the role, or raises an error. The role comes last: a hardened database denies it set_config.
+    /// Returns SQL that enters the shared tables as the role, or raises an error. The role is set last, because a
+    /// hardened database denies it `set_config`.
     pub(super) fn enter_sql(&self, nonce: Nonce) -> String {
         let user = format!("set local app.current_user_id = {}", literal(&self.user_id()));
         let role = format!("set local role {}", self.role.quoted());
         format!("{}; {user}; {role}; {}", self.platform.enter_sql(nonce), self.guard(nonce))
     }
 
-    /// The value of the setting; empty for support staff.
+    /// Returns the value of the setting. It is empty for support staff.
     fn user_id(&self) -> String {
         self.user.map(|user| user.to_string()).unwrap_or_default()
     }
@@ -177,7 +179,7 @@ impl ReaderTarget {
         demand_same(&[TX, PATH, &organization, &user, "current_schema", "current_user"], &expected)
     }
 
-    /// Why the role could not be taken, by the error of SET ROLE.
+    /// Returns the error that explains why SET ROLE failed, or the server's error if it has another cause.
     pub(super) fn refused(&self, source: tokio_postgres::Error) -> Result<Error, tokio_postgres::Error> {
         let login = &self.platform.login;
         let grant = match (source.code(), self.reader) {
@@ -195,7 +197,7 @@ impl ReaderTarget {
 }
 
 impl PlatformTarget {
-    /// Enters the platform for one transaction, or raises an error.
+    /// Returns SQL that enters the platform for one transaction, or raises an error.
     pub(super) fn enter_sql(&self, nonce: Nonce) -> String {
         let set = |name: &str, value: &str| format!("pg_catalog.set_config('{name}', {}, true)", literal(value));
         let columns =
@@ -205,8 +207,9 @@ impl PlatformTarget {
         format!("select {}; {}; {refused}", columns.join(", "), self.guard(nonce))
     }
 
-    /// The error if the server refused a statement because a policy would filter the rows that it reads. A role's setting
-    /// for one database has precedence over the settings of the role and of the database.
+    /// Returns the error for a statement that the server refused because a policy would filter the rows that it reads.
+    /// The fix is a setting of the role for this database, which has precedence over the settings of the role and of
+    /// the database.
     fn row_security_is_off(&self, source: DriverError) -> Error {
         let (login, database) = (quoted(&self.login), quoted(&self.database));
         SetupError::Privilege {

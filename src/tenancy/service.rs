@@ -15,9 +15,9 @@ pub struct PoolStatus {
     pub size_max: usize,
     /// The current number of connections.
     pub size: usize,
-    /// The connections that are not in use.
+    /// The number of connections that are not in use.
     pub idle: usize,
-    /// The calls that wait for a connection.
+    /// The number of calls that wait for a connection.
     pub waiting: usize,
 }
 
@@ -27,15 +27,16 @@ pub struct PoolStatus {
 pub enum Closed {
     /// The pool has no connections left.
     Drained,
-    /// This many connections were still in use at the deadline; each is closed when its transaction ends.
+    /// This number of connections was still in use at the deadline. Each is closed when its transaction ends.
     StillInUse(usize),
 }
 
-/// How often the end of the last transactions is checked.
+/// The interval at which a closing pool checks whether the last transactions have ended.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(5);
 
 impl<E> Db<E> {
-    /// Asks the server for a response, on a connection of the pool. For a health check: it needs no tenant and no table.
+    /// Asks the server for a response, on a connection of the pool. Use it for a health check: it needs no tenant and
+    /// no table.
     ///
     /// ```no_run
     /// # async fn example(db: cgk::Db) {
@@ -45,7 +46,7 @@ impl<E> Db<E> {
     ///
     /// # Errors
     ///
-    /// Kind `Unavailable`: no connection became free in time, or it was lost.
+    /// Kind `Unavailable`: when no connection became free in time, or the connection was lost.
     ///
     /// # Cancel safety
     ///
@@ -79,8 +80,8 @@ impl<E> Db<E> {
         }
     }
 
-    /// Closes the pool, for this handle and its clones, and waits for running transactions, at most until the deadline. A
-    /// call that waits for a connection, or starts later, fails with
+    /// Closes the pool, for this handle and its clones. Waits until running transactions have ended, at most until the
+    /// deadline. A call that waits for a connection, or that starts later, fails with
     /// [`ConnectionError::PoolClosed`](crate::ConnectionError::PoolClosed).
     ///
     /// ```no_run
@@ -94,7 +95,7 @@ impl<E> Db<E> {
     ///
     /// # Cancel safety
     ///
-    /// The pool is closed when the future is first polled, and stays closed.
+    /// The pool is closed when the future is first polled. If the future is dropped then, the pool stays closed.
     pub async fn close(&self, deadline: Duration) -> Closed {
         let pool = &self.inner.pool;
         let began = Instant::now();
@@ -109,10 +110,10 @@ impl<E> Db<E> {
         }
     }
 
-    /// Waits until [`close`](Self::close) was called.
+    /// Waits until [`close`](Self::close) is called.
     #[cfg(feature = "platform")]
     pub(crate) async fn until_closed(&self) {
-        // The sender lives as long as this handle.
+        // The sender is not dropped while this handle exists.
         let _ = self.inner.closed.subscribe().wait_for(|closed| *closed).await;
     }
 }

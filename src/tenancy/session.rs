@@ -61,7 +61,7 @@ pub(super) enum Behind {
     Commit,
 }
 
-/// The scope of the transaction.
+/// The scope in which the caller opens a transaction.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Of<'a> {
     Tenant(&'a TenantSlug),
@@ -70,8 +70,8 @@ pub(super) enum Of<'a> {
     Reader(Option<UserId>),
 }
 
-/// The log fields of a transaction or single statement: `operation`, `tenant`, and `outcome` after its end: `committed` or
-/// `failed`, and none if its future was dropped.
+/// Returns the span of a transaction or single statement. Its fields are `operation`, `tenant` and `outcome`. `outcome`
+/// is recorded at the end: `committed` or `failed`. It is missing if the future was dropped.
 pub(super) fn span(of: Of<'_>, operation: &'static str) -> Span {
     let span = tracing::debug_span!(
         target: "cgk::tenancy",
@@ -86,8 +86,8 @@ pub(super) fn span(of: Of<'_>, operation: &'static str) -> Span {
     span
 }
 
-/// Runs work inside its span and records its outcome there. It is not an async function, because that would store the work
-/// twice.
+/// Runs work inside its span and records its outcome there. This is not an async function, because its future would
+/// then contain the work twice.
 pub(super) fn recorded<T, E>(
     span: Span,
     work: impl Future<Output = Result<T, E>> + Send,
@@ -121,7 +121,7 @@ impl<E> Db<E> {
             }
         };
         let context = TaskContext { held: self.hold(tenant)?, tenant: tenant.cloned() };
-        // The context of the call, if it belongs to this tenant.
+        // The context of the call, if it is a context of this tenant.
         let request = TenantContext::if_current().filter(|request| Some(&request.slug) == tenant);
         let (inner, nonce) = (&self.inner, Nonce::random());
         let lease = Lease::new(pool::take(&inner.pool, &inner.config).await?, inner.pool.clone());
@@ -136,8 +136,8 @@ impl<E> Db<E> {
         Ok(Session { shared, nonce, context })
     }
 
-    /// The connections that the task holds, with one more for a tenant or for the platform; fails if the pool can never
-    /// provide that many.
+    /// Returns the connections that the task holds, and adds one for a tenant or for the platform. Fails if the pool
+    /// can never provide that many.
     fn hold(&self, tenant: Option<&TenantSlug>) -> Result<HeldConnections> {
         let pool = Arc::as_ptr(&self.inner) as usize;
         let held = HeldConnections::current().and(pool);
@@ -203,7 +203,7 @@ impl<E> Db<E> {
                 })
             }
             Err(error) => {
-                // A failure that the body undid with a savepoint is no longer recorded.
+                // If the body undid a failure with a savepoint, that failure is no longer recorded.
                 let undone = !shared.is_tampered() && shared.failures.is_by_conflict(Aborted::Unknown);
                 shared.lease.roll_back().await;
                 Err(Failed { error, undone })
@@ -211,11 +211,11 @@ impl<E> Db<E> {
         }
     }
 
-    /// Finds out why the first message was refused.
+    /// Returns the error that explains why the server refused the first message.
     pub(super) async fn why_refused(&self, shared: Shared, behind: Behind) -> Error {
         let Some(refusal) = shared.entry_error() else { return shared.scope.entry_refused() };
-        // The commit may have arrived although there was no response. A server that reports why it stops does so in order,
-        // so it has not reached the commit.
+        // The server may have executed the commit although there was no response. If the server reports why it stops,
+        // it has not reached the commit, because it responds in order.
         if sqlstate::is_lost(&refusal) && behind == Behind::Commit && refusal.as_db_error().is_none() {
             return shared.scope.commit_unknown(refusal);
         }
@@ -248,7 +248,7 @@ impl<E> Db<E> {
                 shared.lease.roll_back().await;
                 reason
             }
-            // Nothing is wrong with the tenant, so the cause may be the session: another call gets another connection.
+            // Nothing is wrong with the tenant, so the cause may be the session. Another call gets another connection.
             Ok(None) => {
                 shared.lease.discard();
                 TenantError::Changed { tenant: target.slug }.into()
@@ -282,7 +282,7 @@ impl<E> Db<E> {
     }
 }
 
-/// Commits with the guard and the scrub.
+/// Commits. The message also contains the guard and the scrub.
 async fn leave(shared: Shared, nonce: Nonce) -> Result<()> {
     let (tampered, unsent) = (shared.is_tampered(), shared.failures.has_unsent());
     if tampered || unsent || shared.failures.has_refused() || !shared.lease.is_answering() {
@@ -297,7 +297,7 @@ async fn leave(shared: Shared, nonce: Nonce) -> Result<()> {
     let flight = shared.lease.begin_statement();
     let exit = match Exit::send(&shared.lease, &shared.scope.guard(nonce), shared.pooling).await {
         Ok(exit) => exit,
-        // Not even sent: the connection was closed before, and the transaction with it.
+        // The message was not sent. The connection was closed before, and the server has rolled the transaction back.
         Err(source) => {
             let doing = format!("commit the transaction of {}", shared.scope);
             shared.lease.discard();
@@ -309,7 +309,7 @@ async fn leave(shared: Shared, nonce: Nonce) -> Result<()> {
     classify_commit(shared, answer).await
 }
 
-/// Interprets the response to the last message, and returns the connection or discards it.
+/// Interprets the response to the last message. Returns the connection to the pool or discards it.
 pub(super) async fn classify_commit(shared: Shared, mut answer: Answer) -> Result<()> {
     let judged = answer
         .error

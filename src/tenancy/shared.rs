@@ -35,21 +35,21 @@ pub(super) struct Shared {
     pub(super) expected: Option<OrganizationId>,
     descriptions: Arc<Descriptions>,
     entry: Answer,
-    /// Whether the closure requested a statement that was refused and not sent.
+    /// Whether the closure requested a statement that cgk refused and did not send.
     tampered: AtomicBool,
-    /// The failures, for the case that the closure ignores them.
+    /// The failures. They are checked if the closure ignores them and returns `Ok`.
     pub(super) failures: FailureLog,
 }
 
 /// The response to the first message, shared by all waiting statements.
 type Answer = futures_util::future::Shared<Pin<Box<dyn Future<Output = Verdict> + Send>>>;
 
-/// Whether the tenant or the platform was entered.
+/// The result of the entry into the tenant, the platform or the reader's role.
 #[derive(Clone)]
 enum Verdict {
-    /// With the organization that the server found.
+    /// Entered, with the organization that the server found.
     Entered(Option<OrganizationId>),
-    /// The entry error; consumed once by the code that explains it.
+    /// Not entered, with the server's error. The code that explains the error takes it, so it can be taken once only.
     Refused(Arc<Mutex<Option<tokio_postgres::Error>>>),
 }
 
@@ -92,7 +92,7 @@ impl Shared {
         self.judge(&self.entry.clone().await)
     }
 
-    /// The organization that was entered.
+    /// Returns the organization that was entered.
     pub(super) async fn organization(&self) -> Result<OrganizationId> {
         let verdict = self.entry.clone().await;
         self.judge(&verdict)?;
@@ -105,8 +105,8 @@ impl Shared {
         }
     }
 
-    /// Waits until a statement may be sent. Behind a pooler this is when the tenant is entered: otherwise the statement
-    /// would run outside of a transaction if the BEGIN before it fails.
+    /// Waits until a statement may be sent. Behind a pooler this is when the tenant is entered. Without this wait, the
+    /// statement would run outside of a transaction if the BEGIN before it fails.
     pub(super) async fn may_send(&self) -> Result<()> {
         match self.pooling {
             Pooling::Direct => Ok(()),
@@ -121,7 +121,7 @@ impl Shared {
         }
     }
 
-    /// Why the first message failed, if it did.
+    /// Returns the error of the first message, if it failed. The error can be taken once only.
     pub(super) fn entry_error(&self) -> Option<tokio_postgres::Error> {
         match self.entry.peek()? {
             Verdict::Entered(_) => None,
@@ -148,21 +148,21 @@ impl Shared {
         }
     }
 
-    /// [`admit`](Self::admit), and waits until the statement may be sent.
+    /// Calls [`admit`](Self::admit), and waits until the statement may be sent.
     pub(super) async fn admit_now(&self, sql: &str) -> Result<()> {
         self.admit(sql)?;
         self.may_send().await
     }
 
-    /// Runs one piece of work, unless the entry has already failed; its outcome counts only if the tenant was entered.
+    /// Runs one piece of work, unless the entry has already failed. Its outcome counts only if the tenant was entered.
     pub(super) async fn run<T>(&self, work: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T> {
         if let Some(verdict) = self.entry.peek() {
             self.judge(verdict)?;
         }
         self.failures.until_sent(self.may_send()).await?;
         let awaited = self.begin_statement();
-        // Both are read at the same time: the driver stops reading from the socket while its data is not consumed, and the
-        // response to the first message arrives in any number of pieces.
+        // Both are read at the same time. The driver stops reading from the socket while its data is not consumed, and
+        // the response to the first message arrives in any number of pieces.
         let (verdict, outcome) = futures_util::future::join(self.entry.clone(), work).await;
         let number = awaited.finish();
         self.judge(&verdict)?;
@@ -203,7 +203,8 @@ impl Shared {
         self.scope.failed(source)
     }
 
-    /// The parameter types of a statement; requested from the server the first time that the tenant runs it.
+    /// Returns the parameter types of a statement. They are requested from the server the first time that the tenant
+    /// runs it.
     pub(super) async fn describe(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Described> {
         self.admit_now(sql).await?;
         let key = self.scope.key();
@@ -213,8 +214,9 @@ impl Shared {
         }
     }
 
-    /// Runs a statement with the types of its parameters. Outdated types are removed, so that the next attempt works. If the
-    /// driver could not encode a parameter as its type, nothing was sent, and the types are requested again at once.
+    /// Runs a statement with the types of its parameters. Outdated types are removed, so that the next attempt works.
+    /// If the driver could not encode a parameter as its type, nothing was sent. Then the types are requested again at
+    /// once.
     pub(super) async fn described<'p, T, W>(
         &self,
         sql: &str,
@@ -243,7 +245,7 @@ impl Shared {
         self.run(work(described.typed(params))).await
     }
 
-    /// Whether a statement failed because its cached types may be outdated; they are removed.
+    /// Returns whether a statement failed because its cached types may be outdated. Removes such types from the cache.
     pub(super) fn is_outdated(&self, described: &Described, sql: &str, source: &tokio_postgres::Error) -> bool {
         let outdated = described.is_from_before() && sqlstate::verdict_on_statement(source) == StatementVerdict::Stale;
         if outdated {
@@ -264,16 +266,17 @@ impl Shared {
     }
 }
 
-/// A statement that waits for its response. If it is dropped before that, it is recorded as unanswered.
+/// A statement that waits for its response. If this value is dropped before the response arrives, the statement is
+/// recorded as unanswered.
 pub(super) struct AwaitedStatement<'s> {
     log: &'s FailureLog,
     number: StatementNumber,
-    /// Empty when the response has arrived.
+    /// `None` when the response has arrived.
     flight: Option<InFlightGuard>,
 }
 
 impl AwaitedStatement<'_> {
-    /// The server has responded.
+    /// Records that the server has responded.
     pub(super) fn finish(mut self) -> StatementNumber {
         if let Some(flight) = self.flight.take() {
             flight.finish_statement();

@@ -39,7 +39,7 @@ impl Shared {
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<T>> {
         let rows = self.query(sql, params).await?;
-        // The statement succeeded: the transaction can continue.
+        // The statement succeeded, so the transaction can continue.
         row::read(&rows).map_err(|source| self.scope.failed(source))
     }
 
@@ -55,13 +55,13 @@ impl Shared {
         let mut sent = Vec::with_capacity(statements.len());
         for sql in statements {
             let mut work = Box::pin(self.run(self.client().execute_typed(sql, &[])));
-            // The first poll writes it to the connection, so they are sent in this order.
+            // The first poll writes the statement to the connection, so the statements are sent in this order.
             sent.push(match poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
                 Poll::Ready(outcome) => Either::Left(ready(outcome)),
                 Poll::Pending => Either::Right(work),
             });
         }
-        // All responses are awaited even after a failure: an unread response keeps the session busy.
+        // All responses are awaited even after a failure. An unread response would block the session.
         join_all(sent).await.into_iter().try_for_each(|outcome| outcome.map(drop))
     }
 

@@ -1,4 +1,4 @@
-//! One statement, as a tenant or the platform, in one round trip.
+//! Single statements of a tenant or of the platform, in one round trip each.
 
 use super::{
     Db, TxOptions,
@@ -29,20 +29,25 @@ type PgResult<T> = Result<T, tokio_postgres::Error>;
 
 /// One tenant of a [`Db`], for single statements.
 ///
-/// Each call is its own transaction with all protections of [`Db::with_tenant`]. The message that enters the tenant, the
-/// statement, and the message that checks and commits are sent together, in one round trip. The first time that a tenant
-/// runs a statement with parameters, cgk asks the server for their types, which takes a second one; the `_typed` forms never
-/// do. Behind a pooler (`pooled = true`), cgk waits for the response to the entering message before it sends the statement,
-/// which takes one more.
+/// Each call is its own transaction with all protections of [`Db::with_tenant`]. Three messages are sent together, in
+/// one round trip: one that enters the tenant, the statement, and one that checks and commits.
 ///
-/// If the statement fails, nothing is committed. There is one exception, which the client detects after the commit:
-/// `query_one` and `query_opt` with a wrong number of rows.
+/// Two cases take one more round trip each:
+///
+/// - The first time that a tenant runs a statement with parameters, cgk asks the server for their types. The `_typed`
+///   forms never do this.
+/// - Behind a pooler (`pooled = true`), cgk waits for the response to the entering message before it sends the
+///   statement.
+///
+/// If the statement fails, nothing is committed. There is one exception, which the client detects only after the
+/// commit: `query_one` and `query_opt` return an error for a wrong number of rows, and `query_as` for a row that does
+/// not match the type.
 pub struct TenantHandle<'a, E = Error> {
     single: Single<'a, E>,
 }
 
 impl<E: From<Error> + Send> Db<E> {
-    /// Returns one tenant, for single statements in one round trip each.
+    /// Returns a handle to one tenant, for single statements in one round trip each.
     ///
     /// ```no_run
     /// # async fn example(db: cgk::Db) -> Result<(), cgk::Error> {
@@ -56,14 +61,14 @@ impl<E: From<Error> + Send> Db<E> {
     }
 }
 
-/// How often a statement is sent at most, each time in its own transaction. It is sent again only if nothing can have been
-/// committed and the cause has changed in the meantime.
+/// The maximum number of times that a statement is sent, each time in its own transaction. It is sent again only if
+/// nothing can have been committed and the cause has changed in the meantime.
 const TRIES_MAX: usize = 3;
 
-// Macros instead of functions with closures: the future of a generic async closure is not known to be `Send` for every
-// lifetime, and these calls are used in spawned tasks.
+// Macros instead of functions with closures. The compiler cannot prove that the future of a generic async closure is
+// `Send` for every lifetime, and these calls are used in spawned tasks.
 
-/// Refuses a COPY: its response cannot be read here, and the commit would already be sent.
+/// Refuses a COPY. Its response cannot be read here, and the commit would already be sent.
 fn refuse_copy(sql: &str) -> Result<()> {
     if is_copy(sql) { Err(COPY.error()) } else { Ok(()) }
 }
@@ -177,7 +182,7 @@ impl<E: From<Error> + Send> Single<'_, E> {
     }
 }
 
-/// The methods of a handle for single statements.
+/// Defines the methods of a handle for single statements.
 macro_rules! single_statements {
     ($Handle:ident) => {
         impl<E: From<Error> + Send> $Handle<'_, E> {
@@ -185,18 +190,18 @@ macro_rules! single_statements {
             ///
             /// # Locks
             ///
-            /// The locks of a transaction of this kind, until the end of the statement's commit. This applies to every call
-            /// here.
+            /// The locks of a transaction of this kind, until the end of the statement's commit. This applies to every
+            /// call here.
             ///
             /// # Errors
             ///
-            /// The errors of a transaction of this kind; the statement's own failure has kind `Failed`. This applies to
-            /// every call here.
+            /// The errors of a transaction of this kind. If the statement itself fails, the error has kind `Failed`.
+            /// This applies to every call here.
             ///
             /// # Cancel safety
             ///
-            /// The commit is sent together with the statement: if the future is dropped, either all of it is committed or
-            /// nothing. This applies to every call here.
+            /// The commit is sent together with the statement. If the future is dropped, either everything is committed
+            /// or nothing is. This applies to every call here.
             pub async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, E> {
                 recorded(span(self.single.of, "query"), self.single.query(sql, params)).await
             }
@@ -205,8 +210,8 @@ macro_rules! single_statements {
             ///
             /// # Errors
             ///
-            /// Same as [`query`](Self::query), and kind `Failed` for any other number of rows, which is detected after the
-            /// commit.
+            /// Same as [`query`](Self::query). Kind `Failed`: when there is any other number of rows. This is detected
+            /// after the commit.
             pub async fn query_one(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Row, E> {
                 recorded(span(self.single.of, "query_one"), self.single.query_one(sql, params)).await
             }
@@ -215,16 +220,18 @@ macro_rules! single_statements {
             ///
             /// # Errors
             ///
-            /// Same as [`query`](Self::query), and kind `Failed` for more than one row, which is detected after the commit.
+            /// Same as [`query`](Self::query). Kind `Failed`: when there is more than one row. This is detected after
+            /// the commit.
             pub async fn query_opt(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, E> {
                 recorded(span(self.single.of, "query_opt"), self.single.query_opt(sql, params)).await
             }
 
-            /// Runs a query and reads each row as a value: a tuple, or a type that implements [`FromRow`](crate::FromRow).
+            /// Runs a query and reads each row as a value: a tuple, or a type that implements
+            /// [`FromRow`](crate::FromRow).
             ///
             /// # Errors
             ///
-            /// Same as [`query`](Self::query), and kind `Failed` for a row that does not match the type, which is detected
+            /// Same as [`query`](Self::query). Kind `Failed`: when a row does not match the type. This is detected
             /// after the commit.
             pub async fn query_as<T: FromRow<How>, How>(
                 &self,
@@ -270,7 +277,7 @@ single_statements!(TenantHandle);
 /// The responses to a statement and to the commit sent after it.
 struct Answered<T> {
     outcome: PgResult<T>,
-    /// `None` if the client refused the statement, so that no commit was sent.
+    /// `None` if the client refused the statement. Then no commit was sent.
     departure: Option<Answer>,
     behind: Behind,
 }
@@ -287,8 +294,8 @@ impl<E: From<Error> + Send> Single<'_, E> {
         self.db.open(self.of, &TxOptions::default()).await
     }
 
-    /// Ends a transaction that only requested the types of its statement; if the error is returned as a value, another
-    /// attempt may succeed.
+    /// Ends a transaction that only requested the types of its statement. Returns `Err` if another attempt may succeed,
+    /// and otherwise the error to report as `Ok`.
     async fn give_up(&self, session: Session, error: Error) -> Result<E> {
         if session.shared.entered().await.is_err() {
             return match Box::pin(self.db.why_refused(session.shared, Behind::Nothing)).await {
@@ -321,7 +328,7 @@ impl<E: From<Error> + Send> Single<'_, E> {
         };
         let committed = match departure {
             Some(departure) => classify_commit(session.shared, departure).await,
-            // Refused at the client: neither the statement nor the commit was sent.
+            // The client refused the statement. Neither the statement nor the commit was sent.
             None => {
                 session.shared.lease.roll_back().await;
                 Err(scope.aborted(None))
@@ -339,9 +346,9 @@ impl<E: From<Error> + Send> Single<'_, E> {
             )
             | (Ok(_), Err(error)) => Err(error.into()),
             (Err(source), Err(_)) if outdated => Ok(Ended::Again(scope.failed(source))),
-            // The driver requests an unknown type after the COMMIT: the statement is committed, but its rows are lost.
+            // The driver requests an unknown type after the COMMIT. The statement is committed, but its rows are lost.
             (Err(source), Ok(())) if sqlstate::is_lost(&source) => Err(scope.commit_unknown(source).into()),
-            // Nothing was committed: the commit's own outcome is handled above.
+            // Nothing was committed. The arms above handle the commit's own outcome.
             (Err(source), Err(_)) if sqlstate::is_lost(&source) => {
                 let doing = format!("run a statement of {scope}");
                 Err(Error::from(ConnectionError::Lost { doing, source: source.into() }).into())
@@ -352,7 +359,8 @@ impl<E: From<Error> + Send> Single<'_, E> {
 }
 
 impl Session {
-    /// Sends a statement and, without waiting, the message that checks and commits; then waits for both.
+    /// Sends a statement and, without waiting, the message that checks and commits. Then waits for the responses to
+    /// both.
     async fn answer<T>(&self, work: impl Future<Output = PgResult<T>>) -> Answered<T> {
         let flight = self.shared.lease.begin_statement();
         let mut work = pin!(work);
@@ -367,7 +375,8 @@ impl Session {
         };
         let guard = self.shared.scope.guard(self.nonce);
         let exit = Exit::send(&self.shared.lease, &guard, self.shared.pooling).await;
-        // Read in the order of the connection: the driver stops reading when an earlier response is not consumed.
+        // The responses are read in the order of the connection. The driver stops reading if an earlier response is not
+        // consumed.
         let (_, outcome) = futures_util::future::join(self.shared.entered(), outcome).await;
         let (departure, behind) = match exit {
             Ok(exit) => (exit.answer().await, Behind::Commit),

@@ -1,9 +1,10 @@
 //! Detects statements that must not be sent inside a transaction, by their first words.
 //!
-//! A message of the extended protocol contains exactly one statement, and none of the forms refused here can be nested in
-//! another one: EXPLAIN, PREPARE and EXECUTE take only queries. Two things cannot be detected here: SQL that the server runs
-//! on its own, in a DO block or a function, and the function `set_config` in an expression. The check before the COMMIT
-//! finds their effects if they last until then. `docs/security.md` describes what that means in each mode.
+//! A message of the extended protocol contains exactly one statement. None of the forms refused here can be nested in
+//! another one: EXPLAIN, PREPARE and EXECUTE accept only queries. Two things cannot be detected here: SQL that the
+//! server runs on its own, in a DO block or a function, and the function `set_config` in an expression. The check
+//! before the COMMIT finds their effects if the effects still exist then. `docs/security.md` describes what that means
+//! in each mode.
 
 use crate::error::{Error, TransactionError};
 
@@ -46,7 +47,8 @@ const DEFAULT_RIGHTS: &str = "it gives or takes rights on whatever the role make
 const SAVEPOINT: &str = "names that start with cgk_ are reserved for `tx.savepoint()`; choose another name";
 const SESSION: &str = "reset single settings by name; the session is reset after every transaction";
 
-/// The settings that belong to the transaction, with what to do instead of changing them.
+/// The settings that the closure must not change. Each has its name, the refused SET and RESET forms, and what to do
+/// instead.
 const SETTINGS: [(&str, &str, &str, &str); 5] = [
     ("role", "set role", "reset role", ROLE),
     ("session_authorization", "set session authorization", "reset session authorization", ROLE),
@@ -76,7 +78,7 @@ pub(crate) fn statement_form(sql: &str) -> StatementForm {
             if ["work", "transaction"].contains(&next.as_str()) {
                 next = words.next();
             }
-            // Back to a savepoint: the transaction continues.
+            // A rollback to a savepoint. The transaction continues.
             if next == "to" { savepoint(&mut words) } else { refused("rollback", END) }
         }
         "savepoint" | "release" => savepoint(&mut words),
@@ -95,8 +97,8 @@ pub(crate) fn statement_form(sql: &str) -> StatementForm {
     }
 }
 
-/// SAVEPOINT, RELEASE and ROLLBACK TO: the names of [`crate::TenantTx::savepoint`] are reserved, because another savepoint
-/// of the same name would hide it.
+/// Checks SAVEPOINT, RELEASE and ROLLBACK TO. The names of [`crate::TenantTx::savepoint`] are reserved, because another
+/// savepoint of the same name would hide it.
 fn savepoint(words: &mut Words<'_>) -> StatementForm {
     let mut name = words.setting();
     if name == "savepoint" {
@@ -109,12 +111,12 @@ fn savepoint(words: &mut Words<'_>) -> StatementForm {
     }
 }
 
-/// Whether a statement is a COPY, whose response only the COPY methods can read.
+/// Returns whether a statement is a COPY. Only the COPY methods can read its response.
 pub(crate) fn is_copy(sql: &str) -> bool {
     Words { rest: sql }.next() == "copy"
 }
 
-/// COPY as a single statement.
+/// The error form of a COPY that is sent as a single statement.
 pub(crate) const COPY: RefusedForm =
     RefusedForm { form: "copy", instead: "it takes `copy_in` or `copy_out` of a transaction of `with_tenant`" };
 
@@ -124,7 +126,7 @@ fn refused(form: &'static str, instead: &'static str) -> StatementForm {
 
 fn set(words: &mut Words<'_>) -> StatementForm {
     let mut name = words.setting();
-    // SET LOCAL and SET SESSION only define how long a setting lasts; SET SESSION AUTHORIZATION is another statement.
+    // SET LOCAL and SET SESSION only define how long a setting lasts. SET SESSION AUTHORIZATION is another statement.
     if ["local", "session"].contains(&name.as_str()) {
         let scope = name;
         name = words.setting();
@@ -157,7 +159,7 @@ fn reset(words: &mut Words<'_>) -> StatementForm {
     }
 }
 
-/// Stands for a name in `U&"…"`, which may be any name.
+/// The marker for a name in `U&"…"`, which may be any name.
 const UNICODE_ESCAPES: &str = "u&";
 
 /// Reads a statement word by word.
@@ -166,7 +168,7 @@ struct Words<'a> {
 }
 
 impl Words<'_> {
-    /// The next word in lower case; empty if the next token is not a word.
+    /// Returns the next word in lower case. It is empty if the next token is not a word.
     fn next(&mut self) -> String {
         self.rest = skip_blank(self.rest);
         let end = self.rest.find(|c: char| !is_of_a_word(c)).unwrap_or(self.rest.len());
@@ -175,7 +177,8 @@ impl Words<'_> {
         word.to_ascii_lowercase()
     }
 
-    /// The next name of a setting, in lower case: the server compares these case-insensitively, even if they are quoted.
+    /// Returns the next name of a setting, in lower case. The server compares these names case-insensitively, even if
+    /// they are quoted.
     fn setting(&mut self) -> String {
         let mut name = self.part();
         while name != UNICODE_ESCAPES
@@ -206,7 +209,7 @@ impl Words<'_> {
     }
 }
 
-/// Whether the server treats the character as part of a word.
+/// Returns whether the server treats the character as part of a word.
 fn is_of_a_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_' || c == '$' || !c.is_ascii()
 }
@@ -225,7 +228,7 @@ fn skip_blank(mut sql: &str) -> &str {
     }
 }
 
-/// Skips a comment in `/* */`, which may contain nested ones.
+/// Skips a comment in `/* */`, which may contain nested comments.
 fn skip_comment(sql: &str) -> &str {
     let (bytes, mut depth, mut at) = (sql.as_bytes(), 0, 0);
     while at < bytes.len() {

@@ -1,4 +1,4 @@
-//! The statements of a transaction, for functions that accept a tenant's or the platform's.
+//! The statements of a transaction, for functions that accept transactions of any kind.
 
 use super::{
     row::FromRow,
@@ -15,7 +15,8 @@ use tokio_postgres::{
 };
 
 mod sealed {
-    /// Restricts [`Statements`](super::Statements) to the transactions of this crate: others would lack the protections.
+    /// Restricts [`Statements`](super::Statements) to the transactions of this crate. Other types would lack the
+    /// protections.
     pub trait Sealed {}
     impl Sealed for crate::tenancy::TenantTx<'_> {}
     impl Sealed for crate::tenancy::PlatformTx<'_> {}
@@ -23,14 +24,16 @@ mod sealed {
     impl Sealed for crate::tenancy::AnyTx<'_> {}
 }
 
-/// The return type of a method of [`Statements`]. It is a boxed future instead of `impl Future`: the compiler cannot prove
-/// that a future that borrows a transaction is `Send` for every lifetime, and then it could not be used in a spawned task.
+/// The return type of the methods of [`Statements`]. It is a boxed future instead of `impl Future`. The compiler cannot
+/// prove that a future that borrows a transaction is `Send` for every lifetime, so `impl Future` could not be used in a
+/// spawned task.
 pub type StatementFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
-/// The common methods of [`TenantTx`](super::TenantTx) and [`PlatformTx`](super::PlatformTx), for functions that accept
-/// either.
+/// The common methods of all transactions, such as [`TenantTx`](super::TenantTx) and [`PlatformTx`](super::PlatformTx),
+/// for functions that accept any of them.
 ///
-/// Both types have the same methods directly, with their documentation; calling them does not require importing this trait.
+/// Each type has the same methods directly, with their documentation. To call those, you do not need to import this
+/// trait.
 ///
 /// ```no_run
 /// use cgk::{Result, Statements};

@@ -1,4 +1,4 @@
-//! Streams into and out of a transaction; they cannot leave the transaction.
+//! Streams into and out of a transaction. They cannot be used after the transaction.
 
 use super::shared::{AwaitedStatement, Shared};
 use crate::error::{Error, Result};
@@ -14,9 +14,9 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-/// The rows of [`TenantTx::query_raw`](super::TenantTx::query_raw). The stream cannot leave the transaction. If it is
-/// dropped before its end, the rest is read and discarded. If it is leaked with [`std::mem::forget`], the rest is never
-/// read, and no later statement of the transaction gets a response.
+/// The rows of [`TenantTx::query_raw`](super::TenantTx::query_raw). The stream cannot be used after the transaction. If
+/// it is dropped before its end, the rest is read and discarded. If it is leaked with [`std::mem::forget`], the rest is
+/// never read, and no later statement of the transaction gets a response.
 pub struct Rows<'t> {
     rows: Pin<Box<RowStream>>,
     shared: &'t Shared,
@@ -38,7 +38,7 @@ impl Stream for Rows<'_> {
     }
 }
 
-/// The data of [`TenantTx::copy_out`](super::TenantTx::copy_out). The stream cannot leave the transaction.
+/// The data of [`TenantTx::copy_out`](super::TenantTx::copy_out). The stream cannot be used after the transaction.
 pub struct CopyOut<'t> {
     data: Pin<Box<CopyOutStream>>,
     shared: &'t Shared,
@@ -60,7 +60,7 @@ impl Stream for CopyOut<'_> {
     }
 }
 
-/// Forwards a stream of the driver; after its end no statement is running.
+/// Forwards a stream of the driver. After the stream's end, its statement no longer counts as running.
 pub(super) fn stream_next<T>(
     stream: Pin<&mut impl Stream<Item = Result<T, tokio_postgres::Error>>>,
     shared: &Shared,
@@ -76,13 +76,16 @@ pub(super) fn stream_next<T>(
     Poll::Ready(item.map(|item| item.map_err(|source| shared.failed(shared.failures.next(), source))))
 }
 
-/// The sink of [`TenantTx::copy_in`](super::TenantTx::copy_in). It cannot leave the transaction.
+/// The sink of [`TenantTx::copy_in`](super::TenantTx::copy_in). It cannot be used after the transaction.
 ///
-/// The COPY is complete when [`CopyIn::finish`] or [`SinkExt::close`](futures_util::SinkExt::close) has returned;
-/// [`StreamExt::forward`](futures_util::StreamExt::forward) calls the latter. If the sink is dropped before that, the COPY
-/// is abandoned, and the transaction can only be rolled back. If it is dropped while one of them waits for the response, the
-/// COPY is complete or abandoned, and the transaction commits with it or not at all. If it is leaked with
-/// [`std::mem::forget`], the COPY stays open, and no later statement of the transaction gets a response.
+/// The COPY is complete when [`CopyIn::finish`] or [`SinkExt::close`](futures_util::SinkExt::close) has returned.
+/// [`StreamExt::forward`](futures_util::StreamExt::forward) calls `close`.
+///
+/// - If the sink is dropped before that, the COPY is cancelled, and the transaction can only be rolled back.
+/// - If it is dropped while `finish` or `close` waits for the response, the COPY is either complete or cancelled. The
+///   transaction then commits with the complete COPY or not at all.
+/// - If it is leaked with [`std::mem::forget`], the COPY does not end, and no later statement of the transaction gets a
+///   response.
 #[must_use = "a COPY that is neither finished nor closed is abandoned"]
 pub struct CopyIn<'t, U: bytes::Buf + Send + 'static> {
     sink: Pin<Box<CopyInSink<U>>>,
@@ -103,7 +106,8 @@ impl<'t, U: bytes::Buf + Send + 'static> CopyIn<'t, U> {
         Self { sink: Box::pin(sink), shared, state: CopyState::Open(shared.begin_statement()) }
     }
 
-    /// Ends the COPY and returns the number of rows it wrote; if the sink is already closed, returns that number again.
+    /// Ends the COPY and returns the number of rows that it wrote. If the sink is already closed, returns the same
+    /// number again.
     ///
     /// # Errors
     ///
@@ -116,7 +120,7 @@ impl<'t, U: bytes::Buf + Send + 'static> CopyIn<'t, U> {
         if let CopyState::Done(rows) = self.state {
             return Poll::Ready(Ok(rows));
         }
-        // The driver's future has no state of its own: the state is in the sink.
+        // The driver's future has no state of its own. The state is in the sink.
         let finished = std::task::ready!(pin!(self.sink.as_mut().finish()).poll(cx));
         let state = finished.as_ref().map_or(CopyState::Failed, |rows| CopyState::Done(*rows));
         if let CopyState::Open(awaited) = std::mem::replace(&mut self.state, state) {
@@ -150,8 +154,9 @@ impl<U: bytes::Buf + Send + 'static> Sink<U> for CopyIn<'_, U> {
     }
 }
 
-/// The writer of [`TenantTx::binary_copy_in`](super::TenantTx::binary_copy_in). It cannot leave the transaction. If it is
-/// dropped before [`BinaryCopyIn::finish`], the COPY is abandoned, and the transaction can only be rolled back.
+/// The writer of [`TenantTx::binary_copy_in`](super::TenantTx::binary_copy_in). It cannot be used after the
+/// transaction. If it is dropped before [`BinaryCopyIn::finish`], the COPY is cancelled, and the transaction can only
+/// be rolled back.
 #[must_use = "a COPY that is not finished is abandoned"]
 pub struct BinaryCopyIn<'t> {
     writer: Pin<Box<BinaryCopyInWriter>>,
@@ -165,12 +170,12 @@ impl<'t> BinaryCopyIn<'t> {
         Self { writer, shared, awaited: Some(shared.begin_statement()) }
     }
 
-    /// Writes a row. If a value has another type than its column, the driver refuses it: the row is not sent, and the
-    /// transaction can only be rolled back.
+    /// Writes a row. If the type of a value differs from that of its column, the driver refuses the row. The row is
+    /// then not sent, and the transaction can only be rolled back.
     ///
     /// # Panics
     ///
-    /// If the number of values differs from the number of columns, as in tokio-postgres.
+    /// Panics if the number of values differs from the number of columns, as in tokio-postgres.
     ///
     /// # Errors
     ///
@@ -180,7 +185,7 @@ impl<'t> BinaryCopyIn<'t> {
         written.map_err(|source| self.shared.failed(self.shared.failures.next(), source))
     }
 
-    /// Ends the COPY and returns the number of rows it wrote.
+    /// Ends the COPY and returns the number of rows that it wrote.
     ///
     /// # Errors
     ///
@@ -194,7 +199,8 @@ impl<'t> BinaryCopyIn<'t> {
     }
 }
 
-/// The rows of [`TenantTx::binary_copy_out`](super::TenantTx::binary_copy_out). The stream cannot leave the transaction.
+/// The rows of [`TenantTx::binary_copy_out`](super::TenantTx::binary_copy_out). The stream cannot be used after the
+/// transaction.
 pub struct BinaryCopyOut<'t> {
     rows: Pin<Box<BinaryCopyOutStream>>,
     shared: &'t Shared,

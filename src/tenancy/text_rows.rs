@@ -1,4 +1,4 @@
-//! The rows of a statement of unknown columns, as text.
+//! The rows of a statement whose columns are not known, as text.
 
 use super::{
     shared::{AwaitedStatement, Shared},
@@ -13,7 +13,7 @@ use std::{
 };
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryStream, Statement};
 
-/// The response to a statement: its rows, then the number of rows. It cannot leave the transaction.
+/// The response to a statement: its rows, then the number of rows. It cannot be used after the transaction.
 pub(crate) struct TextRows<'t> {
     parts: Pin<Box<SimpleQueryStream>>,
     shared: &'t Shared,
@@ -21,13 +21,15 @@ pub(crate) struct TextRows<'t> {
 }
 
 impl TenantTx<'_> {
-    /// Asks the server for the parameters and columns of a statement. The server refuses a text with several statements.
+    /// Asks the server for the parameters and columns of a statement. The server refuses a text with several
+    /// statements.
     pub(crate) async fn described(&mut self, sql: &str) -> Result<Statement> {
         self.shared.prepare(sql).await
     }
 
-    /// Runs a statement without parameters and streams its rows as text. Call [`described`](Self::described) first, with the
-    /// same text: this protocol would run several statements. While the rows are read, no other statement can be sent.
+    /// Runs a statement without parameters and streams its rows as text. Call [`described`](Self::described) first,
+    /// with the same text, because this protocol would also run several statements. While the rows are read, no other
+    /// statement can be sent.
     pub(crate) async fn text_rows(&mut self, sql: &str) -> Result<TextRows<'_>> {
         self.shared.admit(sql)?;
         let parts = self.shared.run(message::stream(self.shared.client(), sql)).await?;

@@ -5,12 +5,14 @@ use crate::{error::Result, slug::TenantSlug, tenant::OrganizationId};
 
 /// A transaction that sees only one tenant.
 ///
-/// It has statements and savepoints; the underlying connection is accessible only through [`client`](Self::client). A statement is sent when its future is
-/// first polled, in that order, so several may be in flight at once (`tokio::join!`). All of them must be polled until they
-/// end, because the server responds in order. Parameters and rows are types of tokio-postgres.
+/// It has methods for statements and savepoints. The underlying connection is accessible only through
+/// [`client`](Self::client). A statement is sent when its future is first polled, so the order of the first polls is
+/// the order of the statements. Several statements may be in flight at once (`tokio::join!`). All of them must be
+/// polled until they end, because the server responds in order. Parameters and rows are types of tokio-postgres.
 ///
 /// Through a transaction pooler (`pooled = true`) only [`query_typed`](Self::query_typed) and
-/// [`execute_typed`](Self::execute_typed) work: a named prepared statement could collide there with one of another client.
+/// [`execute_typed`](Self::execute_typed) work. A named prepared statement could collide there with a prepared
+/// statement of another client.
 pub struct TenantTx<'c> {
     pub(super) shared: &'c Shared,
     /// The number of enclosing savepoints.
@@ -30,17 +32,18 @@ impl<'c> TenantTx<'c> {
         }
     }
 
-    /// Returns the tenant's organization, as the server found it on entry. Sends nothing; waits until the tenant is entered.
+    /// Returns the tenant's organization, as the server found it on entry. Sends nothing. Waits until the tenant is
+    /// entered.
     ///
     /// # Errors
     ///
-    /// The tenant cannot be entered.
+    /// Fails if the tenant cannot be entered.
     pub async fn organization_id(&self) -> Result<OrganizationId> {
         self.shared.organization().await
     }
 }
 
-/// A transaction on the shared tables, across all organizations. Like [`TenantTx`], it has statements and savepoints.
+/// A transaction on the shared tables, across all organizations. It has the statements and savepoints of [`TenantTx`].
 pub struct PlatformTx<'c> {
     pub(super) shared: &'c Shared,
     /// The number of enclosing savepoints.
@@ -53,9 +56,9 @@ impl<'c> PlatformTx<'c> {
     }
 }
 
-/// A transaction that reads the shared tables as a role whose policies say which rows: those of a person
-/// ([`Db::as_user`](crate::Db::as_user)), or all of them for support staff. Like [`TenantTx`], it has statements and savepoints,
-/// but no access to the connection.
+/// A transaction that reads the shared tables as a role. The policies of the role decide which rows it sees: those of a
+/// person ([`Db::as_user`](crate::Db::as_user)), or all of them for support staff. It has the statements and savepoints
+/// of [`TenantTx`].
 pub struct ReaderTx<'c> {
     pub(super) shared: &'c Shared,
     /// The number of enclosing savepoints.
@@ -68,7 +71,8 @@ impl<'c> ReaderTx<'c> {
     }
 }
 
-/// A transaction of a tenant, of the platform or of a reader, inside a savepoint of [`Statements::savepoint`](super::Statements::savepoint).
+/// A transaction of a tenant, of the platform or of a reader, inside a savepoint of
+/// [`Statements::savepoint`](super::Statements::savepoint).
 pub struct AnyTx<'c> {
     pub(super) shared: &'c Shared,
     /// The number of enclosing savepoints.
