@@ -1,5 +1,6 @@
 //! `cgk::frame`: a `with_tenant` over another driver's connection, made of its text and verdicts, attacked.
 
+use super::enter::service;
 use crate::stage::{Stage, address, slug};
 use cgk::{
     TxOptions,
@@ -97,6 +98,37 @@ async fn a_with_tenant_over_another_connection_keeps_the_tenant_apart() {
     assert_eq!(run(&[insert]).await, Ended::NotEntered("22012".into()));
     assert_eq!(stage.marks("acme", "attack").await, (0, 0));
     assert_eq!(stage.number("select count(*) from tenant_globex.marks where tag = 'next'").await, 11);
+}
+
+/// With path isolation the session's user stays, and the path and the organization are guarded.
+#[tokio::test]
+async fn with_path_isolation_another_connection_keeps_the_tenant_apart_by_its_path() {
+    let stage = Stage::set().await;
+    let client = service(&stage, Isolation::Path).await;
+    let frames = Frames::new(DatabaseTag::of(stage.database.name()), Isolation::Path);
+    let acme = slug("acme");
+    let user = stage.app_name().as_str().to_owned();
+    let own = &format!(
+        "do $$ begin perform 1 / (current_user = '{user}' and exists (select from marks where tag = 'acme'))::int; end $$"
+    );
+    let insert = "insert into marks (tag, n) values ('path', 1)";
+    for (attack, expected) in [
+        (own.as_str(), Outcome::Committed),
+        ("select set_config('search_path', 'tenant_globex', true)", Outcome::Tampered),
+        ("select set_config('app.current_organization_id', 'x', true)", Outcome::Tampered),
+    ] {
+        let before = (stage.marks("acme", "path").await.0, stage.marks("globex", "path").await.0);
+        let frame = frames.frame(&acme, &TxOptions::default());
+        assert_eq!(with_tenant(&client, &frame, &[attack, insert]).await, Ended::Left(expected), "{attack}");
+        let after = (stage.marks("acme", "path").await.0, stage.marks("globex", "path").await.0);
+        assert_eq!(after, (before.0 + i64::from(expected == Outcome::Committed), before.1), "{attack}");
+    }
+    // The control: what the entry of the other isolation does fails here, since this login has no role to take.
+    stage.sql(&format!("revoke {} from {user}", stage.role("acme"))).await;
+    let by_role = Frames::new(DatabaseTag::of(stage.database.name()), Isolation::Role);
+    let entered = with_tenant(&client, &by_role.frame(&acme, &TxOptions::default()), &[insert]).await;
+    assert!(matches!(entered, Ended::NotEntered(_)), "{entered:?}");
+    assert_eq!(with_tenant(&client, &frames.frame(&acme, &TxOptions::default()), &[]).await, Ended::Left(Outcome::Committed));
 }
 
 /// The row of [`Frame::diagnose`], as texts.

@@ -31,6 +31,26 @@ async fn one_statement() {
     db.tenant(&slug).query("select * from customers", &[]).await.unwrap();
 }
 
+/// A statement with parameters first asks for its types, inside of the tenant: a tenant that cannot be entered is refused there, as without
+/// parameters.
+#[tokio::test]
+async fn a_statement_with_parameters_names_the_tenant_that_cannot_be_entered() {
+    let stage = Stage::set().await;
+    stage.sql("update organizations set status = 'suspended' where slug = 'globex'").await;
+    for (name, code) in [("zzz", "CGK0401"), ("globex", "CGK0402")] {
+        let (slug, one) = (slug(name), 1_i64);
+        for sql in ["select $1::int8", "select n from marks where n = $1"] {
+            let error = stage.db.tenant(&slug).query(sql, &[&one]).await.unwrap_err();
+            assert_eq!(error.code(), code, "{name}: {sql}: {error}");
+        }
+        let error = stage.db.tenant(&slug).query("select 1", &[]).await.unwrap_err();
+        assert_eq!(error.code(), code, "{name}: {error}");
+    }
+    // The pool of one connection has it again.
+    let one = 1_i64;
+    assert_eq!(stage.db.tenant(&slug("acme")).query("select $1::int8", &[&one]).await.unwrap().len(), 1);
+}
+
 /// Only what an outdated description made fail is sent again: a statement that fails by itself has run once in each call,
 /// the first time and with its description known.
 #[tokio::test]
