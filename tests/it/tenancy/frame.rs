@@ -4,10 +4,11 @@ use super::enter::service;
 use crate::stage::{Stage, address, slug};
 use cgk::{
     TxOptions,
-    config::Isolation,
+    config::{Isolation, SessionSettings},
     frame::{Failure, Frame, Frames, Outcome},
     ident::DatabaseTag,
 };
+use std::time::Duration;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 /// How a framed transaction ended.
@@ -105,11 +106,13 @@ async fn a_with_tenant_over_another_connection_keeps_the_tenant_apart() {
 async fn with_path_isolation_another_connection_keeps_the_tenant_apart_by_its_path() {
     let stage = Stage::set().await;
     let client = service(&stage, Isolation::Path).await;
-    let frames = Frames::new(DatabaseTag::of(stage.database.name()), Isolation::Path);
+    let session = SessionSettings { statement_timeout: Duration::from_secs(7), ..Default::default() };
+    let frames = Frames::new(DatabaseTag::of(stage.database.name()), Isolation::Path).with_session(session);
     let acme = slug("acme");
     let user = stage.app_name().as_str().to_owned();
     let own = &format!(
-        "do $$ begin perform 1 / (current_user = '{user}' and exists (select from marks where tag = 'acme'))::int; end $$"
+        "do $$ begin perform 1 / (current_user = '{user}' and current_setting('statement_timeout') = '7s'
+                                  and exists (select from marks where tag = 'acme'))::int; end $$"
     );
     let insert = "insert into marks (tag, n) values ('path', 1)";
     for (attack, expected) in [
