@@ -131,7 +131,10 @@ async fn with_path_isolation_another_connection_keeps_the_tenant_apart_by_its_pa
     let by_role = Frames::new(DatabaseTag::of(stage.database.name()), Isolation::Role);
     let entered = with_tenant(&client, &by_role.frame(&acme, &TxOptions::default()), &[insert]).await;
     assert!(matches!(entered, Ended::NotEntered(_)), "{entered:?}");
-    assert_eq!(with_tenant(&client, &frames.frame(&acme, &TxOptions::default()), &[]).await, Ended::Left(Outcome::Committed));
+    assert_eq!(
+        with_tenant(&client, &frames.frame(&acme, &TxOptions::default()), &[]).await,
+        Ended::Left(Outcome::Committed)
+    );
 }
 
 /// The row of [`Frame::diagnose`], as texts.
