@@ -1,8 +1,8 @@
 //! Cancel requests through a pooler.
 //!
-//! The driver closes the connection of a cancel request as soon as it is written. PgBouncer 1.18.0 then ends as a whole
-//! ("bad client state"), and other versions may drop the request. So here the connection stays open until the pooler has
-//! closed it, as libpq does it.
+//! The driver closes the connection of a cancel request as soon as it has written the request. PgBouncer 1.18.0 then
+//! stops completely ("bad client state"), and other versions may drop the request. So here the connection is open until
+//! the pooler has closed it, as in libpq.
 
 use std::{
     io,
@@ -20,7 +20,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Where the pooler is.
+/// The address of the pooler.
 #[derive(Clone)]
 pub(super) enum Pooler {
     Network { name: String, address: Option<IpAddr>, port: u16 },
@@ -28,7 +28,8 @@ pub(super) enum Pooler {
 }
 
 impl Pooler {
-    /// The pooler of these settings; `None` if they name several hosts, because only the driver knows which one it chose.
+    /// Returns the pooler of these settings. Returns `None` if they name several hosts, because only the driver knows
+    /// which one it chose.
     pub(super) fn of(settings: &tokio_postgres::Config) -> Option<Self> {
         let port = settings.get_ports().first().copied().unwrap_or(5432);
         match (settings.get_hosts(), settings.get_hostaddrs()) {
@@ -40,8 +41,8 @@ impl Pooler {
         }
     }
 
-    /// Sends the cancel request and waits until the pooler has closed its connection. A name with several addresses is
-    /// several poolers, and those that do not have the connection ignore the request.
+    /// Sends the cancel request and waits until the pooler has closed its connection. If the name has several
+    /// addresses, each is a pooler and gets the request. Poolers that do not have the connection ignore the request.
     pub(super) async fn cancel(self, token: CancelToken, mut tls: MakeRustlsConnect) -> Result<(), BoxError> {
         match self {
             Self::Socket(path) => {

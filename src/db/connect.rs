@@ -6,7 +6,7 @@ use crate::{
 };
 use tokio_postgres::error::SqlState;
 
-/// The error of a failed connection attempt: what refused it, and why.
+/// Returns the error of a failed connection attempt: what refused it, and why.
 pub(crate) fn refused(config: &Config, source: tokio_postgres::Error) -> Error {
     let target = config.target().to_string();
     match source.code() {

@@ -12,15 +12,16 @@ use tokio_postgres::{Client, Error as PgError, error::SqlState};
 /// The recorded identity of a database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Identity {
-    /// None: it is not set up, or an earlier version set it up. Its name is used instead.
+    /// The database has no recorded identity: it is not set up, or an earlier version set it up. Its name is used
+    /// instead.
     Unrecorded,
     /// The tag in the names of its roles.
     Recorded(DatabaseTag),
-    /// It is a copy of another database, or was moved to another server: its OID differs from the recorded one.
+    /// The database is a copy of another one, or was moved to another server: its OID differs from the recorded one.
     Copied,
 }
 
-/// The name of the database and its recorded identity, in one round trip.
+/// Returns the name of the database and its recorded identity, in one round trip.
 pub(crate) async fn read(client: &Client) -> Result<(String, Identity), PgError> {
     let sql = "select pg_catalog.current_database(); select public.cgk_database_tag()";
     let answer = message::run(client, sql).await?;
@@ -29,7 +30,8 @@ pub(crate) async fn read(client: &Client) -> Result<(String, Identity), PgError>
     let identity = match (&answer.error, text(1)) {
         (None, Some(Some(tag))) => DatabaseTag::recorded(&tag).map_or(Identity::Copied, Identity::Recorded),
         (None, _) => Identity::Copied,
-        // The function does not exist; or this login may not use `public`, and entering a tenant reports more.
+        // The function does not exist, or this login may not use `public`. In the second case, the entry into a tenant
+        // reports the reason.
         (Some(error), _) if is_unrecorded(error) => Identity::Unrecorded,
         (Some(_), _) => return Err(answer.error.expect("it was there above")),
     };
@@ -41,7 +43,7 @@ fn is_unrecorded(error: &PgError) -> bool {
     error.code().is_some_and(|state| states.contains(state))
 }
 
-/// How the database separates tenants; `None` if no setup has recorded it.
+/// Returns how the database separates tenants, or `None` if no setup has recorded it.
 pub(crate) async fn isolation_modes(client: &Client) -> Result<Option<IsolationModes>, PgError> {
     let answer = message::run(client, "select public.cgk_isolation_modes()").await?;
     match answer.error {
@@ -64,8 +66,8 @@ pub(crate) fn refuse_isolation(database: &str, modes: Option<IsolationModes>, co
     }
 }
 
-/// A condition: the database accepts this isolation. The server evaluates it during planning, and plans again when the
-/// function is replaced.
+/// Returns a condition: the database accepts this isolation. The server evaluates it during planning, and plans again
+/// when the function is replaced.
 pub(crate) fn accepts_sql(isolation: Isolation) -> String {
     format!(
         "pg_catalog.strpos(public.cgk_isolation_modes(), '{}'::pg_catalog.text) operator(pg_catalog.>) 0",

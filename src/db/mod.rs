@@ -19,7 +19,8 @@ pub use operator::{Operator, ServerFacts};
 
 use std::time::Duration;
 
-/// PostgreSQL interprets a plain number as milliseconds, and 0 as no limit; a shorter time is rounded up to 1.
+/// Returns a time as PostgreSQL reads it. It interprets a plain number as milliseconds, and 0 as no limit. A time
+/// between 0 and 1 ms is rounded up to 1.
 pub(crate) fn milliseconds(duration: Duration) -> String {
     if duration.is_zero() { "0".into() } else { duration.as_millis().clamp(1, i32::MAX as u128).to_string() }
 }

@@ -1,4 +1,4 @@
-//! The operator's connection: a single direct one, for everything that changes schemas.
+//! The operator's connection. It is a single direct connection for everything that changes schemas.
 
 use super::{
     connect::refused,
@@ -24,8 +24,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 /// The oldest major version that cgk supports.
 const SERVER_MAJOR_MIN: u32 = 14;
 
-/// An operator's connection. Setup, the creation of tenants and migrations use it, never the pool of the services. It
-/// belongs to one caller, and it is closed when it is dropped; the server then rolls back an open transaction.
+/// An operator's connection. Setup, the creation of tenants and migrations use it, and never the pool of the services.
+/// Only one caller uses it, and it is closed when it is dropped. The server then rolls back an open transaction.
 pub struct Operator {
     client: Client,
     tls: MakeRustlsConnect,
@@ -34,7 +34,7 @@ pub struct Operator {
     overridden: Overridden,
     /// Whether a user's statements may have left state in the session (`session_reset.rs`).
     marked: AtomicBool,
-    /// Held while a transaction of several messages is open.
+    /// Locked while a transaction of several messages is open.
     undivided: Mutex<()>,
     search_path: SearchPath,
 }
@@ -45,21 +45,22 @@ impl std::fmt::Debug for Operator {
     }
 }
 
-/// How long a cancel request may take.
+/// The maximum time of a cancel request.
 const CANCEL_MAX: Duration = Duration::from_secs(5);
 
-/// Settings of a role or the database that an operator's sessions must not have. A connection is opened with the other
-/// value.
+/// Settings of a role or of the database that an operator's sessions must not have. If one of them is found, a new
+/// connection is opened with the other value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Overridden {
-    /// `standard_conforming_strings = off`: the server parses a whole message before it executes a SET in it.
+    /// `standard_conforming_strings = off`. A SET in a message cannot change it in time, because the server parses the
+    /// whole message before it executes the SET.
     strings: bool,
-    /// `exit_on_error = on`: cgk uses statements that may fail to check conditions.
+    /// `exit_on_error = on`. cgk uses statements that may fail to check conditions.
     exit_on_error: bool,
 }
 
 impl Overridden {
-    /// Whether each setting is needed, and the setting.
+    /// Returns each setting, with whether it is needed.
     fn settings(self) -> [(bool, &'static str); 2] {
         [(self.strings, "standard_conforming_strings=on"), (self.exit_on_error, "exit_on_error=off")]
     }
@@ -69,9 +70,9 @@ impl Overridden {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ServerFacts {
-    /// The version as written by the server, for instance `15.18 (Debian 15.18-0+deb12u1)`.
+    /// The version as text from the server, for instance `15.18 (Debian 15.18-0+deb12u1)`.
     pub version: String,
-    /// The version as a number, 150018 for 15.18.
+    /// The version as a number, for instance 150018 for 15.18.
     pub version_number: u32,
     /// The database of the connection.
     pub database: String,
@@ -85,27 +86,28 @@ pub struct ServerFacts {
     pub creates_roles: bool,
     /// Whether the role may create schemas in the database.
     pub creates_schemas: bool,
-    /// Whether the role may create tables in the schema `public`; `None` if that schema does not exist.
+    /// Whether the role may create tables in the schema `public`. `None` if that schema does not exist.
     pub creates_in_public: Option<bool>,
     /// Whether every role may create tables in `public`, as in databases created before PostgreSQL 15.
     pub everyone_creates_in_public: bool,
-    /// The TLS protocol of the connection, if it is encrypted.
+    /// The TLS protocol of the connection. `None` if the connection is not encrypted.
     pub tls: Option<String>,
     /// Whether the server can detect a lost client while a statement runs.
     pub notices_lost_clients: bool,
-    /// Whether the server is a standby or the session read-only.
+    /// Whether the session is read-only, for instance because the server is a standby.
     pub read_only: bool,
     /// Whether the server is a standby.
     pub(crate) standby: bool,
-    /// The tag that the database has recorded; shared by the connections of one operator, because the first setup writes it.
+    /// The tag that the database has recorded. The connections of one operator share it, because the first setup writes
+    /// it.
     tag: Arc<OnceLock<DatabaseTag>>,
     /// Whether a transaction of the session is READ COMMITTED by default.
     pub(crate) reads_committed: bool,
-    /// Which of cgk's own objects existed when the connection was opened.
+    /// The objects of cgk's own that existed when the connection was opened.
     pub(super) objects: OwnObjects,
     /// The database's encoding, for instance `UTF8`.
     pub encoding: String,
-    /// How the database separated tenants when the connection was opened; `None` if no setup has recorded it.
+    /// How the database separated tenants when the connection was opened. `None` if no setup has recorded it.
     pub isolation: Option<IsolationModes>,
 }
 
@@ -120,7 +122,7 @@ impl ServerFacts {
         self.recorded_tag().cloned().unwrap_or_else(|| DatabaseTag::of(&self.database))
     }
 
-    /// The tag that the database has recorded.
+    /// Returns the tag that the database has recorded.
     pub(crate) fn recorded_tag(&self) -> Option<&DatabaseTag> {
         self.tag.get()
     }
@@ -130,12 +132,12 @@ impl ServerFacts {
         let _ = self.tag.set(tag);
     }
 
-    /// The error of a role without a required right, with the statement that grants it.
+    /// Returns the error of a role without a required right, with the statement that grants the right.
     pub(crate) fn lacks(&self, needed: impl Into<String>, grant: String) -> Error {
         Error::Setup(SetupError::Privilege { role: self.role.clone(), needed: needed.into(), grant, source: None })
     }
 
-    /// Refuses if the session was read-only when the connection was opened.
+    /// Fails if the session was read-only when the connection was opened.
     pub(crate) fn require_writable(&self) -> Result<()> {
         if !self.read_only {
             return Ok(());
@@ -144,7 +146,7 @@ impl ServerFacts {
         Err(Error::Setup(SetupError::ReadOnly { database, role, standby: self.standby }))
     }
 
-    /// Refuses if the role may not create roles.
+    /// Fails if the role may not create roles.
     pub(crate) fn require_role_creation(&self) -> Result<()> {
         if self.creates_roles {
             return Ok(());
@@ -153,7 +155,7 @@ impl ServerFacts {
         Err(self.lacks("create roles, which isolation = \"role\" needs", grant))
     }
 
-    /// Refuses if the session is read-only, or the role may not create schemas.
+    /// Fails if the session was read-only when the connection was opened, or if the role may not create schemas.
     pub(crate) fn require_schema_creation(&self) -> Result<()> {
         self.require_writable()?;
         if self.creates_schemas {
@@ -169,10 +171,12 @@ impl Operator {
     ///
     /// # Errors
     ///
-    /// Kind `Unavailable`: host, login, database or version; kind `Invalid`: the address is a transaction pooler; kind
-    /// `Conflict`: a schema cannot be in the search path, the database is a copy of another one
-    /// ([`SetupError::DatabaseCopied`]), or its isolation differs from the configuration
-    /// ([`SetupError::IsolationMismatch`]).
+    /// Kind `Unavailable`: when the host, login, database or server version cannot be used. Kind `Invalid`: when the
+    /// address is a transaction pooler. Kind `Conflict`: in three cases.
+    ///
+    /// - A schema cannot be in the search path.
+    /// - The database is a copy of another one ([`SetupError::DatabaseCopied`]).
+    /// - Its isolation differs from the configuration ([`SetupError::IsolationMismatch`]).
     ///
     /// # Cancel safety
     ///
@@ -189,12 +193,13 @@ impl Operator {
         }
     }
 
-    /// Refuses a configuration with an isolation that the database does not accept.
+    /// Fails if the database does not accept the isolation of the configuration.
     pub(crate) fn refuse_isolation(&self) -> Result<()> {
         identity::refuse_isolation(&self.facts.database, self.facts.isolation, &self.config)
     }
 
-    /// [`connect`](Self::connect), also to a copy of another database, or to a database with another isolation.
+    /// Connects like [`connect`](Self::connect), but also to a copy of another database, or to a database with another
+    /// isolation.
     pub(crate) async fn connect_to_any(config: &Config) -> Result<(Self, Identity)> {
         let config = &config.for_ddl()?;
         let tls = tls::connector(config.tls())?;
@@ -238,13 +243,13 @@ impl Operator {
         ))
     }
 
-    /// Refuses if PUBLIC or a tenant's role may create in `public` or in a schema of extensions; for callers that run
+    /// Fails if PUBLIC or a tenant's role may create in `public` or in a schema of extensions. For callers that run
     /// statements with these schemas in the search path.
     pub(crate) async fn refuse_writable_path(&self) -> Result<()> {
         refuse_writable(&self.client, &self.search_path, &self.facts.database_tag(), Caller::Operator).await
     }
 
-    /// Whether an object of cgk's own exists. Sends nothing if it existed when the connection was opened.
+    /// Returns whether an object of cgk's own exists. Sends nothing if it existed when the connection was opened.
     pub(crate) async fn has(&self, object: OwnObject) -> Result<bool> {
         if self.facts.objects.has(object) {
             return Ok(true);
@@ -254,7 +259,7 @@ impl Operator {
         rows.first().map(|row| row.try_get(0)).transpose().map(Option::unwrap_or_default).map_err(doing())
     }
 
-    /// [`identity::read`], without a statement that fails.
+    /// Returns the result of [`identity::read`], but sends no statement that fails.
     pub(crate) async fn identity(&self) -> Result<(String, Identity)> {
         if !self.has(OwnObject::DatabaseTag).await? {
             return Ok((self.facts.database.clone(), Identity::Unrecorded));
@@ -263,7 +268,7 @@ impl Operator {
         identity::read(&self.client).await.map_err(doing())
     }
 
-    /// [`identity::isolation_modes`], without a statement that fails.
+    /// Returns the result of [`identity::isolation_modes`], but sends no statement that fails.
     pub(crate) async fn isolation_modes(&self) -> Result<Option<IsolationModes>> {
         if !self.has(OwnObject::IsolationModes).await? {
             return Ok(None);
@@ -281,7 +286,7 @@ impl Operator {
         Ok(Self { client, tls, config, facts, overridden, marked, search_path, undivided: Mutex::default() })
     }
 
-    /// Opens another connection with these start-up options, which are not added to those of the configuration.
+    /// Opens another connection with these start-up options. They replace those of the configuration.
     pub(crate) async fn probe(&self, options: &str) -> Result<Client> {
         let mut address = self.config.pg().clone();
         connected(&self.config, address.options(options), &self.tls).await
@@ -291,15 +296,15 @@ impl Operator {
     ///
     /// # Errors
     ///
-    /// Kind `Unavailable`: the connection is lost.
+    /// Kind `Unavailable`: when the connection is lost.
     pub async fn read_only(&self) -> Result<()> {
         let sql = "set session characteristics as transaction read only";
         let doing = || while_doing("make the session read-only");
         self.client.execute_typed(sql, &[]).await.map(drop).map_err(doing())
     }
 
-    /// Asks the server to stop the statement that this connection is running; its caller sees this in the response. The
-    /// request may arrive late, so no important statement should follow on the connection.
+    /// Asks the server to cancel the statement that this connection is running. The response to the statement shows the
+    /// result. The request may arrive late, so no important statement should follow on the connection.
     pub(crate) async fn cancel(&self) {
         let token = self.client.cancel_token();
         match tokio::time::timeout(CANCEL_MAX, token.cancel_query(self.tls.clone())).await {
@@ -309,7 +314,7 @@ impl Operator {
         }
     }
 
-    /// How many free connections the server has for roles without privileges.
+    /// Returns how many free connections the server has for roles without privileges.
     pub(crate) async fn free_connections(&self) -> Result<usize> {
         let doing = || while_doing("count the connections");
         let rows = self
@@ -343,8 +348,8 @@ impl Operator {
         &self.client
     }
 
-    /// Waits until no transaction of several messages is open on the connection, and blocks new ones. The sender of such a
-    /// transaction holds it, and so does every other writer on the same connection.
+    /// Waits until no transaction of several messages is open on the connection, and blocks new ones while the guard
+    /// exists. The sender of such a transaction holds the guard, and so does every other writer on the same connection.
     pub(crate) async fn undivided(&self) -> MutexGuard<'_, ()> {
         self.undivided.lock().await
     }
@@ -361,7 +366,7 @@ impl Operator {
 async fn open(config: &Config, tls: &MakeRustlsConnect, overridden: Overridden) -> Result<Client> {
     let mut address = config.pg().clone();
     for (_, setting) in overridden.settings().into_iter().filter(|(is_needed, _)| *is_needed) {
-        // A setting from the connection's start-up options survives RESET ALL and DISCARD ALL.
+        // RESET ALL and DISCARD ALL do not reset a setting from the connection's start-up options.
         let options = address.get_options().map_or_else(String::new, |options| format!("{options} "));
         address.options(format!("{options}-c {setting}"));
     }
@@ -378,9 +383,9 @@ async fn connected(config: &Config, address: &tokio_postgres::Config, tls: &Make
     Ok(client)
 }
 
-/// Whether the session's role may create in `public`. For a role that has the right through another role, the server would
-/// collect all its memberships, which may be all tenants' roles; the rights that the database's owner has through
-/// `pg_database_owner` are checked without this.
+/// Whether the session's role may create in `public`. For a role that has the right through another role, the server
+/// would collect all memberships of the role, which may be the roles of all tenants. Therefore the rights that the
+/// database's owner has through `pg_database_owner` are checked without that.
 const CREATES_IN_PUBLIC: &str = "(select case
         when r.oid = (select b.datdba from pg_catalog.pg_database b where b.datname = pg_catalog.current_database())
              and exists (select from pg_catalog.aclexplode(n.nspacl) a join pg_catalog.pg_roles g on g.oid = a.grantee

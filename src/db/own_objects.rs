@@ -1,5 +1,6 @@
-//! The objects of cgk's own in `public` that are read before it is known whether a setup has made them. The catalogue is asked
-//! first, so that a database without them gets no statement that fails: each would be an error in the server's log.
+//! The objects of cgk's own in `public` that are read before it is known whether a setup has created them. The
+//! catalogue is queried first, so that no statement fails in a database without them. Each failure would be an error in
+//! the server's log.
 
 /// An object of cgk's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +21,8 @@ impl OwnObject {
     const ALL: [Self; 5] =
         [Self::DatabaseTag, Self::IsolationModes, Self::MigrationFiles, Self::References, Self::Registry];
 
-    /// A condition: it exists. `to_regclass` would need the right to use `public`.
+    /// Returns a condition: the object exists. It does not use `to_regclass`, which would need the right to use
+    /// `public`.
     pub(super) fn exists_sql(self) -> String {
         let (catalogue, prefix, name) = match self {
             Self::DatabaseTag => ("pg_proc", "pro", "cgk_database_tag"),
@@ -40,12 +42,12 @@ impl OwnObject {
     }
 }
 
-/// Those that existed when the connection was opened, or later.
+/// The objects that existed at the time of the check.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct OwnObjects(u8);
 
 impl OwnObjects {
-    /// A number that says which exist.
+    /// Returns an expression for a number that shows which objects exist.
     pub(super) fn sql() -> String {
         let each =
             OwnObject::ALL.map(|object| format!("case when {} then {} else 0 end", object.exists_sql(), object.bit()));

@@ -4,8 +4,9 @@ use super::{Operator, message};
 use crate::ident::literal;
 use tokio_postgres::error::SqlState;
 
-/// Creates tables in one transaction, closed as [`close_sql`] says, unless the first of them exists. If another session was faster,
-/// that is also a success; `lock` is the key of the lock that makes such sessions wait for each other.
+/// Creates tables in one transaction, unless the first of them exists. [`close_sql`] then revokes the rights on them.
+/// If another session has created them first, this is also a success. `lock` is the key of the lock that makes such
+/// sessions wait for each other.
 pub(crate) async fn create(
     operator: &Operator,
     lock: i64,
@@ -25,9 +26,9 @@ pub(crate) async fn create(
     }
 }
 
-/// The statement that takes all rights on new tables from everyone but their owner. Besides PUBLIC these can be logins of services:
-/// `setup:database --app-tables all` gives them rights on whatever is created later in the shared schema, by default privileges.
-/// The names are qualified, and need no quotes.
+/// Returns the statement that revokes all rights on new tables from everyone except their owner. Besides PUBLIC, these
+/// can be logins of services: `setup:database --app-tables all` grants them default privileges, which are rights on
+/// every table that is created later in the shared schema. The names in `tables` are qualified, and need no quotes.
 pub(crate) fn close_sql(tables: &[&str]) -> String {
     let tables = tables.iter().map(|table| format!("'{table}'")).collect::<Vec<_>>().join(", ");
     format!(

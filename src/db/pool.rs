@@ -22,22 +22,22 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// A pooled connection and its state.
 pub(crate) struct Connection {
-    /// Shared with pending responses; nothing else keeps it.
+    /// The client. Only code that waits for a response shares it.
     client: Arc<ClientWrapper>,
     born: Instant,
-    /// The statement that enters a tenant; `None` if it cannot be prepared, for instance before the registry exists.
+    /// The statement that enters a tenant. `None` if it cannot be prepared, for instance before the registry exists.
     entry: Option<Statement>,
-    /// The isolation level of a transaction that sets none.
+    /// The isolation level of a transaction whose options set none.
     default_isolation: String,
     /// The variant of the entering statement for this connection.
     check: IsolationCheck,
-    /// How many statements the driver had prepared for itself at the last check.
+    /// The number of its own statements that the driver had prepared at the last check.
     drivers: AtomicUsize,
     /// The tenants that used this connection.
     tenants: Mutex<HashSet<Box<str>>>,
 }
 
-/// Whether entering a tenant checks that the database accepts the isolation of the configuration.
+/// Whether the entry into a tenant checks that the database accepts the isolation of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum IsolationCheck {
     Checked,
@@ -51,39 +51,41 @@ pub(crate) type EntrySql = fn(Isolation, IsolationCheck, &SearchPath) -> String;
 pub(crate) type Pool = managed::Pool<ConnectionManager>;
 pub(crate) type Lease = managed::Object<ConnectionManager>;
 
-/// The setting of a session while it is in the pool: it ends at any error outside of cgk's transactions.
+/// The setting of a session while it is in the pool. The session then ends at any error outside of cgk's transactions.
 ///
-/// If a BEGIN fails, for instance because of a cancel request, the statements after it would run outside of a transaction
-/// and as the login. So the session ends with that failure, and none of them runs.
+/// If a BEGIN fails, for instance because of a cancel request, the statements after it would run outside of a
+/// transaction and as the login. With this setting the session ends with that failure, and none of them runs.
 pub(crate) const EXIT_ON_ERROR: &str = "set exit_on_error = on";
-/// Resets it, for a query outside of a transaction that may fail.
+/// Turns that setting off, for a query outside of a transaction that may fail.
 pub(crate) const STAY_ON_ERROR: &str = "set exit_on_error = off";
 
-/// How many of its own statements the driver may have on a connection: it has three, and duplicates of those whose caller
-/// was dropped.
+/// The maximum number of its own statements that the driver may have on a connection. The driver has three, and
+/// duplicates of those whose caller was dropped.
 const DRIVERS_MAX: usize = 16;
 
-/// The isolation level of a transaction that sets none, and whether the database has recorded how it separates tenants.
+/// Reads the isolation level of a transaction that sets none, and whether the database has recorded how it separates
+/// tenants.
 const LOOK: &str = "select pg_catalog.current_setting('default_transaction_isolation'), exists (
     select from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
     where p.proname = 'cgk_isolation_modes' and p.pronargs = 0 and n.nspname = 'public')";
 
-/// How long a cancel request may take; the connection is discarded in any case.
+/// The maximum time of a cancel request. The connection is discarded in any case.
 const CANCEL_MAX: Duration = Duration::from_secs(5);
 
 pub(crate) struct ConnectionManager {
-    /// deadpool-postgres opens, checks and closes connections; this wrapper adds state per connection.
+    /// The manager of deadpool-postgres opens, checks and closes connections. This wrapper adds state to each
+    /// connection.
     inner: Manager,
     tls: MakeRustlsConnect,
     age_max: Duration,
     tenants_max: usize,
-    /// The entering statement, prepared on each connection.
+    /// The entering statement. It is prepared on each connection.
     entry_sql: EntrySql,
-    /// Found by the first connection.
+    /// The additional schemas in the search path. The first connection finds them.
     search_path: OnceLock<SearchPath>,
     isolation: Isolation,
     pooling: Pooling,
-    /// Where a cancel request goes if a pooler is between the pool and the server.
+    /// The address for cancel requests if a pooler is between the pool and the server.
     pooler: Option<Pooler>,
     /// The name of the pool in metrics.
     name: Arc<str>,
@@ -94,28 +96,28 @@ impl Connection {
         &self.client
     }
 
-    /// The client, to be kept until a response has arrived.
+    /// Returns the client, to be stored until a response has arrived.
     pub(crate) fn shared_client(&self) -> Arc<ClientWrapper> {
         Arc::clone(&self.client)
     }
 
-    /// The entering statement, if it is prepared.
+    /// Returns the entering statement, if it is prepared.
     pub(crate) fn entry_statement(&self) -> Option<Statement> {
         self.entry.clone()
     }
 
-    /// Whether entering a tenant on this connection checks the database's isolation.
+    /// Returns whether the entry into a tenant on this connection checks the database's isolation.
     pub(crate) fn isolation_check(&self) -> IsolationCheck {
         self.check
     }
 
-    /// The isolation level of a transaction that sets none.
+    /// Returns the isolation level of a transaction whose options set none.
     pub(crate) fn default_isolation(&self) -> &str {
         &self.default_isolation
     }
 
-    /// Whether a session with these numbers of entering statements and driver statements has the expected ones. The driver
-    /// prepares its own when it needs them, and never drops one.
+    /// Returns whether a session has the expected prepared statements, by the numbers of entering statements and driver
+    /// statements. The driver prepares its own statements when it needs them, and never drops one.
     pub(crate) fn has_its_statements(&self, entry: usize, drivers: usize) -> bool {
         entry == 1 && self.drivers.swap(drivers, Ordering::Relaxed) <= drivers && drivers <= DRIVERS_MAX
     }
@@ -133,7 +135,8 @@ impl Connection {
     }
 
     fn lock<'a, T>(&self, held: &'a Mutex<T>) -> MutexGuard<'a, T> {
-        // The locked value is consistent after every call, so a panic elsewhere under the lock leaves it usable.
+        // The locked value is consistent after every call. So it can be used after a panic of other code that had the
+        // lock.
         held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -141,7 +144,8 @@ impl Connection {
 impl ConnectionManager {
     fn new(config: &Config, entry_sql: EntrySql) -> Result<Self> {
         let tls = tls::connector(config.tls())?;
-        // "Fast" only checks that the connection is open: every transaction of cgk ends with a scrub.
+        // "Fast" only checks that the connection is open. It is enough, because every transaction of cgk ends with a
+        // scrub.
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         Ok(Self {
             inner: Manager::from_config(config.pg().clone(), tls.clone(), recycling),
@@ -178,7 +182,8 @@ impl ConnectionManager {
             entry = prepare(check).await;
         }
         if self.pooling == Pooling::Direct {
-            // Last of all: a failure above, such as a statement that cannot be prepared, must not end the session.
+            // This is the last statement. A failure above, such as a statement that cannot be prepared, must not end
+            // the session.
             message::run(client, EXIT_ON_ERROR).await?.complete()?;
         }
         Ok((entry, default_isolation, check))
@@ -189,13 +194,13 @@ impl ConnectionManager {
         let _ = self.search_path.set(path);
     }
 
-    /// Whether a pooler is between the pool and the server.
+    /// Returns whether a pooler is between the pool and the server.
     pub(crate) fn pooling(&self) -> Pooling {
         self.pooling
     }
 
-    /// Asks the server to stop the statement that the connection of this token is running. The driver returns before the
-    /// server has acted, so the connection must not be used again.
+    /// Asks the server to cancel the statement that the connection of this token is running. The driver returns before
+    /// the server has acted, so the connection must not be used again.
     pub(crate) fn cancel(&self, token: CancelToken) -> impl Future<Output = ()> + Send + 'static {
         let (tls, pooler) = (self.tls.clone(), self.pooler.clone());
         let send = async move {
@@ -220,7 +225,7 @@ impl managed::Manager for ConnectionManager {
 
     async fn create(&self) -> Result<Connection, tokio_postgres::Error> {
         let client = managed::Manager::create(&self.inner).await?;
-        // Boxed, so that the futures of a service's requests, which contain this one, stay small.
+        // The future is boxed, so that the futures of a service's requests, which contain this one, stay small.
         let (entry, default_isolation, check) = Box::pin(self.look(&client)).await?;
         Ok(Connection {
             client: Arc::new(client),
@@ -256,7 +261,7 @@ impl managed::Manager for ConnectionManager {
     }
 }
 
-/// Creates the pool without connecting. `entry_sql` is the statement that enters a tenant.
+/// Creates the pool without connecting. `entry_sql` returns the statement that enters a tenant.
 pub(crate) fn build(config: &Config, entry_sql: EntrySql) -> Result<Pool> {
     let settings = config.pool();
     let pool = Pool::builder(ConnectionManager::new(config, entry_sql)?)
@@ -268,7 +273,7 @@ pub(crate) fn build(config: &Config, entry_sql: EntrySql) -> Result<Pool> {
     Ok(pool)
 }
 
-/// Records the load of the pool in gauges. Called when a connection is taken and when it is returned or discarded.
+/// Records the load of the pool in gauges. It is called when a connection is taken, returned or discarded.
 pub(crate) fn record_load(pool: &Pool) {
     telemetry::pool_load(&pool.manager().name, || {
         let status = pool.status();
@@ -276,7 +281,7 @@ pub(crate) fn record_load(pool: &Pool) {
     });
 }
 
-/// Takes a connection; the configuration limits the wait.
+/// Takes a connection. The configuration limits the wait.
 pub(crate) async fn take(pool: &Pool, config: &Config) -> Result<Lease> {
     let began = Instant::now();
     let taken = pool.get().await;

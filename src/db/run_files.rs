@@ -9,24 +9,26 @@ use crate::sql::TransactionWords;
 use std::sync::atomic::Ordering;
 use tokio_postgres::Error;
 
-/// When the work of a message is committed.
+/// When a message is committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Commits {
-    /// At the end of the message: it is one implicit transaction.
+    /// At the end of the message, which is one implicit transaction.
     WithMessage,
-    /// Later: the message is part of a transaction that continues.
+    /// Later. The message is part of a transaction that continues.
     Later,
 }
 
-/// The end of a message, which resets the session. If the transaction ends here, state left by a deferred trigger comes
-/// before the reset; if it continues, its constraints keep their modes and the session stays marked.
+/// Returns the end of a message, which resets the session. If the transaction ends here, deferred triggers run before
+/// the reset, so that their state is reset too. If the transaction continues, its constraints keep their modes, and the
+/// session stays marked.
 fn within_transaction(commits: Commits, words: TransactionWords) -> String {
     let deferred = match commits {
         Commits::WithMessage => "set constraints all immediate; ",
         Commits::Later => "",
     };
-    // A BEGIN in a file that cgk did not detect leaves its transaction open after the message. If there is none, the first
-    // of the two makes the implicit transaction an explicit one, without a warning.
+    // If a file has a BEGIN that cgk did not detect, its transaction is still open after the message. COMMIT ends it.
+    // If there is no such BEGIN, the BEGIN here makes the implicit transaction an explicit one, so that COMMIT causes
+    // no warning.
     let committed = match commits {
         Commits::WithMessage if words.begins => " begin; commit;",
         Commits::WithMessage | Commits::Later => "",
@@ -36,11 +38,11 @@ fn within_transaction(commits: Commits, words: TransactionWords) -> String {
 }
 
 impl Operator {
-    /// Sends a message with statements of a user's files on a reset session, and resets it again. `words` are the
-    /// transaction keywords of the files.
+    /// Sends a message with statements of a user's files on a reset session, and resets the session again. `words` are
+    /// the transaction keywords of the files.
     ///
-    /// With [`Commits::Later`] the caller resets the session before the transaction begins and after it has ended: a reset in
-    /// between would roll it back. The session stays marked until then.
+    /// With [`Commits::Later`], the caller resets the session before the transaction starts and after it has ended. A
+    /// reset between these would roll the transaction back. The session is marked until then.
     ///
     /// Cancel safety: if the future is dropped, the session stays marked, and the next message starts with a reset.
     pub(crate) async fn run_files(
@@ -59,8 +61,9 @@ impl Operator {
         if commits == Commits::WithMessage && answer.error.is_none() {
             self.session_is_marked().store(false, Ordering::Release);
         } else if commits == Commits::WithMessage {
-            // Other writers on this connection, such as the history of a run, must not get a read-only session. The error of
-            // the message has precedence over an error of the reset, which is repeated before the next message.
+            // Other writers on this connection, such as the history of a run, must not get a read-only session. An
+            // error of the reset is ignored, because the error of the message has precedence. The reset is repeated
+            // before the next message.
             let _ = self.discard_all().await;
         }
         Ok(answer)

@@ -16,11 +16,16 @@ join pg_catalog.pg_database d on d.oid = s.setdatabase
 cross join pg_catalog.unnest(s.setconfig) c (entry)
 where s.setrole = 0 and d.datname = pg_catalog.current_database() and pg_catalog.starts_with(c.entry, 'search_path=')";
 
-/// For each named schema: whether it exists, whether PUBLIC may use it, whether the login may, and which of PUBLIC, the
-/// tenants' roles and the service login may create in it, by a grant, by a membership, or as its owner or the database's
-/// owner; whether that role owns the schema, and which role should own it. An operator's login may have a name like a
-/// tenant's role, but a tenant's role cannot log in. A login with the rights of the registry's owner is an operator: it owns
-/// everything in `public`. Parameters: names, the pattern of tenants' roles, and whether the login is checked.
+/// Returns one row for each named schema. Its columns are:
+///
+/// - whether the schema exists, whether PUBLIC may use it, and whether the login may use it
+/// - one of PUBLIC, the tenants' roles and the service login that may create in it, by a grant, by a membership, or as
+///   its owner or the database's owner
+/// - whether that role owns the schema, and which role should own it
+///
+/// The login of an operator may have a name like a tenant's role, but a tenant's role cannot log in. A login with the
+/// rights of the registry's owner is an operator, because it owns everything in `public`. Parameters: the names, the
+/// pattern of tenants' roles, and whether the login is checked.
 const SCHEMAS: &str = "
 select w.name, n.oid is not null,
        exists (select from pg_catalog.aclexplode(n.nspacl) a where a.grantee = 0 and a.privilege_type = 'USAGE'),
@@ -55,8 +60,8 @@ order by w.place";
 /// The caller that needs the schemas of a search path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Caller {
-    /// A service, whose login must not be able to create in them either: objects that it creates for one tenant would be
-    /// used by the statements of all others.
+    /// A service. Its login must not be able to create in the schemas either, because the statements of all other
+    /// tenants would use the objects that it creates for one tenant.
     Service,
     /// The operator, who sets up and migrates.
     Operator,
@@ -65,12 +70,13 @@ pub(crate) enum Caller {
 /// Names that are always in the path, or that mean a different schema in every session.
 const OWN: [&str; 3] = ["public", "pg_temp", "$user"];
 
-/// Finds the additional schemas: the configured ones, or those of the database, set with ALTER DATABASE … SET search_path.
+/// Finds the additional schemas: the configured ones, or those of the database, set with ALTER DATABASE … SET
+/// search_path.
 ///
 /// # Errors
 ///
-/// Kind `Conflict`: one of them is missing, is a tenant's or the server's, cannot be used by every role that needs it, or
-/// can be written by a role whose objects other tenants would then use.
+/// Kind `Conflict`: when a schema is missing, is a tenant's or the server's, cannot be used by every role that needs
+/// it, or can be written by a role whose objects other tenants would then use.
 pub(crate) async fn search_path(
     client: &Client,
     config: &Config,
@@ -109,7 +115,7 @@ pub(crate) async fn search_path(
         if !flag(1)? {
             match configured {
                 true => return Err(unfit(&name, "there is no such schema", &format!("create schema {quoted}"))),
-                // The server skips it too.
+                // The server also skips a missing schema.
                 false => continue,
             }
         }
@@ -129,13 +135,13 @@ pub(crate) async fn search_path(
     Ok(SearchPath::with(further))
 }
 
-/// Refuses a search path with a schema in which PUBLIC, a tenant's role, or a service login that is not the operator's may
-/// create: the statements of other tenants, and of the operator's migrations, would use the objects that one tenant creates
-/// there. This concerns above all `public`, which is in every search path before the schemas of extensions.
+/// Fails if PUBLIC, a tenant's role, or a service login that is not the operator's may create in a schema of the search
+/// path. The statements of other tenants, and of the operator's migrations, would use the objects that one tenant
+/// creates there. This concerns above all `public`, which is in every search path before the schemas of extensions.
 ///
 /// # Errors
 ///
-/// Kind `Conflict`, with the statement that revokes the right.
+/// Kind `Conflict`: when such a role may create there. The error contains the statement that revokes the right.
 pub(crate) async fn refuse_writable(
     client: &Client,
     path: &SearchPath,
@@ -165,13 +171,13 @@ async fn look(
     client.query_typed(SCHEMAS, &[(&names, Type::TEXT_ARRAY), (&roles, Type::TEXT), (&service, Type::BOOL)]).await
 }
 
-/// The error for a schema in which others may create, from its row of [`SCHEMAS`].
+/// Returns the error for a schema in which other roles may create, from its row of [`SCHEMAS`].
 fn writable(schema: &str, quoted: &str, row: &Row) -> Result<Option<Error>, tokio_postgres::Error> {
     let Some(writer) = row.try_get::<_, Option<String>>(4)? else { return Ok(None) };
     let fix = match (writer.as_str(), row.try_get(5)?) {
         ("PUBLIC", _) => format!("revoke create on schema {quoted} from public"),
         (writer, false) => format!("revoke create on schema {quoted} from {}", crate::ident::quoted(writer)),
-        // An owner can always grant itself the right again.
+        // A schema's owner can always grant itself the right again, so the owner is changed.
         (_, true) => format!("alter schema {quoted} owner to {}", crate::ident::quoted(row.try_get(6)?)),
     };
     let why = format!("{writer} may create objects in it, which every tenant would then find");

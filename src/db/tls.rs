@@ -1,4 +1,4 @@
-//! TLS for the driver: rustls with ring, chosen here and not installed for the whole process.
+//! TLS for the driver. It uses rustls with ring, chosen here and not installed for the whole process.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,18 +11,18 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::{ClientCert, ConfigError, Problem, RootCerts, TlsMode};
 
-/// The protocol's name in TLS. libpq 17 always sends it; servers need it for `sslnegotiation=direct`.
+/// The protocol's name in TLS. libpq 17 always sends it. Servers need it for `sslnegotiation=direct`.
 const ALPN: &[u8] = b"postgresql";
 
 /// Creates the TLS connector of the driver.
 ///
-/// Reads the certificate files, and the system's certificates if needed: call it once per pool. For [`TlsMode::Disable`]
-/// nothing is read, and the connector trusts no certificate, so it cannot be misused.
+/// Reads the certificate files, and the system's certificates if needed, so call it once per pool. For
+/// [`TlsMode::Disable`] it reads nothing, and the connector trusts no certificate, so it cannot be misused.
 ///
 /// # Errors
 ///
-/// [`Unreadable`](crate::config::ConfigErrorKind::Unreadable) and [`Invalid`](crate::config::ConfigErrorKind::Invalid) for
-/// the files of certificates and keys, with their paths.
+/// [`Unreadable`](crate::config::ConfigErrorKind::Unreadable) and [`Invalid`](crate::config::ConfigErrorKind::Invalid):
+/// when a file of certificates or keys cannot be used. The error contains the file's path.
 pub(crate) fn connector(mode: &TlsMode) -> Result<MakeRustlsConnect, ConfigError> {
     let (roots, client) = match mode {
         TlsMode::Disable => (RootCertStore::empty(), None),
@@ -77,7 +77,7 @@ fn root_store(roots: &RootCerts) -> Result<RootCertStore, ConfigError> {
     }
 }
 
-/// The system's certificates; Mozilla's if the system has none, as in minimal container images.
+/// Returns the system's certificates. If the system has none, as in minimal container images, returns Mozilla's.
 fn of_system(certificates: Vec<CertificateDer<'static>>) -> RootCertStore {
     let mut store = RootCertStore::empty();
     store.add_parsable_certificates(certificates);
@@ -107,7 +107,7 @@ fn pem_error(error: pem::Error, path: &Path, option: &'static str) -> ConfigErro
             let problem = format!("could not read the file {}", path.display());
             Problem::unreadable(problem, format!("Correct the path in {option}.")).because(error)
         }
-        // The error of an invalid section quotes the file; for a key, it must not be shown.
+        // The error of an invalid section quotes the file. For a key, it must not be shown.
         _ => Problem::invalid(
             format!("the file {} holds no {what} in PEM form", path.display()),
             format!("Name an unencrypted PEM file in {option}."),
