@@ -8,9 +8,10 @@ use rand::RngExt as _;
 use std::time::Duration;
 use tokio_postgres::error::{DbError, SqlState};
 
-/// How often work is tried after a lock timeout, a deadlock or a serialization failure.
+/// The maximum number of attempts after lock timeouts, deadlocks or serialization failures.
 const TRIES_MAX: u32 = 5;
-/// How often work that conflicts with parallel work is tried before it runs alone.
+/// The maximum number of attempts in parallel with other work, for work that conflicts with it. After that, the work
+/// runs alone.
 const TRIES_BESIDE_MAX: u32 = 2;
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 
@@ -25,10 +26,10 @@ impl Backoff {
         Self { tries: 0, pause: BACKOFF_FIRST }
     }
 
-    /// Whether failed work should be retried without parallel work, because it conflicted with other changes of the
-    /// shared schema or the catalogue, and would conflict again. A duplicate key in a shared table belongs to another
-    /// tenant, and the work is retried once. A duplicate key in the tenant's own table is never retried. Call this
-    /// before [`after`](Self::after).
+    /// Returns whether failed work should be retried without parallel work. This is so if it conflicted with other
+    /// changes of the shared schema or the catalogue, and would conflict again. A duplicate key in a shared table
+    /// belongs to another tenant, and the work is retried once. A duplicate key in the tenant's own table is never
+    /// retried. Call this before [`after`](Self::after).
     pub(crate) fn wants_to_be_alone(&mut self, error: &Error, schema: &SchemaName) -> bool {
         if self.tries + 1 >= TRIES_MAX {
             return false;
@@ -45,7 +46,7 @@ impl Backoff {
         alone
     }
 
-    /// Returns how long to wait after a failure before the next attempt; `None` if there is no next attempt.
+    /// Returns how long to wait after a failure before the next attempt, or `None` if there is no next attempt.
     pub(crate) fn after(&mut self, error: &Error) -> Option<Duration> {
         self.tries += 1;
         // A wait for a lock has a separate limit.
@@ -61,8 +62,8 @@ impl Backoff {
     }
 }
 
-/// Whether a unique violation is in a table outside of the schema, where another tenant's migration may have written
-/// first.
+/// Returns whether a unique violation is in a table outside of the schema, where another tenant's migration may have
+/// written first.
 fn is_shared_key(error: &Error, schema: &SchemaName) -> bool {
     let whole = !matches!(error, Error::Migration(MigrationError::Failed(failure)) if !failure.committed.is_empty());
     whole

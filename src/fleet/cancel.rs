@@ -5,7 +5,7 @@ use crate::{db::Operator, error::Error};
 use std::{future::Future, pin::pin, time::Duration};
 use tokio_postgres::error::SqlState;
 
-/// How long cancelled work may continue before the cancel request is repeated.
+/// The time after a cancel request until it is repeated.
 const CANCEL_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// Runs work, and cancels it at the second stage of an interrupt. The result of the work shows what happened.
@@ -30,7 +30,7 @@ pub(crate) async fn cancellable<T>(operator: &Operator, interrupt: &Interrupt, w
     }
 }
 
-/// Whether an error is the result of a cancellation by [`cancellable`].
+/// Returns whether an error is the result of a cancellation by [`cancellable`].
 pub(crate) fn was_cancelled(interrupt: &Interrupt, error: &Error) -> bool {
     interrupt.is_cancelling() && error.sqlstate() == Some(&SqlState::QUERY_CANCELED)
 }

@@ -3,9 +3,10 @@
 use crate::db::Operator;
 use std::{num::NonZeroUsize, ops::Deref};
 
-/// The default number of tenants at once. More was not faster on the tested servers, and services need resources too.
+/// The default number of tenants that are processed at the same time. A larger number was not faster on the tested
+/// servers, and services need resources too.
 const JOBS_DEFAULT: usize = 4;
-/// With fewer tenants per worker, another connection costs more than it saves.
+/// The minimum number of tenants per worker. With fewer, another connection costs more time than it saves.
 const TENANTS_PER_WORKER_MIN: usize = 4;
 
 /// Returns the number of workers for a number of tenants. `wanted` is the requested number.
@@ -29,7 +30,7 @@ pub(crate) enum WorkerConnection<'o> {
 }
 
 impl<'o> WorkerConnection<'o> {
-    /// Connects. Returns `None` if the server has no free connection. Then there is one worker less.
+    /// Connects. Returns `None` if the connection fails. Then there is one worker fewer.
     pub(crate) async fn open(operator: &'o Operator, number: usize) -> Option<Self> {
         if number == 0 {
             return Some(Self::Operators(operator));

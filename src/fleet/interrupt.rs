@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// Stops a run early, in two stages. At the first stage, no new work starts. At the second, running work is also
-/// cancelled. A clone is cheap, and all clones control the same run.
+/// Stops a run early, in two stages. At the first stage, no new work starts. At the second stage, running work is also
+/// cancelled. Cloning is cheap, and all clones control the same run.
 ///
 /// ```
 /// let interrupt = cgk::migrate::Interrupt::new();

@@ -9,19 +9,19 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// What happens with a job after an attempt.
+/// The next step for a job after an attempt.
 pub(crate) enum Returned<J> {
     Done,
     Now(J),
     At(Instant, J),
-    /// Run it after all others, without parallel work, because it conflicts with them.
+    /// Run the job after all others, without parallel work, because it conflicts with them.
     Alone(J),
 }
 
 /// The jobs that wait for a worker.
 pub(crate) struct Queue<'i, J> {
     waiting: Mutex<Waiting<J>>,
-    /// A job was returned.
+    /// Notified when a job is returned or the queue stops.
     changed: Notify,
     interrupt: &'i Interrupt,
 }
@@ -34,7 +34,7 @@ struct Waiting<J> {
     alone: VecDeque<J>,
     /// The number of jobs that workers have taken and may return.
     out: usize,
-    /// Whether the taken job must run without parallel work.
+    /// Whether a taken job must run without parallel work.
     alone_out: bool,
     stopped: bool,
 }
@@ -52,11 +52,11 @@ impl<'i, J> Queue<'i, J> {
         Self { waiting: Mutex::new(waiting), changed: Notify::new(), interrupt }
     }
 
-    /// Returns the next job; `None` if there is none left or the run must stop.
+    /// Returns the next job, or `None` if there is none left or the run must stop.
     pub(crate) async fn next(&self) -> Option<J> {
         loop {
             let mut changed = pin!(self.changed.notified());
-            // This is before the check, so that a job that is returned meanwhile is noticed.
+            // The notification is enabled before the check, so that no job that is returned meanwhile is missed.
             changed.as_mut().enable();
             let next_due = {
                 let mut waiting = self.waiting();
@@ -105,7 +105,7 @@ impl<'i, J> Queue<'i, J> {
         self.changed.notify_waiters();
     }
 
-    /// Returns how many jobs were not finished.
+    /// Returns the number of jobs that wait in the queue.
     pub(crate) fn left(&self) -> usize {
         let waiting = self.waiting();
         waiting.ready.len() + waiting.later.len() + waiting.alone.len()

@@ -1,10 +1,10 @@
-//! Which schemas a run covers.
+//! The schemas that a run covers.
 
 use crate::slug::TenantSlug;
 use sha2::{Digest as _, Sha256};
 use std::{collections::BTreeSet, fmt, num::NonZeroU32, str::FromStr};
 
-/// Which schemas a run covers.
+/// The schemas that a run covers, before exclusions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Scope {
     /// The shared schema, then every tenant. The default.
@@ -46,8 +46,8 @@ impl From<&Scope> for Selection {
 }
 
 impl Selection {
-    /// Excludes these tenants. A tenant that is not in the registry is an error of the plan: its name may be
-    /// misspelled, and the intended tenant would be migrated.
+    /// Excludes these tenants. If one of them is not in the registry, planning fails: the name may be misspelled, and
+    /// then the intended tenant would be migrated.
     pub fn excluding(mut self, slugs: impl IntoIterator<Item = TenantSlug>) -> Self {
         self.exclude.extend(slugs);
         self
@@ -64,7 +64,7 @@ impl Selection {
         self
     }
 
-    /// Whether a tenant of the registry is selected.
+    /// Returns whether a tenant of the registry is selected.
     pub(crate) fn holds(&self, slug: &TenantSlug) -> bool {
         let in_scope = match &self.scope {
             Scope::Everything | Scope::Tenants => true,
@@ -74,13 +74,13 @@ impl Selection {
         in_scope && self.takes(slug)
     }
 
-    /// Whether a tenant of the scope is selected.
+    /// Returns whether a tenant of the scope is selected.
     pub(crate) fn takes(&self, slug: &TenantSlug) -> bool {
         !self.exclude.contains(slug) && self.part.is_none_or(|part| part.holds(slug))
     }
 }
 
-/// The text for display and for the history of runs: `everything`, `tenants except 2, part 1/3`.
+/// Writes the text for display and for the history of runs, for instance `everything` or `tenants except 2, part 1/3`.
 impl fmt::Display for Selection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.scope {
@@ -99,8 +99,8 @@ impl fmt::Display for Selection {
     }
 }
 
-/// One of several parts of a fleet, as `1/3`, for several machines that share the work. A tenant's part depends only on
-/// its slug, so it does not change when other tenants are added or removed.
+/// One of several parts of a fleet, for several machines that share the work. Its text is for instance `1/3`. A
+/// tenant's part depends only on its slug, so it does not change when other tenants are added or removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
     number: NonZeroU32,
@@ -108,7 +108,8 @@ pub struct Part {
 }
 
 impl Part {
-    /// Creates part `number` of `of`. Numbers start at 1.
+    /// Creates part `number` of `of`. Numbers start at 1. Returns `None` if a number is 0 or `number` is larger than
+    /// `of`.
     pub fn new(number: u32, of: u32) -> Option<Self> {
         let (number, of) = (NonZeroU32::new(number)?, NonZeroU32::new(of)?);
         (number <= of).then_some(Self { number, of })

@@ -1,21 +1,21 @@
-//! Why work over many tenants stops early.
+//! The reasons for which work over many tenants stops early.
 
 use crate::{
     error::{ConnectionError, Error},
     sqlstate,
 };
 
-/// Why a run stopped early. Committed work is kept, and the next run continues.
+/// An early stop of a run. Committed work is not undone, and the next run continues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stop {
     /// The reason.
     pub reason: StopReason,
-    /// How many tenants still have pending work. They are unchanged.
+    /// The number of tenants that still have pending work. They are unchanged.
     pub left: usize,
 }
 
-/// Why a run stopped early.
+/// The reason for which a run stopped early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopReason {
     /// A canary failed.
@@ -27,7 +27,7 @@ pub enum StopReason {
     /// The server is unreachable, is shutting down or has no space left. The error of the last failed tenant contains
     /// the reason.
     Unavailable,
-    /// All-or-nothing was requested, and something failed: everything was rolled back.
+    /// All-or-nothing was requested, and something failed. Everything was rolled back.
     RolledBack,
 }
 
@@ -50,7 +50,8 @@ impl StopReason {
     }
 }
 
-/// Whether the server's state causes the error, and not the schema. Then every further tenant would fail too.
+/// Returns whether the state of the server causes the error, and not the schema. Then every further tenant would fail
+/// too.
 pub(crate) fn ends_everything(error: &Error) -> bool {
     matches!(error, Error::Connection(ConnectionError::Lost { .. }))
         || (error.sqlstate().is_some_and(sqlstate::is_the_servers) && !error.is_read_only_file())

@@ -1,8 +1,8 @@
 //! The workers of a run. Each worker takes the next tenant and uses its own connection.
 //!
-//! A tenant that is locked by another session, or that was rolled back by a lock timeout, returns to the queue and does
-//! not block other tenants. Everything runs in the caller's task, which mostly waits. A run therefore uses at most one
-//! core of the client.
+//! If another session has locked a tenant, or a lock timeout rolled the tenant back, the tenant returns to the queue
+//! and does not block other tenants. Everything runs in the caller's task, which mostly waits. A run therefore uses at
+//! most one core of the client.
 
 use super::{
     backoff::Backoff,
@@ -32,7 +32,7 @@ use tracing::Instrument as _;
 
 /// The work at each tenant: an attempt, and the handling of its result.
 pub(crate) trait TenantWork {
-    /// The name of the operation for the log. Each operation has a different one.
+    /// The name of the operation in spans. Each operation has a different one.
     const OPERATION: &'static str = "fleet";
     /// A tenant, with the known facts about it.
     type Job;
@@ -47,21 +47,21 @@ pub(crate) trait TenantWork {
     /// ends.
     async fn attempt(&self, operator: &Operator, job: &mut Self::Job, number: u32) -> Result<Attempt<Self::Done>>;
 
-    /// Whether a failed attempt is repeated immediately although its error is not temporary, because the next attempt
-    /// works in a different way.
+    /// Returns whether a failed attempt is repeated immediately although its error is not temporary, because the next
+    /// attempt works in a different way.
     async fn recovers(&self, operator: &Operator, job: &mut Self::Job, error: &Error) -> bool {
         let _ = (operator, job, error);
         false
     }
 
-    /// Whether a failed attempt may be repeated if its error is temporary. Returns false if the caller already has a
-    /// part of its result.
+    /// Returns whether a failed attempt may be repeated if its error is temporary. It may not if the caller already has
+    /// a part of its result.
     fn may_repeat(&self, job: &Self::Job) -> bool {
         let _ = job;
         true
     }
 
-    /// Whether every other tenant would fail in the same way, so that no further one is started.
+    /// Returns whether every other tenant would fail in the same way, so that no further one is started.
     fn ends_run(&self, error: &Error) -> bool {
         ends_everything(error)
     }
@@ -74,7 +74,7 @@ pub(crate) trait TenantWork {
 pub(crate) enum Attempt<D> {
     /// The tenant is finished.
     Done(D),
-    /// Another session has the tenant's lock. The tenant is tried again after all others, and this does not count as an
+    /// Another session has the tenant's lock. The tenant is tried again after all others. This does not count as an
     /// attempt.
     Locked,
     /// Another session changed the tenant meanwhile. It is tried again after all others.
@@ -90,7 +90,7 @@ pub(crate) struct Finished<D> {
     pub(crate) elapsed: Duration,
 }
 
-/// The workers of one run. It can be called several times. The failures of all calls are added.
+/// The workers of one run. `work` can be called several times, and the failures of all calls are added.
 pub(crate) struct WorkerPool<'r> {
     operator: &'r Operator,
     interrupt: &'r Interrupt,
@@ -100,12 +100,13 @@ pub(crate) struct WorkerPool<'r> {
 }
 
 impl<'r> WorkerPool<'r> {
-    /// Creates a pool of `wanted` workers. `None`: a number that suits the fleet and the server.
+    /// Creates a pool of `wanted` workers. With `None`, the number of workers depends on the number of tenants and on
+    /// the server's free connections.
     pub(crate) fn new(operator: &'r Operator, interrupt: &'r Interrupt, wanted: Option<NonZeroUsize>) -> Self {
         Self { operator, interrupt, wanted, failures_max: None, failures: AtomicUsize::new(0) }
     }
 
-    /// Starts no further tenant after this many failures. `failed` of them have already happened.
+    /// Sets the number of failures after which no further tenant is started. `failed` of them have already happened.
     pub(crate) fn failures_max(mut self, max: Option<usize>, failed: usize) -> Self {
         self.failures_max = max;
         self.failures = AtomicUsize::new(failed);
@@ -144,7 +145,7 @@ struct Turn<J> {
     job: J,
     backoff: Backoff,
     attempts: u32,
-    /// When its first attempt started.
+    /// The time at which its first attempt started.
     began: Option<Instant>,
 }
 
@@ -184,7 +185,7 @@ impl<W: TenantWork> Run<'_, W> {
         returned
     }
 
-    /// Returns the turn, and the outcome of the attempt for the log.
+    /// Makes the attempt. Returns the next step, and the outcome of the attempt for the span.
     async fn attempt(&self, operator: &Operator, mut turn: Turn<W::Job>) -> (Returned<Turn<W::Job>>, &'static str) {
         let interrupt = self.pool.interrupt;
         let attempt = self.work.attempt(operator, &mut turn.job, turn.attempts);
