@@ -1,9 +1,9 @@
-//! Checks whether the database notifies of all changes. It reads the triggers of the migrations 010, 012 and 016 in the
-//! catalogue.
+//! Checks whether the database sends notifications for all changes. It reads the triggers of the migrations 010, 012
+//! and 016 in the catalogue.
 
 use std::fmt::Write as _;
 
-/// Bits of `pg_trigger.tgtype`. A trigger of cgk runs after a statement, and so has no other bit.
+/// Bits of `pg_trigger.tgtype`. These triggers run after a statement, so they have no other bit.
 const INSERT: u8 = 4;
 const DELETE: u8 = 8;
 const UPDATE: u8 = 16;
@@ -11,7 +11,7 @@ const TRUNCATE: u8 = 32;
 
 struct Table {
     name: &'static str,
-    /// The function of all its triggers except the one for TRUNCATE.
+    /// The function of all triggers of the table, except the trigger for TRUNCATE.
     function: &'static str,
     events: &'static [(&'static str, u8)],
 }
@@ -29,10 +29,10 @@ const TABLES: &[Table] = &[
     Table { name: "organization_domains", function: "cgk_organization_domains_changed", events: ALL },
 ];
 
-/// Returns a query with one row and one column: why changes are not notified; null if they are.
+/// Returns a query with one row and one column: the reason why changes are not notified, or null if all are notified.
 ///
 /// A missing table has no changes. Only the registry must exist. Writes of logical replication fire no statement-level
-/// trigger, whatever the trigger's mode. Takes no locks.
+/// trigger, whatever the trigger's mode is. The query takes no locks.
 pub(crate) fn unnotified_sql() -> String {
     let (mut triggers, mut tables) = (String::new(), String::new());
     for table in TABLES {

@@ -33,8 +33,8 @@ pub enum SizeSource {
     /// The server has read the size of the files.
     #[default]
     Measured,
-    /// The catalogue: the pages at the last vacuum or analyze of each table. A table was locked while it was measured,
-    /// or measuring took longer than `session.statement_timeout`.
+    /// The size comes from the catalogue: the number of pages at the last vacuum or analyze of each table. It is used
+    /// if a table was locked while it was measured, or if measuring took longer than `session.statement_timeout`.
     Estimated,
 }
 
@@ -54,9 +54,10 @@ impl SizeSource {
     }
 }
 
-/// Returns the contents of these schemas by name, without those that do not exist. One query. The server reads the size
-/// of each table's files. If a table is locked for longer than `session.lock_timeout`, or reading the sizes takes too
-/// long, all sizes are estimates from the catalogue.
+/// Returns the contents of these schemas by name, in one query. Schemas that do not exist are missing from the result.
+/// The server reads the size of each table's files. If a table is locked for longer than `session.lock_timeout`, or
+/// reading the sizes takes longer than `session.statement_timeout`, a second query estimates all sizes from the
+/// catalogue.
 pub(crate) async fn contents_of(
     operator: &Operator,
     schemas: &[SchemaName],

@@ -1,4 +1,5 @@
-//! Finds the sessions in a tenant, whose transactions hold its lock, and waits until there are none.
+//! Finds the sessions in a tenant, and waits until there are none. The transaction of such a session holds the tenant's
+//! lock.
 
 use crate::{
     db::{Operator, message, milliseconds},
@@ -13,18 +14,19 @@ use std::{
 };
 use tokio_postgres::{error::SqlState, types::Type};
 
-/// The longest single wait for the tenant's lock. A new entry waits behind it, at most for this time.
+/// The maximum time of a single wait for the tenant's lock. A session that enters meanwhile waits behind it, at most
+/// for this time.
 pub(crate) const SHORT_LOCK_WAIT: Duration = Duration::from_millis(200);
-/// The pause between two waits, in which the waiting sessions can continue.
+/// The pause between two waits. During the pause, the waiting sessions can continue.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How many sessions an error lists.
+/// The maximum number of sessions that an error lists.
 const NAMED_MAX: usize = 5;
 
 /// A session whose transaction is in a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EnteredSession {
-    /// The server process; `None` for a prepared transaction.
+    /// The server process. `None` for a prepared transaction.
     pub pid: Option<i32>,
     /// The login.
     pub login: String,
@@ -32,7 +34,7 @@ pub struct EnteredSession {
     pub application: String,
     /// Its state, as shown in `pg_stat_activity`. Empty if the operator may not see it.
     pub state: String,
-    /// How long ago its transaction started; `None` if the operator may not see it.
+    /// The time since its transaction started. `None` if the operator may not see it.
     pub age: Option<Duration>,
 }
 
@@ -49,7 +51,7 @@ impl fmt::Display for EnteredSession {
     }
 }
 
-/// Returns the sessions in a tenant, the longest first.
+/// Returns the sessions in a tenant. The session with the oldest transaction is first.
 pub(crate) async fn entered_sessions(operator: &Operator, slug: &TenantSlug) -> Result<Vec<EnteredSession>> {
     let doing = || while_doing(format!("look who is inside tenant {slug}"));
     let sql = "
@@ -76,12 +78,12 @@ group by 1, 2, 3, 4, 5 order by 5 desc nulls last, 1";
 
 /// Waits until no transaction is in a tenant that sessions can no longer enter.
 ///
-/// The lock is requested repeatedly and released immediately. So a long transaction does not delay entries that are
-/// refused in any case.
+/// The lock is requested repeatedly and released immediately. So even if a transaction is long, other sessions that try
+/// to enter are refused without a long wait.
 ///
 /// # Errors
 ///
-/// [`TenantError::InUse`]: a transaction is still in the tenant when `wait` ends.
+/// [`TenantError::InUse`]: when a transaction is still in the tenant at the end of `wait`.
 pub(crate) async fn wait_until_left(operator: &Operator, slug: &TenantSlug, wait: Duration) -> Result<()> {
     let doing = || while_doing(format!("wait for the transactions of tenant {slug}"));
     let sql = format!(
@@ -104,8 +106,8 @@ select pg_catalog.pg_advisory_xact_lock({});",
     }
 }
 
-/// Returns the error for a tenant whose lock other sessions hold; `None` if no session holds it as a transaction of the
-/// tenant does.
+/// Returns the error for a tenant whose lock other sessions hold. Returns `None` if no session holds it in the way that
+/// a transaction of the tenant does.
 pub(crate) async fn in_use(operator: &Operator, slug: &TenantSlug, waited: Duration) -> Result<Option<Error>> {
     let sessions = entered_sessions(operator, slug).await?;
     if sessions.is_empty() {
@@ -128,12 +130,12 @@ fn error_of(slug: &TenantSlug, waited: Duration, sessions: &[EnteredSession]) ->
 ///
 /// # Errors
 ///
-/// Kind `Denied`: the operator may not terminate a session of another role.
+/// Kind `Denied`: when the operator may not terminate a session of another role.
 pub(crate) async fn terminate(operator: &Operator, slug: &TenantSlug) -> Result<Vec<EnteredSession>> {
     let doing = || while_doing(format!("end the sessions inside tenant {slug}"));
     let sessions = entered_sessions(operator, slug).await?;
     let pids: Vec<i32> = sessions.iter().filter_map(|session| session.pid).collect();
-    // Only sessions that still hold the lock, because another session may have the process id by now.
+    // Terminates only sessions that still hold the lock, because another session may have the process id by now.
     let sql = "
 select pg_catalog.pg_terminate_backend(l.pid) from pg_catalog.pg_locks l
 where l.locktype = 'advisory' and l.objsubid = 1 and l.granted and l.mode = 'ShareLock' and l.pid = any ($2)

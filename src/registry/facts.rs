@@ -1,4 +1,4 @@
-//! The facts of registry and catalogue about one slug.
+//! The facts of the registry and the catalogue about one slug.
 
 use crate::{
     binding::{self, Binding, PlannedDrop},
@@ -12,11 +12,11 @@ use crate::{
 use std::time::{Duration, SystemTime};
 use tokio_postgres::Row;
 
-/// The facts of registry and catalogue about one slug.
+/// The facts of the registry and the catalogue about one slug.
 #[derive(Clone, Debug)]
 pub(crate) struct TenantFacts {
     pub(crate) tenant: Option<Tenant>,
-    /// The schema's owner; `None` if the schema does not exist.
+    /// The schema's owner. `None` if the schema does not exist.
     pub(crate) owner: Option<Ident>,
     /// The comment on the schema.
     pub(crate) schema_comment: Option<String>,
@@ -30,8 +30,8 @@ pub(crate) struct TenantFacts {
     pub(crate) role_usable: bool,
     /// Whether the operator may grant the role to others.
     pub(crate) role_grantable: bool,
-    /// Whether there may be schemas that are ready for new tenants, and the operator may take one; read for a single
-    /// tenant only.
+    /// Whether there may be schemas that are ready for new tenants, and the operator may take one. It is read for a
+    /// single tenant only.
     #[cfg(feature = "migrate")]
     pub(crate) has_warm: bool,
 }
@@ -43,12 +43,12 @@ impl TenantFacts {
         Binding::of(self.schema_comment.as_deref()).other_than(tenant.id).map(ToOwned::to_owned)
     }
 
-    /// Whether the schema exists and is not bound to an organization yet.
+    /// Returns whether the schema exists and is not bound to an organization yet.
     pub(crate) fn is_unbound(&self) -> bool {
         self.owner.is_some() && Binding::of(self.schema_comment.as_deref()) == Binding::None
     }
 
-    /// Refuses a schema of another organization.
+    /// Fails if the schema belongs to another organization.
     pub(crate) fn refuse_other_organization(&self) -> Result<()> {
         match (&self.tenant, self.other_organization()) {
             (Some(tenant), Some(found)) => Err(Error::Tenant(TenantError::OrganizationMismatch {
@@ -61,7 +61,7 @@ impl TenantFacts {
         }
     }
 
-    /// Refuses a tenant that is being dropped.
+    /// Fails if the tenant is being dropped.
     pub(crate) fn refuse_being_dropped(&self) -> Result<()> {
         match &self.tenant {
             Some(tenant) if binding::is_being_dropped(self.schema_comment.as_deref()) => {
@@ -120,7 +120,7 @@ pub(crate) fn role_of(operator: &Operator, slug: &TenantSlug) -> Option<RoleName
     }
 }
 
-/// Whether a role exists, and whether the operator may act as it.
+/// The state of a role: whether it exists, and whether the operator may act as it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RoleState {
     Absent,

@@ -27,8 +27,8 @@ pub(crate) fn found_tenant(row: &Row, slug: &TenantSlug) -> Result<Tenant> {
     })
 }
 
-/// Returns the slug of an organization in the registry. It may not be a valid slug of a tenant. Empty if the row has
-/// none.
+/// Returns the slug of an organization in the registry. It may not be a valid slug of a tenant. It is empty if the row
+/// has no slug. Returns `None` if there is no such row.
 pub(crate) async fn slug_of(operator: &Operator, id: Uuid) -> Result<Option<String>> {
     let doing = || while_doing("look for an organization in the registry");
     let sql = format!("select o.slug::pg_catalog.text from {TABLE} o where o.id = $1");

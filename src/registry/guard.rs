@@ -1,4 +1,5 @@
-//! The triggers that keep an organization in the registry while its schema exists.
+//! The triggers of the registry that refuse to delete an organization, or to change its slug or id, while its schema
+//! exists.
 
 use crate::{
     db::{Operator, message, milliseconds},
@@ -32,7 +33,7 @@ const GUARD: &str = include_str!("guard.sql");
 const TRIGGERS: [(&str, i16); 3] =
     [("cgk_registry_delete", 1 | 8), ("cgk_registry_update", 1 | 16), ("cgk_registry_truncate", 2 | 32)];
 
-/// The state of the triggers in the catalogue.
+/// The state of the triggers, as found in the catalogue.
 pub(crate) enum GuardFound {
     /// The registry is not a table, or does not exist.
     NotPossible,
@@ -73,8 +74,8 @@ pub(crate) async fn look_at_guard(operator: &Operator) -> Result<GuardFound> {
     Ok(GuardFound::Wrong(wrong))
 }
 
-/// Creates the triggers that keep an organization in the registry while its schema exists. A missing, disabled or
-/// changed trigger is created again.
+/// Creates the triggers that refuse to delete an organization, or to change its slug or id, while its schema exists. A
+/// missing, disabled or changed trigger is created again.
 pub(crate) async fn guard_registry(operator: &Operator) -> Result<RegistryGuard> {
     let doing = || while_doing("guard the registry");
     match look_at_guard(operator).await? {

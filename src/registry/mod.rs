@@ -1,5 +1,5 @@
-//! The registry of tenants, the table `public.organizations`. It contains which tenants exist. This module also reads
-//! the facts of the catalogue about each. Code that needs a tenant's row, or the list of tenants, uses this module.
+//! The registry of tenants: the table `public.organizations`, which lists all tenants. This module also reads the facts
+//! of the catalogue about each tenant. Code that needs a tenant's row, or the list of tenants, uses this module.
 
 #[cfg(any(feature = "migrate", feature = "platform"))]
 mod change_notices;

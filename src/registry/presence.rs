@@ -8,12 +8,12 @@ use crate::{
 };
 use tokio_postgres::error::SqlState;
 
-/// The prefix of the policy with which a login only reads the registry. The login's name follows. Drift knows this
-/// name.
+/// The prefix of the name of the policy with which a login only reads the registry. The login's name follows. Drift
+/// knows this name.
 const READER_POLICY: &str = "cgk_reader_";
 
-/// A condition: row level security hides all rows of the registry from the current role. Of the policies for PUBLIC,
-/// the one of the bundled migrations applies only to tenants' roles. Any other may apply to this role.
+/// A condition: row level security hides all rows of the registry from the current role. One policy for PUBLIC, that of
+/// the bundled migrations, applies only to tenants' roles. Any other policy may apply to the current role.
 pub(crate) const REGISTRY_IS_HIDDEN: &str =
     "(pg_catalog.row_security_active('public.organizations'::pg_catalog.regclass)
     and not exists (select from pg_catalog.pg_policy p, pg_catalog.unnest(p.polroles) m (role)
@@ -21,7 +21,7 @@ pub(crate) const REGISTRY_IS_HIDDEN: &str =
                     and p.polname <> 'organizations_tenant'
                     and (m.role = 0 or pg_catalog.pg_has_role(m.role, 'usage'))))";
 
-/// Whether there is a registry.
+/// Returns whether there is a registry.
 pub(crate) async fn exists(operator: &Operator) -> Result<bool> {
     let doing = || while_doing("look for the registry");
     let sql = format!("select {} is not null", sql::OID);
@@ -29,7 +29,8 @@ pub(crate) async fn exists(operator: &Operator) -> Result<bool> {
     rows.first().map(|row| row.try_get(0)).transpose().map(Option::unwrap_or_default).map_err(doing())
 }
 
-/// Returns an error with the reason if there is no registry, instead of the error of a failed query.
+/// Fails with the reason if there is no registry, if it lacks a column, or if its rows are hidden. The error of a
+/// failed query would not contain this reason.
 pub(crate) async fn require(operator: &Operator) -> Result<()> {
     let row = operator
         .client()
@@ -62,7 +63,8 @@ pub(crate) async fn require(operator: &Operator) -> Result<()> {
     }
 }
 
-/// Refuses if row level security hides the registry's rows. A hidden fleet would look like one without tenants.
+/// Fails if row level security hides the registry's rows. Without this check, a fleet with hidden rows would look like
+/// one without tenants.
 pub(crate) async fn require_sight(operator: &Operator) -> Result<()> {
     let doing = || while_doing("look at the row level security of the registry");
     let sql = format!(

@@ -1,4 +1,4 @@
-//! Reads registry and catalogue in one query, for one tenant, for some, or for all.
+//! Reads the registry and the catalogue in one query, for one tenant, for some, or for all.
 
 use super::{TenantFacts, require};
 use crate::{
@@ -13,7 +13,7 @@ use futures_util::{Stream, TryStreamExt as _};
 use std::{collections::BTreeMap, pin::pin};
 use tokio_postgres::{Row, error::SqlState, types::Type};
 
-/// Returns the facts of registry and catalogue about one slug, whether or not it is registered.
+/// Returns the facts of the registry and the catalogue about one slug, even if it is not registered.
 pub(crate) async fn facts_of(operator: &Operator, slug: &TenantSlug) -> Result<TenantFacts> {
     let slugs = std::slice::from_ref(slug);
     let mut rows = std::pin::pin!(facts_rows(operator, Slugs::named(slugs)).await?);
@@ -26,7 +26,7 @@ pub(crate) async fn facts_of(operator: &Operator, slug: &TenantSlug) -> Result<T
     }
 }
 
-/// The facts of registry and catalogue about many slugs.
+/// The facts of the registry and the catalogue about many slugs.
 #[derive(Debug, Default)]
 pub(crate) struct Facts {
     pub(crate) tenants: BTreeMap<TenantSlug, TenantFacts>,
@@ -34,12 +34,12 @@ pub(crate) struct Facts {
     pub(crate) strange: Vec<StrangeRow>,
 }
 
-/// Returns the same for many slugs, in one query.
+/// Returns the facts about many slugs, in one query.
 pub(crate) async fn facts_of_all(operator: &Operator, slugs: &[TenantSlug]) -> Result<Facts> {
     collect(operator, Slugs::named(slugs)).await
 }
 
-/// Returns the same for every tenant of the registry.
+/// Returns the facts about every tenant of the registry.
 pub(crate) async fn facts_of_fleet(operator: &Operator) -> Result<Facts> {
     collect(operator, Slugs::fleet()).await
 }
@@ -64,9 +64,10 @@ pub(crate) enum RegistryRow {
     Strange(StrangeRow),
 }
 
-/// The slugs to look up.
+/// The slugs whose facts are read.
 pub(crate) struct Slugs {
-    /// The text of `s (slug, o)`, where `o` is the registry's row.
+    /// The text after `from` that defines `s`: the slug, whether it is registered, and the columns of the registry's
+    /// row.
     from: &'static str,
     named: Vec<String>,
 }
@@ -81,7 +82,7 @@ impl Slugs {
         }
     }
 
-    /// Selects these slugs, whether or not they are registered.
+    /// Selects these slugs, registered or not.
     pub(crate) fn named(slugs: &[TenantSlug]) -> Self {
         Self {
             from: "(select w.slug, coalesce(o.registered, false) as registered, o.id, o.name, o.status, o.created_at
@@ -104,8 +105,8 @@ pub(crate) async fn facts_rows(
 ) -> Result<impl Stream<Item = Result<RegistryRow>> + Send + use<>> {
     let (usable, grantable) = acting_sql(operator, &slugs);
     let warm = if slugs.named.len() == 1 { MAY_TAKE_WARM } else { "false" };
-    // Names are compared as text. A comparison as type `name` would cut long names and then treat them as equal. The
-    // second comparison uses the index.
+    // Names are compared as text. A comparison as type `name` would shorten long names and then treat them as equal.
+    // The second comparison uses the index.
     let sql = format!(
         "select s.slug, s.id::pg_catalog.text, coalesce(s.name::pg_catalog.text, ''), s.status::pg_catalog.text,
                 coalesce(s.created_at::pg_catalog.timestamptz, 'epoch'::pg_catalog.timestamptz),
@@ -143,15 +144,15 @@ pub(crate) async fn facts_rows(
     }
 }
 
-/// Returns expressions: whether the operator may act as the role `r`, and whether it may grant it to others. They are
-/// used for one tenant only, because each evaluation reads all memberships again.
+/// Returns two expressions: whether the operator may act as the role `r`, and whether it may grant the role to others.
+/// They are used for one tenant only, because each evaluation reads all memberships again.
 fn acting_sql(operator: &Operator, slugs: &Slugs) -> (String, String) {
     match (slugs.named.len() == 1, operator.facts().major() >= 16) {
         (false, _) => ("false".into(), "false".into()),
         (true, true) => {
             (member_sql("set", "and m.set_option"), member_sql("member with admin option", "and m.admin_option"))
         }
-        // Before PostgreSQL 16, a role with CREATEROLE may grant them to others.
+        // Before PostgreSQL 16, a role with CREATEROLE may grant such roles to others.
         (true, false) => (
             member_sql("member", ""),
             "(select m.rolcreaterole or m.rolsuper from pg_catalog.pg_roles m where m.rolname = current_user)".into(),
@@ -159,8 +160,9 @@ fn acting_sql(operator: &Operator, slugs: &Slugs) -> (String, String) {
     }
 }
 
-/// Returns an expression: whether the operator is a member of the role `r`. The server's function would collect all
-/// memberships of the operator, which can be the roles of all tenants. Its own membership is one row, found by index.
+/// Returns an expression: whether the operator is a member of the role `r`. The operator's own membership is checked
+/// first: it is one row, found by index. The server's function would collect all memberships of the operator, which can
+/// be the roles of all tenants.
 fn member_sql(privilege: &str, option: &str) -> String {
     format!(
         "case when exists (select from pg_catalog.pg_auth_members m where m.roleid = r.oid {option}
@@ -169,8 +171,8 @@ fn member_sql(privilege: &str, option: &str) -> String {
     )
 }
 
-/// Reads a row of the response. `last` is the slug of the previous row, because rows with equal slugs are next to each
-/// other.
+/// Reads a row of the response. `last` is the slug of the previous row, which shows whether two rows have the same
+/// slug. Such rows are next to each other.
 fn found_in(row: &Row, last: &mut Option<TenantSlug>) -> Result<RegistryRow> {
     let doing = || while_doing("read the registry");
     let text = |index: usize| row.try_get::<_, Option<String>>(index).map_err(doing());

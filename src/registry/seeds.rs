@@ -1,4 +1,4 @@
-//! The seeds that have run for an organization: the table `public.cgk_seeds`. Its rows are deleted with the
+//! The seeds that have run for an organization, in the table `public.cgk_seeds`. Its rows are deleted with the
 //! organization's row.
 
 use super::TABLE;
@@ -39,7 +39,7 @@ comment on table {SEEDS} is 'The seeds that cgk tenant:seed has run in tenants.'
     created.map_err(while_doing(format!("create the table {SEEDS}")))
 }
 
-/// Whether the table exists.
+/// Returns whether the table exists.
 pub(crate) async fn seeds_exist(operator: &Operator) -> Result<bool> {
     let doing = || while_doing(format!("look for the table {SEEDS}"));
     let sql = "select pg_catalog.to_regclass($1) is not null";
@@ -47,7 +47,7 @@ pub(crate) async fn seeds_exist(operator: &Operator) -> Result<bool> {
     rows.first().map(|row| row.try_get(0)).transpose().map_err(doing()).map(|exists| exists.unwrap_or(false))
 }
 
-/// Returns the seeds of organizations, without organizations that have none.
+/// Returns the seeds of organizations. Organizations without seeds are missing from the result.
 pub(crate) async fn seeds_of(
     operator: &Operator,
     organizations: &[OrganizationId],
@@ -68,8 +68,8 @@ pub(crate) async fn seeds_of(
     Ok(found)
 }
 
-/// Records seeds, by name and checksum. Fails with a unique violation if another session has recorded one of them,
-/// unless its name is in `again`.
+/// Returns SQL that records seeds, by name and checksum. It fails with a unique violation if another session has
+/// recorded one of them, unless the seed's name is in `again`.
 pub(crate) fn record_seeds_sql(id: OrganizationId, seeds: &[(&str, &str)], again: &BTreeSet<String>) -> String {
     let insert = |(name, sha256): &(&str, &str)| {
         let conflict = match again.contains(*name) {
@@ -89,7 +89,7 @@ pub(crate) fn record_seeds_sql(id: OrganizationId, seeds: &[(&str, &str)], again
     seeds.iter().map(insert).collect::<Vec<_>>().join("; ")
 }
 
-/// Copies the records of an organization to another one. Only for a database in which the table exists.
+/// Returns SQL that copies the records of an organization to another one. It requires that the table exists.
 pub(crate) fn copy_seeds_sql(from: OrganizationId, to: OrganizationId) -> String {
     format!(
         "insert into {SEEDS} (organization_id, name, sha256, seeded_at, seeded_by)

@@ -1,13 +1,13 @@
-//! Parts of SQL with which other modules read the registry. Only the files of this module contain the table's name;
-//! `tests/it/project/layering.rs` refuses it elsewhere in the library's core.
+//! Parts of SQL with which other modules read the registry. Only the files of the module `registry` contain the table's
+//! name. A test (`tests/it/project/layering.rs`) fails if another file of the library's core contains it.
 
 use super::TABLE;
 use crate::{ident::literal, tenant::OrganizationId};
 
-/// The table's OID; null if there is no registry.
+/// The table's OID. It is null if there is no registry.
 pub(crate) const OID: &str = "pg_catalog.to_regclass('public.organizations')";
 
-/// The table's OID; fails with `undefined_table` if there is no registry.
+/// The table's OID. It fails with `undefined_table` if there is no registry.
 pub(crate) const REQUIRED_OID: &str = "'public.organizations'::pg_catalog.regclass";
 
 /// A query for the slugs of all tenants.
@@ -28,7 +28,7 @@ pub(crate) const TENANTS: &str = "public.organizations o \
 /// A condition: the schema `n` has the name of a tenant's schema.
 pub(crate) const IS_TENANT_SCHEMA: &str = "exists (select from public.organizations o where n.nspname::pg_catalog.text = 'tenant_' || o.slug::pg_catalog.text)";
 
-/// The prefix of the names of the policies that admit a login of a service; the login's name follows.
+/// The prefix of the names of the policies that admit a login of a service. The login's name follows.
 pub(crate) const LOGIN_POLICY_PREFIX: &str = "cgk_login_";
 
 /// The text after `from`: the roles `r` that the database has admitted as logins of services, each with its policy `p`
@@ -38,7 +38,7 @@ pub(crate) const ADMITTED_LOGINS: &str = "pg_catalog.pg_policy p \
      and p.polname::pg_catalog.text = 'cgk_login_' || r.rolname::pg_catalog.text \
      and p.polrelid = pg_catalog.to_regclass('public.organizations')";
 
-/// Replaces the names of these parts in the text of a query.
+/// Replaces the placeholders in the text of a query with these parts.
 pub(crate) fn fill(query: &str) -> String {
     query
         .replace("{registry_oid}", OID)
@@ -56,7 +56,8 @@ pub(crate) fn active_id_sql(slug: &str, condition: &str) -> String {
     )
 }
 
-/// Returns a query in parentheses: the status of the tenant with this slug, `null` as a text if it has none.
+/// Returns a query in parentheses: the status of the tenant with this slug. It is the text `null` if the row has no
+/// status.
 pub(crate) fn status_sql(slug: &str) -> String {
     format!("(select coalesce(o.status::pg_catalog.text, 'null') from {TABLE} o where o.slug = {slug})")
 }
@@ -71,12 +72,12 @@ pub(crate) fn is_registered_sql(slug: &str) -> String {
     format!("exists (select from {TABLE} o where o.slug = {slug})")
 }
 
-/// Returns a condition: the role of this name is a tenant's, in a database with this tag.
+/// Returns a condition: the role of this name is a tenant's role, in a database with this tag.
 pub(crate) fn is_tenant_role_sql(role: &str, tag: &str) -> String {
     format!("exists (select from {TABLE} o where 'cgk_' || o.slug::pg_catalog.text || '_' || {tag} = {role})")
 }
 
-/// Returns a condition: the tenant with this slug has its schema, or its creation has ended.
+/// Returns a condition: the schema of the tenant with this slug exists, or the tenant's creation has ended.
 pub(crate) fn is_created_sql(slug: &str) -> String {
     format!(
         "exists (select from {TABLE} o where o.slug::pg_catalog.text = {slug}
@@ -85,17 +86,17 @@ pub(crate) fn is_created_sql(slug: &str) -> String {
     )
 }
 
-/// Locks an organization's row until the transaction ends, if there is one.
+/// Returns SQL that locks an organization's row until the transaction ends, if there is one.
 pub(crate) fn lock_row_sql(id: OrganizationId) -> String {
     format!("select from {TABLE} where id = {}::pg_catalog.uuid for update;\n", literal(&id.to_string()))
 }
 
-/// Grants a role the rights to read what it needs to enter tenants. `role` is quoted.
+/// Returns SQL that grants a role the rights to read the columns that it needs to enter tenants. `role` is quoted.
 pub(crate) fn grant_read_sql(role: &str) -> String {
     format!("grant select (id, slug, status) on {TABLE} to {role}")
 }
 
-/// Drops a policy of the registry. `policy` is quoted.
+/// Returns SQL that drops a policy of the registry. `policy` is quoted.
 pub(crate) fn drop_policy_sql(policy: &str) -> String {
     format!("drop policy {policy} on {TABLE}")
 }

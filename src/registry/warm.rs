@@ -1,4 +1,4 @@
-//! The schemas that are ready for new tenants: the table `public.cgk_warm`. They belong to no organization.
+//! The schemas that are ready for new tenants, in the table `public.cgk_warm`. They belong to no organization.
 
 use crate::{
     config::Isolation,
@@ -30,7 +30,7 @@ pub(crate) struct WarmSchema {
     /// Whether a check has shown that the schema can be renamed.
     pub(crate) is_checked: bool,
     pub(crate) has_schema: bool,
-    /// Whether the operator's role owns the schema, as it owns the schemas of tenants that it creates.
+    /// Whether the operator's role owns the schema. It also owns the schemas of tenants that it creates.
     pub(crate) is_own: bool,
     pub(crate) has_role: bool,
     /// The comment on the ledger.
@@ -44,8 +44,8 @@ pub(crate) struct WarmSchema {
 }
 
 impl WarmSchema {
-    /// Whether the schema has the rights that a tenant with this role would get, or in path mode these logins. In role
-    /// mode, no login may act as the role before a tenant has the schema.
+    /// Returns whether the schema has the rights that a tenant with this role would get. In path mode, these are the
+    /// rights of these logins. In role mode, no login may act as the role before a tenant has the schema.
     pub(crate) fn has_rights_of(&self, role: Option<&RoleName>, logins: &[&Ident], own_role: &str) -> bool {
         match role {
             Some(role) => self.has_role && self.members.is_empty() && self.grantees == [role.as_str()],
@@ -63,8 +63,8 @@ impl WarmSchema {
         if self.has_role { RoleState::Present } else { RoleState::Absent }
     }
 
-    /// Returns statements that fail with a division by zero unless the table still has the row, and no other session has
-    /// created the schema. They lock the row until the transaction ends.
+    /// Returns statements that fail with a division by zero unless the table still has the row, and no other session
+    /// has created the schema. They lock the row until the transaction ends.
     pub(crate) fn demand_sql(&self) -> String {
         format!(
             "select 1 / (case when exists (select from {WARM} w where w.schema_name = {0} for update) then 1 else 0 end);
@@ -73,8 +73,9 @@ select 1 / (case when exists (select from pg_catalog.pg_namespace n where n.nspn
         )
     }
 
-    /// Records the migrations of the shared schema, before the schema is created. If others are applied meanwhile, the
-    /// schema is not taken. Returns false if another session creates it, or has created or dropped it.
+    /// Records the migrations of the shared schema, before the schema is created. If other migrations are applied
+    /// meanwhile, the schema is not taken. Returns false if another session is creating it, or has created or dropped
+    /// it.
     pub(crate) async fn record_shared(&self, operator: &Operator) -> Result<bool> {
         let doing = || while_doing(format!("record the migrations before schema {:?}", self.schema.as_str()));
         let sql = format!(
@@ -86,9 +87,9 @@ select 1 / (case when exists (select from pg_catalog.pg_namespace n where n.nspn
         done.map(|rows| rows == 1).map_err(doing())
     }
 
-    /// Returns statements that delete the row from the table. They fail with a division by zero if another session has
-    /// the schema's migration lock or has deleted the row, or if the shared schema has other migrations. They do not
-    /// wait.
+    /// Returns statements that delete the row from the table. They fail with a division by zero in three cases: another
+    /// session holds the schema's migration lock, another session has deleted the row, or the shared schema has other
+    /// migrations. They do not wait for the migration lock.
     pub(crate) fn take_sql(&self) -> String {
         self.delete_sql(&format!("shared_ledger is not distinct from {SHARED_LEDGER}"))
     }
@@ -121,11 +122,11 @@ select 1 / pg_catalog.count(*) from taken;\n",
         rows.map(|rows| !rows.is_empty()).map_err(doing())
     }
 
-    /// Drops it with its schema and its role, which `drop_role` drops if it exists. Returns false if another session uses
-    /// it.
+    /// Drops the schema, its role and its row. If the role exists, `drop_role` is the SQL that drops it. Returns false
+    /// if another session uses the schema.
     pub(crate) async fn drop(&self, operator: &Operator, drop_role: &str) -> Result<bool> {
         let doing = || while_doing(format!("drop schema {:?}", self.schema.as_str()));
-        // Another session may have created them since the table was read.
+        // Another session may have created the schema and the role since the table was read.
         let mut sql = self.delete_sql("true") + &format!("drop schema if exists {} cascade;\n", self.schema.quoted());
         if self.has_role {
             sql.push_str(drop_role);
@@ -158,7 +159,7 @@ select 1 / pg_catalog.count(*) from taken;\n",
     }
 }
 
-/// Whether the table exists.
+/// Returns whether the table exists.
 pub(crate) async fn has_warm(operator: &Operator) -> Result<bool> {
     let doing = || while_doing(format!("look for the table {WARM}"));
     let sql = "select pg_catalog.to_regclass($1) is not null";
@@ -182,7 +183,7 @@ comment on table {WARM} is 'The schemas that cgk tenant:warm keeps ready for new
     created.map_err(while_doing(format!("create the table {WARM}")))
 }
 
-/// Adds rows with new names until the table has this many.
+/// Adds rows with new names until the table has `wanted` rows.
 pub(crate) async fn claim_warm(operator: &Operator, wanted: usize) -> Result<()> {
     let doing = || while_doing(format!("add rows to the table {WARM}"));
     let names: Vec<String> = (0..wanted).map(|_| literal(SchemaName::warm().as_str())).collect();
