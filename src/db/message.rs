@@ -1,5 +1,5 @@
-//! One simple-query message and its response: several statements in one round trip. This module also sends a single
-//! statement; the server refuses its text if it contains several statements.
+//! Sends one simple-query message with several statements, and reads its response, in one round trip. This module can
+//! also send a single statement. The server then refuses a text with several statements.
 //!
 //! Without BEGIN, the statements of one message are one implicit transaction. After an error, the connection can still
 //! be used. The responses before the error show how far the message was executed.

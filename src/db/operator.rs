@@ -171,8 +171,9 @@ impl Operator {
     ///
     /// # Errors
     ///
-    /// Kind `Unavailable`: when the host, login, database or server version cannot be used. Kind `Invalid`: when the
-    /// address is a transaction pooler. Kind `Conflict`: in three cases.
+    /// Kind `Unavailable`: when the server cannot be reached. Kind `Denied`: when the server refuses the login. Kind
+    /// `NotFound`: when the database does not exist. Kind `Refused`: when the server is older than PostgreSQL 14. Kind
+    /// `Invalid`: when the address is a transaction pooler. Kind `Conflict`: in three cases.
     ///
     /// - A schema cannot be in the search path.
     /// - The database is a copy of another one ([`SetupError::DatabaseCopied`]).
@@ -348,8 +349,9 @@ impl Operator {
         &self.client
     }
 
-    /// Waits until no transaction of several messages is open on the connection, and blocks new ones while the guard
-    /// exists. The sender of such a transaction holds the guard, and so does every other writer on the same connection.
+    /// Waits until no transaction of several messages is open on the connection, and blocks new ones until the guard is
+    /// dropped. The sender of such a transaction must hold the guard, and so must every other writer on the same
+    /// connection.
     pub(crate) async fn undivided(&self) -> MutexGuard<'_, ()> {
         self.undivided.lock().await
     }

@@ -18,9 +18,10 @@ where s.setrole = 0 and d.datname = pg_catalog.current_database() and pg_catalog
 
 /// Returns one row for each named schema. Its columns are:
 ///
+/// - the name of the schema
 /// - whether the schema exists, whether PUBLIC may use it, and whether the login may use it
-/// - one of PUBLIC, the tenants' roles and the service login that may create in it, by a grant, by a membership, or as
-///   its owner or the database's owner
+/// - a role that may create in it: PUBLIC, a tenant's role or the service's login. The role has the right by a grant,
+///   by a membership, or as the owner of the schema or of the database
 /// - whether that role owns the schema, and which role should own it
 ///
 /// The login of an operator may have a name like a tenant's role, but a tenant's role cannot log in. A login with the
@@ -60,8 +61,8 @@ order by w.place";
 /// The caller that needs the schemas of a search path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Caller {
-    /// A service. Its login must not be able to create in the schemas either, because the statements of all other
-    /// tenants would use the objects that it creates for one tenant.
+    /// A service. Its login must not be able to create in the schemas either. The statements of all other tenants would
+    /// use the objects that it creates for one tenant.
     Service,
     /// The operator, who sets up and migrates.
     Operator,
@@ -75,8 +76,8 @@ const OWN: [&str; 3] = ["public", "pg_temp", "$user"];
 ///
 /// # Errors
 ///
-/// Kind `Conflict`: when a schema is missing, is a tenant's or the server's, cannot be used by every role that needs
-/// it, or can be written by a role whose objects other tenants would then use.
+/// Kind `Conflict`: when a schema is missing, is a tenant's or the server's, or cannot be used by every role that needs
+/// it. Also when a role may create in it whose objects other tenants would then use.
 pub(crate) async fn search_path(
     client: &Client,
     config: &Config,

@@ -88,8 +88,8 @@ select 1 / (case when exists (select from pg_catalog.pg_namespace n where n.nspn
     }
 
     /// Returns statements that delete the row from the table. They fail with a division by zero in three cases: another
-    /// session holds the schema's migration lock, another session has deleted the row, or the shared schema has other
-    /// migrations. They do not wait for the migration lock.
+    /// session has the schema's migration lock or has deleted the row, or the shared schema has other migrations. They
+    /// do not wait for the migration lock.
     pub(crate) fn take_sql(&self) -> String {
         self.delete_sql(&format!("shared_ledger is not distinct from {SHARED_LEDGER}"))
     }

@@ -152,9 +152,11 @@ impl Frame {
 
     /// Explains a row of [`diagnose`](Self::diagnose), whose columns are texts as the server sends them.
     ///
-    /// Returns `None` if nothing is wrong with the tenant. Then there is one of three reasons: the database does not
-    /// accept this isolation, roles other than the operator's may create objects in the search path, or the tenant has
-    /// changed since.
+    /// Returns `None` if nothing is wrong with the tenant. Then the server refused `enter` for one of these reasons:
+    ///
+    /// - The database does not accept this isolation.
+    /// - Roles other than the operator's may create objects in the search path.
+    /// - The tenant has changed since.
     ///
     /// ```
     /// use cgk::{ErrorKind, TxOptions, config::Isolation, frame::Frames, ident::DatabaseTag};

@@ -76,7 +76,7 @@ use session::{Behind, Of, recorded, span};
 use std::{future::Future, marker::PhantomData, sync::Arc};
 use tokio::sync::watch;
 
-/// A service's handle to the database. It contains a pool of connections and gives access to each tenant. Cloning is
+/// A service's handle to the database. It contains a pool of connections and provides access to each tenant. Cloning is
 /// cheap.
 ///
 /// `E` is the application's error type. It is set once, so that closures do not have to name it:
@@ -127,8 +127,9 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// Kind `Unavailable`: when the host, login or database cannot be used. Kind `Invalid`: when the TLS files cannot
-    /// be used. Kind `Conflict`: in three cases.
+    /// Kind `Unavailable`: when the server cannot be reached. Kind `Denied`: when the server refuses the login. Kind
+    /// `NotFound`: when the database does not exist. Kind `Invalid`: when the TLS files cannot be used. Kind
+    /// `Conflict`: in three cases.
     ///
     /// - A schema cannot be in the search path ([`SetupError::SearchPathUnfit`]). For instance, PUBLIC, a tenant's
     ///   role, or a login other than the operator's may create in `public`.
@@ -205,9 +206,11 @@ impl<E: From<Error> + Send> Db<E> {
     /// name.
     ///
     /// One message opens the transaction and checks all this. It is sent together with the first statement, without a
-    /// round trip of its own. If the server refuses the message, it does not run the statement. (Behind a pooler, the
-    /// first statement waits for the response, which takes one more round trip.) The body itself starts before the
-    /// response arrives. If the body has effects outside the database, it should cause them after its first statement.
+    /// round trip of its own. If the server refuses the message, it does not run the statement. Behind a pooler, the
+    /// first statement waits for the response, which takes one more round trip.
+    ///
+    /// The body itself starts before the response arrives. If the body has effects outside the database, it should
+    /// cause them after its first statement.
     ///
     /// ```no_run
     /// # async fn example(db: cgk::Db) -> Result<(), cgk::Error> {
@@ -251,23 +254,29 @@ impl<E: From<Error> + Send> Db<E> {
     ///
     /// # Errors
     ///
-    /// The error of the body, and these kinds:
+    /// The error of the body, and these kinds. If the tenant cannot be entered (the kinds from `NotFound` to `Conflict`),
+    /// no statement of the body was executed.
     ///
-    /// - `NotFound`, `Suspended`, `NotReady`: the tenant cannot be entered. No statement of the body was executed.
-    /// - `Locked`: another session held the tenant's lock until `lock_timeout`. No statement of the body was executed.
+    /// - `NotFound`, `Suspended`, `NotReady`: the tenant cannot be entered.
+    /// - `Locked`: another session held the tenant's lock until `lock_timeout`.
+    /// - `Denied`: the login lacks a right that it needs to enter the tenant.
     /// - `Conflict`: PUBLIC, the tenant's role or the service's login may create in `public` or in a schema of
-    ///   extensions. (The operator's login may.) No statement of the body was executed.
-    /// - `Refused`: a statement failed and the body returned `Ok`, a statement's future was dropped before the
-    ///   statement was sent, or the body left the tenant or ended the transaction. Nothing that was still open is
-    ///   committed.
+    ///   extensions. (The operator's login may.) Or the schema belongs to another organization, or the database does
+    ///   not accept the configured isolation.
+    /// - `Refused`: a statement failed and the body returned `Ok`, or a statement's future was dropped before the
+    ///   statement was sent. Or the body left the tenant or ended the transaction. Nothing that was still open is
+    ///   committed. Also `Refused`, before the body starts: the task holds so many connections of the pool that the
+    ///   pool cannot provide another one.
+    /// - `Failed`: the server refused the COMMIT, for instance because of a deferred constraint. Nothing is committed.
     /// - `CommitUnknown`: the connection was lost around COMMIT.
-    /// - `Unavailable`: no connection became free in time, or the connection was lost before COMMIT was sent.
+    /// - `Unavailable`: no connection became free in time, the pool is closed, or the connection was lost before COMMIT
+    ///   was sent. Or the server refused the entry for a reason that no longer exists.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped before COMMIT is sent, nothing is committed. If it is dropped later, everything may be
-    /// committed. In both cases the next user of the connection finds no state of the transaction: a separate task
-    /// rolls back. If a statement is still running, that task cancels the statement and discards the connection.
+    /// committed. In both cases, a separate task rolls back, so the next user of the connection finds no state of the
+    /// transaction. If a statement is still running, that task cancels the statement and discards the connection.
     #[expect(clippy::manual_async_fn, reason = "the signature promises Send instead of leaking it")]
     pub fn with_tenant<T: Send, F: TenantFn<T, E>>(
         &self,

@@ -68,16 +68,18 @@ impl<E: From<Error> + Send> Platform<'_, E> {
     ///
     /// The error of the body, and these kinds:
     ///
-    /// - `Refused`, before the body starts: the task is inside a tenant, or inside so many transactions of the platform
-    ///   that the pool cannot provide another connection.
-    /// - `Refused`, after the body: a statement failed and the body returned `Ok`, a statement's future was dropped
-    ///   before the statement was sent, or the body changed the role or the search path or ended the transaction.
+    /// - `Refused`, before the body starts: the task is inside a tenant, or it holds so many connections of the pool
+    ///   that the pool cannot provide another one.
+    /// - `Refused`, after the body: a statement failed and the body returned `Ok`, or a statement's future was dropped
+    ///   before the statement was sent. Or the body changed the role or the search path, or ended the transaction.
     ///   Nothing is committed.
+    /// - `Failed`: the server refused the COMMIT, for instance because of a deferred constraint. Nothing is committed.
     /// - `Conflict`: PUBLIC or the service's login may create in `public` or in a schema of extensions. (The operator's
     ///   login may.)
     /// - `Denied`: the login may not use the schema `public`, or a statement needs `row_security`, which is off.
     /// - `CommitUnknown`: the connection was lost around COMMIT.
-    /// - `Unavailable`: no connection became free in time, or the connection was lost before COMMIT was sent.
+    /// - `Unavailable`: no connection became free in time, the pool is closed, or the connection was lost before COMMIT
+    ///   was sent.
     ///
     /// # Cancel safety
     ///

@@ -2,8 +2,8 @@
 //!
 //! The session is reset at both ends of a transaction. It is reset at the end, so that no state remains for the next
 //! client. If that fails, the session ends instead of returning to the pooler. It is reset at the start, because other
-//! clients of the same pooler may leave state too: programs without this library, or a program whose reset was
-//! interrupted by a cancel request.
+//! clients of the same pooler may leave state too. Such a client does not use this library, or a cancel request
+//! interrupted its reset.
 
 use crate::{db::session_reset::UNLOCK, ident::literal};
 

@@ -50,8 +50,8 @@ impl<'t, T> Savepoint<'t, T> {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped after it was polled, the part is kept. If a statement in the part had failed, the
-    /// transaction cannot commit.
+    /// If the future is dropped after it was polled, the changes since the savepoint are not undone. If a statement in
+    /// the part had failed, the transaction cannot commit.
     pub async fn release(mut self) -> Result<()> {
         // The server also refuses to release a savepoint after a failed statement.
         if self.shared.failures.has_refused_since(&self.seen_before) {
