@@ -55,7 +55,7 @@ struct Overridden {
     /// `standard_conforming_strings = off`. A SET in a message cannot change it in time, because the server parses the
     /// whole message before it executes the SET.
     strings: bool,
-    /// `exit_on_error = on`. cgk uses statements that may fail to check conditions.
+    /// `exit_on_error = on`. To check conditions, cgk uses statements that may fail.
     exit_on_error: bool,
 }
 

@@ -21,8 +21,9 @@ const ALPN: &[u8] = b"postgresql";
 ///
 /// # Errors
 ///
-/// [`Unreadable`](crate::config::ConfigErrorKind::Unreadable) and [`Invalid`](crate::config::ConfigErrorKind::Invalid):
-/// when a file of certificates or keys cannot be used. The error contains the file's path.
+/// [`Unreadable`](crate::config::ConfigErrorKind::Unreadable): when a file cannot be read.
+/// [`Invalid`](crate::config::ConfigErrorKind::Invalid): when it contains no certificate or key that can be used. The
+/// error contains the file's path.
 pub(crate) fn connector(mode: &TlsMode) -> Result<MakeRustlsConnect, ConfigError> {
     let (roots, client) = match mode {
         TlsMode::Disable => (RootCertStore::empty(), None),

@@ -30,7 +30,7 @@ use std::{
 };
 use tracing::Instrument as _;
 
-/// The work at each tenant: an attempt, and the handling of its result.
+/// The work on each tenant: an attempt, and the handling of its result.
 pub(crate) trait TenantWork {
     /// The name of the operation in spans. Each operation has a different one.
     const OPERATION: &'static str = "fleet";

@@ -14,8 +14,8 @@ use std::{
 };
 use tokio_postgres::{error::SqlState, types::Type};
 
-/// The maximum time of a single wait for the tenant's lock. A session that enters meanwhile waits behind it, at most
-/// for this time.
+/// The maximum time of a single wait for the tenant's lock. A session that wants to enter meanwhile must wait too, at
+/// most for this time.
 pub(crate) const SHORT_LOCK_WAIT: Duration = Duration::from_millis(200);
 /// The pause between two waits. During the pause, the waiting sessions can continue.
 const PAUSE: Duration = Duration::from_millis(100);

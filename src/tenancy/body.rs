@@ -20,7 +20,7 @@ mod sealed {
         type Fut = Fut;
     }
 
-    /// The same for closures that may run more than once.
+    /// Does the same for closures that may run more than once.
     pub trait SendFn<A, R>: AsyncFn(A) -> R + Fn(A) -> <Self as SendFn<A, R>>::Fut {
         type Fut: Future<Output = R>;
     }

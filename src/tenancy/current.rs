@@ -1,4 +1,5 @@
-//! The tenant of the current task. It is for log lines and for early errors, never for routing a query.
+//! The tenant of the current task. It is for log lines and for early errors, and never decides to which tenant a query
+//! goes.
 
 use crate::slug::TenantSlug;
 use std::future::Future;
@@ -7,8 +8,8 @@ tokio::task_local! {
     static CURRENT: TaskContext;
 }
 
-/// Returns the tenant of the innermost `with_tenant` around the caller, or `None` outside. Use it for log lines. It
-/// routes no query, and spawned tasks and other threads do not inherit it.
+/// Returns the tenant of the innermost `with_tenant` around the caller, or `None` outside. Use it for log lines. cgk
+/// does not use it to choose the tenant of a query. Spawned tasks and other threads do not inherit it.
 ///
 /// ```
 /// assert!(cgk::current_tenant().is_none());

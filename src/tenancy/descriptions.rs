@@ -2,7 +2,7 @@
 //! one round trip.
 //!
 //! These are descriptions, not plans. The server parses and plans each statement when it runs, with the current tables,
-//! search path and settings. So if a migration makes an entry outdated, this is not unsafe. No text remains in a
+//! search path and settings. Therefore an entry that a migration makes outdated is not a risk. No text remains in a
 //! session for the next tenant to read.
 
 use std::{

@@ -20,7 +20,8 @@ use crate::{
 };
 use tokio_postgres::{Client, Row, error::SqlState, types::Type};
 
-/// The login, quoted, its `row_security`, and the statement that resets it to its default if it was set.
+/// Reads the quoted login, its `row_security`, and the statement that turns `row_security` on again. The statement
+/// depends on where the setting was changed.
 const LOGIN: &str = "
 select pg_catalog.quote_ident(current_user), s.setting,
        case s.source

@@ -40,8 +40,8 @@ pub(crate) struct TenantTarget {
 }
 
 /// A number that only the client knows. The setting `cgk.tx`, set local, is a hash of this number and the
-/// organization's id. The setting is lost if something inside the transaction ends it. It cannot be computed for
-/// another organization.
+/// organization's id. If something inside the transaction ends the transaction, the setting is lost. It cannot be
+/// computed for another organization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Nonce(i64);
 
