@@ -7,7 +7,8 @@
 --
 -- Periods: subscription_periods has them, also those of a plan that includes nothing per period. A grant of a period holds what was
 -- used from its starts_at on. Where a renewal begins in the past, what was used since then counts in the new period. Where it begins
--- in the future, the grants of the periods before it stay, under every plan.
+-- in the future, the grants of the periods before it stay, under every plan. cgk_subscription_renewal says which period a renewal
+-- names. The renewals of the same periods make the same periods in any order.
 --
 -- Reads subscriptions and the grants that have not expired, and locks it and quota_consumptions against everybody until it is committed.
 revoke execute on function cgk_memberships_seat(), cgk_domain_events_inserted() from public;
@@ -25,6 +26,7 @@ create table subscription_periods (
     subscription_id uuid        not null,
     starts_at       timestamptz not null,
     ends_at         timestamptz not null,
+    paid_until      timestamptz,
     is_trial        boolean     not null default false,
 
     constraint subscription_periods_pkey                 primary key (organization_id, subscription_id, starts_at),
@@ -57,12 +59,81 @@ select k.organization_id, k.subscription_id, k.starts_at,
   from known k join subscriptions s on s.id = k.subscription_id;
 
 select cgk_protect_shared_table('subscription_periods', 'organization_id',
-    '{organization_id,subscription_id,starts_at,ends_at,is_trial}');
+    '{organization_id,subscription_id,starts_at,ends_at,paid_until,is_trial}');
 
-comment on column grants.counted_since          is 'What was used from here on counts in this grant of a period.';
-comment on table  subscription_periods          is 'The periods of subscriptions, also those that were paid ahead.';
-comment on column subscription_periods.ends_at  is 'Earlier than it was paid until, if the next period started earlier.';
-comment on column subscription_periods.is_trial is 'The first period of a subscription that started with a trial.';
+comment on column grants.counted_since            is 'What was used from here on counts in this grant of a period.';
+comment on table  subscription_periods            is 'The periods of subscriptions, also those that were paid ahead.';
+comment on column subscription_periods.ends_at    is 'Earlier than it was paid until, if the next period started earlier.';
+comment on column subscription_periods.paid_until is 'The latest end that a payment provider has named; null if it has named none.';
+comment on column subscription_periods.is_trial   is 'The first period of a subscription that started with a trial.';
+
+-- Which period of a subscription a renewal from new_start to new_end names: this one rule decides about its row, its periods and its
+-- grants. It is a known period if the two starts differ by less than 24 hours, and by no more than half of the shorter of both: the
+-- clocks of two systems differ. It is the trial only if the same is true of the two ends. Returns:
+--
+--   starts    the start of the known period, or of a new one. Null if the renewal changes nothing: it names the trial, or what was
+--             before the subscription
+--   paid      the latest end that was named for the period
+--   ends      the same, or earlier if the next period starts before
+--   known     whether the period is known
+--   changes   whether the period is new, or ends at another time
+--   newest    whether no later period is known
+create function cgk_subscription_renewal(subscription uuid, new_start timestamptz, new_end timestamptz, out starts timestamptz,
+                                         out paid timestamptz, out ends timestamptz, out known boolean, out changes boolean,
+                                         out newest boolean)
+    language plpgsql stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    named     record;
+    first     record;
+    following timestamptz;
+begin
+    select p.* into named
+      from public.subscription_periods p
+      join public.subscriptions s on s.organization_id = p.organization_id and s.id = p.subscription_id
+     cross join lateral (
+         select case when p.is_trial then s.trial_ends_at else coalesce(p.paid_until, p.ends_at) end as until,
+                greatest(p.starts_at - new_start, new_start - p.starts_at) as apart) length
+     cross join lateral (
+         select least(new_end - new_start, length.until - p.starts_at) / 2 as half,
+                greatest(length.until - new_end, new_end - length.until) as ends_apart) other
+     where s.id = subscription and length.apart < interval '24 hours' and length.apart <= other.half
+       and (not p.is_trial or other.ends_apart < interval '24 hours' and other.ends_apart <= other.half)
+     order by p.is_trial desc, length.apart, p.starts_at limit 1;
+    known := found;
+    if known and named.is_trial then
+        return;
+    end if;
+    starts := new_start;
+    if known then
+        starts := named.starts_at;
+    else
+        select p.starts_at, p.is_trial into first from public.subscription_periods p
+          join public.subscriptions s on s.organization_id = p.organization_id and s.id = p.subscription_id
+         where s.id = subscription order by p.starts_at limit 1;
+        if first.is_trial and starts <= first.starts_at and first.starts_at - starts < interval '24 hours'
+           and first.starts_at - starts <= (new_end - starts) / 2 then
+            -- Paid from the start of the trial on, by another clock.
+            starts := first.starts_at + interval '1 microsecond';
+        end if;
+        if starts <= first.starts_at or new_end <= starts then
+            starts := null;
+            return;
+        end if;
+    end if;
+    select min(p.starts_at) into following from public.subscription_periods p
+      join public.subscriptions s on s.organization_id = p.organization_id and s.id = p.subscription_id
+     where s.id = subscription and p.starts_at > starts;
+    paid := greatest(named.paid_until, new_end);
+    ends := least(paid, following);
+    changes := not known or ends <> named.ends_at;
+    newest := following is null;
+end
+$$;
+
+comment on function cgk_subscription_renewal(uuid, timestamptz, timestamptz) is
+    'Which period of a subscription a renewal names; called by cgk::platform::Subscriptions.';
 
 -- As in 021, and refuses to be the trigger of another table.
 create or replace function cgk_memberships_seat() returns trigger
@@ -147,14 +218,12 @@ $$;
 --
 --   replace   it has another plan, or is new: the grants of the organization's subscriptions are revoked, those of this plan issued,
 --             for each period that has not ended
---   renew     it has a new period, that of its row or the given one, which starts before the one of its row: what the plan includes in
---             each period is issued for it, until the next one starts
+--   renew     it has the given period, or the one of its row that begins when the one before has ended: what the plan includes in each
+--             period is issued for it, until the next one starts
 --   end       it has ended: its grants are revoked
 --
--- What was spent in a period counts in it under every plan: a change of the plan and back makes no more of it, and no less. A
--- renewal that begins less than a day after the period before it began, and before that one ends, names the same period by another
--- clock, unless that one is the trial. Grants of other sources stay as they are. Returns how many were revoked, and which were
--- issued.
+-- What was spent in a period counts in it under every plan: a change of the plan and back makes no more of it, and no less. Grants of
+-- other sources stay as they are. Returns how many were revoked, and which were issued.
 drop function cgk_change_subscription_grants(uuid, text);
 create function cgk_change_subscription_grants(subscription uuid, change text, new_start timestamptz default null,
                                                new_end timestamptz default null, out revoked integer, out issued jsonb)
@@ -163,11 +232,12 @@ create function cgk_change_subscription_grants(subscription uuid, change text, n
 as $$
 declare
     subscribed record;
+    named      record;
+    known      boolean := false;
     item       record;
     moment     timestamptz;
     starts     timestamptz;
     ends       timestamptz;
-    opened     timestamptz;
     following  timestamptz;
     late       bigint;
     late_grant uuid;
@@ -204,26 +274,28 @@ begin
          where change = 'replace' and not exists (select from public.subscription_periods p
                             where p.organization_id = subscribed.organization_id and p.subscription_id = subscribed.id);
     else
-        select min(p.starts_at) filter (where p.starts_at > starts),
-               max(p.starts_at) filter (where not p.is_trial and p.starts_at < starts and p.ends_at > starts
-                                              and p.starts_at > starts - interval '24 hours')
-          into following, opened
-          from public.subscription_periods p
-         where p.organization_id = subscribed.organization_id and p.subscription_id = subscribed.id;
-        ends := least(ends, following);
+        select * into named from public.cgk_subscription_renewal(subscription, starts, ends);
+        if named.starts is null then
+            issued := '[]';
+            return;
+        end if;
+        known := named.known;
+        starts := named.starts;
+        ends := named.ends;
+        select min(p.starts_at) into following from public.subscription_periods p
+         where p.organization_id = subscribed.organization_id and p.subscription_id = subscribed.id and p.starts_at > starts;
     end if;
-    if change = 'renew' and opened is not null then
-        -- The same period: its grants are replaced, and it ends where the renewal says.
+    if known then
+        -- Its grants are replaced, and it ends where the renewal says.
         update public.grants g set revoked_at = moment
          where g.organization_id = subscribed.organization_id and g.subscription_id = subscribed.id and g.renewal = 'period'
-           and g.revoked_at is null and g.starts_at >= opened and g.expires_at > starts;
+           and g.revoked_at is null and g.starts_at >= starts and g.starts_at < coalesce(following, 'infinity');
         get diagnostics revoked = row_count;
         update public.grants g set expires_at = greatest(g.starts_at, ends)
          where g.organization_id = subscribed.organization_id and g.subscription_id = subscribed.id and g.renewal = 'period'
-           and g.starts_at >= opened and g.expires_at > starts;
-        update public.subscription_periods p set ends_at = ends
-         where p.organization_id = subscribed.organization_id and p.subscription_id = subscribed.id and p.starts_at = opened;
-        starts := opened;
+           and g.starts_at >= starts and g.starts_at < coalesce(following, 'infinity');
+        update public.subscription_periods p set ends_at = ends, paid_until = named.paid
+         where p.organization_id = subscribed.organization_id and p.subscription_id = subscribed.id and p.starts_at = starts;
     elsif change = 'renew' then
         -- What was used since the new period began is split off, so that it counts in the new one; also what was used after a period
         -- that was shortened later.
@@ -257,8 +329,8 @@ begin
            and g.starts_at < coalesce(following, 'infinity');
         update public.subscription_periods p set ends_at = starts
          where p.organization_id = subscribed.organization_id and p.starts_at < starts and p.ends_at > starts;
-        insert into public.subscription_periods (organization_id, subscription_id, starts_at, ends_at)
-        values (subscribed.organization_id, subscribed.id, starts, ends);
+        insert into public.subscription_periods (organization_id, subscription_id, starts_at, ends_at, paid_until)
+        values (subscribed.organization_id, subscribed.id, starts, ends, case when new_start is not null then named.paid end);
     end if;
 
     with periods as (

@@ -63,7 +63,8 @@ async fn an_api_key_has_its_quota_until_429_and_again_in_the_next_period() {
         .run(
             "update subscriptions set period_anchor = period_anchor - interval '40 days',
                     period_start = period_start - interval '40 days', period_end = period_end - interval '40 days';
-             update subscription_periods set starts_at = starts_at - interval '40 days', ends_at = ends_at - interval '40 days';
+             update subscription_periods set starts_at = starts_at - interval '40 days', ends_at = ends_at - interval '40 days',
+                    paid_until = paid_until - interval '40 days';
              update grants set starts_at = starts_at - interval '40 days', expires_at = expires_at - interval '40 days',
                     counted_since = counted_since - interval '40 days';
              update quota_consumptions set created_at = created_at - interval '40 days'",

@@ -12,6 +12,7 @@ mod members;
 mod members_attacks;
 mod memberships_carried_over;
 mod organizations;
+mod period_orders;
 mod plans;
 mod plans_cli;
 mod quota;

@@ -1,6 +1,9 @@
 //! What was used counts in the period in which it was used, whatever the order of renewals, changes of plan and consumptions.
 
-use crate::{stage::Stage, subscriptions::days_pass};
+use crate::{
+    stage::Stage,
+    subscriptions::{days_pass, seconds_passed},
+};
 use cgk::platform::{
     Cancellation, NewSubscription, PlanKey, PlatformError, Quota, QuotaBalance, QuotaKind, RenewalPeriod, Subscription,
     SubscriptionStatus, Subscriptions,
@@ -334,4 +337,90 @@ async fn invoices_may_come_in_any_order() {
     let newest = team.current().await;
     team.renew_until(newest.period_start - 90 * DAY, newest.period_start - 60 * DAY).await;
     assert_eq!(team.credits().await, (10_000, 9000, 1000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_invoice_of_a_known_period_makes_it_longer() {
+    let team = Team::subscribed(NewSubscription::to(key("team")).period_end(SystemTime::now() + 3 * DAY)).await;
+    let start = team.current().await.period_start;
+    team.consume(900, "a").await.unwrap();
+    team.renew(start + 30 * DAY).await;
+    let invoice = start + Duration::from_secs(1);
+    assert_eq!(team.renew_until(invoice, start + 30 * DAY).await.period_start, start + 30 * DAY);
+    days_pass(&team.stage, 10).await;
+    assert_eq!(team.credits().await, (1000, 900, 100));
+    // Of the newest one, by a clock that is behind: its row has the end too.
+    let team = Team::subscribed(NewSubscription::to(key("team")).period_end(SystemTime::now() + 3 * DAY)).await;
+    let start = team.current().await.period_start;
+    let longer = team.renew_until(start - Duration::from_secs(2), start + 30 * DAY).await;
+    assert_eq!((longer.period_start, longer.period_end), (start, start + 30 * DAY));
+    // And a shorter one that comes again takes nothing away.
+    assert_eq!(team.renew_until(start, start + 10 * DAY).await, longer);
+    days_pass(&team.stage, 20).await;
+    assert_eq!(team.credits().await, (1000, 0, 1000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_period_that_starts_within_a_day_of_the_trial_is_not_lost_if_it_comes_late() {
+    for seconds in [-1, 0, 7200] {
+        let team = Team::subscribed(NewSubscription::to(key("team")).trial(14 * DAY)).await;
+        let trial = team.current().await.period_start;
+        let by = Duration::from_secs(i64::unsigned_abs(seconds));
+        let start = if seconds < 0 { trial - by } else { trial + by };
+        team.renew(start + 30 * DAY).await;
+        team.renew(start).await;
+        days_pass(&team.stage, 15).await;
+        assert_eq!(team.credits().await, (1000, 0, 1000), "{seconds}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn periods_of_less_than_a_day_may_come_in_any_order() {
+    let hours = |hours: u32| Duration::from_secs(3600) * hours;
+    let team = Team::subscribed(NewSubscription::to(key("team")).period_end(SystemTime::now() + hours(12))).await;
+    let start = team.current().await.period_start;
+    team.consume(900, "a").await.unwrap();
+    for number in [2, 1] {
+        team.renew_until(start + hours(12 * number), start + hours(12 * number + 12)).await;
+    }
+    for number in ["second", "third"] {
+        for sql in seconds_passed(if number == "second" { 18 * 3600 } else { 12 * 3600 }, "true") {
+            team.stage.run(&sql).await;
+        }
+        assert_eq!(team.credits().await, (1000, 0, 1000), "{number}");
+        team.consume(900, number).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trial_is_not_paid_by_its_own_invoice_nor_by_the_next_period_of_the_calendar() {
+    let team = Team::subscribed(NewSubscription::to(key("team")).trial(14 * DAY)).await;
+    let trial = team.current().await;
+    let second = Duration::from_secs(1);
+    // The invoice over nothing, by a clock that is ahead or behind.
+    for (start, end) in [
+        (trial.period_start + second, trial.period_end + second),
+        (trial.period_start - second, trial.period_end - second),
+    ] {
+        assert_eq!(team.renew_until(start, end).await, trial);
+    }
+    let unpaid = team.subscriptions.mark_past_due(team.stage.acme).await.unwrap();
+    assert_eq!(team.subscriptions.renew(team.stage.acme, RenewalPeriod::Next).await.unwrap(), unpaid);
+    days_pass(&team.stage, 15).await;
+    assert!(team.subscriptions.renew_due().await.unwrap().renewed.is_empty());
+    assert_eq!(team.credits().await, (0, 0, 0));
+    // When it is over, the next period is paid.
+    let paid = team.subscriptions.renew(team.stage.acme, RenewalPeriod::Next).await.unwrap();
+    assert_eq!(paid.status, SubscriptionStatus::Active);
+    assert_eq!(team.credits().await, (1000, 0, 1000));
+    // A paid period that runs and is past due.
+    team.subscriptions.mark_past_due(team.stage.acme).await.unwrap();
+    let paid = team.subscriptions.renew(team.stage.acme, RenewalPeriod::Next).await.unwrap();
+    assert_eq!(paid.status, SubscriptionStatus::Active);
+    // A period that has ended, and comes late, does not make it active.
+    days_pass(&team.stage, 60).await;
+    let over = team.subscriptions.mark_past_due(team.stage.acme).await.unwrap();
+    let late = team.renew_until(over.period_end, over.period_end + DAY).await;
+    assert_eq!((late.status, late.period_start), (SubscriptionStatus::PastDue, over.period_end));
+    assert!(team.subscriptions.renew_due().await.unwrap().renewed.is_empty());
 }

@@ -29,21 +29,26 @@ async fn consume(stage: &Stage, kind: &QuotaKind, amount: u64, key: &str) {
     Quota::new(&stage.db).consume(stage.acme, kind, amount, key).await.unwrap();
 }
 
-/// Statements after which so many days have passed for the subscriptions, their periods, the grants and the consumptions of `which`.
-pub(crate) fn days_passed(days: i64, which: &str) -> [String; 2] {
+/// Statements after which so many seconds have passed for the subscriptions, their periods, the grants and the consumptions of `which`.
+pub(crate) fn seconds_passed(seconds: i64, which: &str) -> [String; 2] {
     // Far away and back, so that no period starts where another one does while they are moved.
-    const FAR: i64 = 100_000;
-    [days + FAR, -FAR].map(|days| {
-        let by = format!("interval '{days} days'");
+    const FAR: i64 = 100_000 * 24 * 60 * 60;
+    [seconds + FAR, -FAR].map(|seconds| {
+        let by = format!("interval '{seconds} seconds'");
         format!(
             "update subscriptions set trial_ends_at = trial_ends_at - {by}, period_anchor = period_anchor - {by},
                     period_start = period_start - {by}, period_end = period_end - {by} where {which};
-             update subscription_periods set starts_at = starts_at - {by}, ends_at = ends_at - {by} where {which};
+             update subscription_periods set starts_at = starts_at - {by}, ends_at = ends_at - {by},
+                    paid_until = paid_until - {by} where {which};
              update grants set starts_at = starts_at - {by}, expires_at = expires_at - {by},
                     counted_since = counted_since - {by} where {which};
              update quota_consumptions set created_at = created_at - {by} where {which}"
         )
     })
+}
+
+pub(crate) fn days_passed(days: i64, which: &str) -> [String; 2] {
+    seconds_passed(days * 24 * 60 * 60, which)
 }
 
 /// As if so many days had passed for everybody.

@@ -184,13 +184,12 @@ pub enum RenewalPeriod {
     /// The next period, by the calendar. While the current period is running there is nothing to renew, so a repeated
     /// call renews only once. If several periods have passed, the one that is running now.
     Next,
-    /// This period, as the invoice of a payment provider names it. If it starts before the current period ends, the
-    /// current period ends early, as at the end of a trial, and what was used after the start counts in this period. If
-    /// it also starts less than 24 hours after the current period, and that one is not the trial, both are the same
-    /// period: what was used in the current period counts in this one. If it starts less than 24 hours from a period that
-    /// is not the newest, or has ended, the call is a repetition and renews nothing. The invoices of different periods
-    /// may come in any order: a period that starts before the newest one and is not known is granted until the next one
-    /// starts.
+    /// This period, as the invoice of a payment provider names it. If its start and that of a known period differ by less
+    /// than 24 hours, and by no more than half of the shorter of both, it is that period, which ends at the latest end that
+    /// was named for it. Otherwise it is a new period: it ends when the next one starts, the one before it ends when it
+    /// starts, as at the end of a trial, and what was used after the start counts in it. The invoices may come in any order,
+    /// and again. A period with the start and the end of the trial, and one that began before the subscription, change
+    /// nothing.
     Exactly {
         /// When it starts.
         start: SystemTime,
@@ -215,10 +214,10 @@ pub struct RenewalReport {
 pub(super) enum GrantChange {
     /// It has another plan, or is new.
     Replace,
-    /// It has the period of its row.
-    Renew,
-    /// It also has this period, which starts before the one of its row.
-    RenewEarlier { start: SystemTime, end: SystemTime },
+    /// It has the next period, that of its row.
+    RenewNext,
+    /// It has this period.
+    RenewExactly { start: SystemTime, end: SystemTime },
     /// It has ended.
     End,
 }
@@ -228,8 +227,8 @@ impl GrantChange {
     pub(super) fn parameters(&self) -> (&'static str, Option<SystemTime>, Option<SystemTime>) {
         match self {
             Self::Replace => ("replace", None, None),
-            Self::Renew => ("renew", None, None),
-            Self::RenewEarlier { start, end } => ("renew", Some(*start), Some(*end)),
+            Self::RenewNext => ("renew", None, None),
+            Self::RenewExactly { start, end } => ("renew", Some(*start), Some(*end)),
             Self::End => ("end", None, None),
         }
     }

@@ -24,8 +24,8 @@ enum Outcome {
 }
 
 impl Subscriptions {
-    /// Renews a subscription. It becomes active with the new period, and is granted what its plan includes in each
-    /// period. A repeated call for the same period changes nothing, except that it makes a subscription that is past due
+    /// Renews a subscription. It is granted what its plan includes in each period, and becomes active if the period has not
+    /// ended. A repeated call for the same period changes nothing, except that it makes a subscription that is past due
     /// active if the period has not ended and is not a trial. If the subscription is scheduled for cancellation,
     /// [`RenewalPeriod::Next`] ends it instead.
     ///
@@ -49,51 +49,60 @@ impl Subscriptions {
                 let row = match period {
                     RenewalPeriod::Next if due && before.cancel_at_period_end => return self.end(tx, &before).await,
                     RenewalPeriod::Next if due => tx.query_opt(sql::RENEW_NEXT, &[&before.id]).await?,
-                    RenewalPeriod::Next if before.status == SubscriptionStatus::PastDue => {
-                        let active = SubscriptionStatus::Active;
-                        return self.set_status(tx, before, &active, "cgk.subscription.paid").await;
+                    RenewalPeriod::Next => {
+                        let row = tx.query_opt(sql::IS_TRIAL, &[&before.organization_id, &before.id]).await?;
+                        let is_trial = row.is_some_and(|row| row.get(0));
+                        return if is_trial { Ok(before) } else { self.paid(tx, before).await };
                     }
-                    RenewalPeriod::Next => None,
                     RenewalPeriod::Exactly { start, end } if end <= start => {
                         let why = "it ends before it starts".into();
                         return Err(PlatformError::Invalid { what: "the period", why });
                     }
-                    RenewalPeriod::Exactly { start, end } => {
-                        let row = tx.query_opt(sql::RENEW_EXACTLY, &[&before.id, &start, &end]).await?;
-                        if row.is_none() {
-                            return self.renew_earlier(tx, before, start, end).await;
-                        }
-                        row
-                    }
+                    RenewalPeriod::Exactly { start, end } => return self.renew_exactly(tx, before, start, end).await,
                 };
                 let Some(row) = row else { return Ok(before) };
                 let after = Subscription::read(&row);
-                self.finish(tx, "cgk.subscription.renewed", Some(&before), &after, Some(GrantChange::Renew)).await?;
+                self.finish(tx, "cgk.subscription.renewed", Some(&before), &after, Some(GrantChange::RenewNext))
+                    .await?;
                 Ok(after)
             })
             .await
     }
 
-    /// Renews a subscription for a period that does not start later than the newest one: an invoice that comes late, again, or
-    /// after that of a later period.
-    async fn renew_earlier(
+    async fn renew_exactly(
         &self,
         tx: &PlatformTx<'_>,
         before: Subscription,
         start: SystemTime,
         end: SystemTime,
     ) -> Result<Subscription> {
-        let row = tx.query_one(sql::EARLIER_PERIOD, &[&before.id, &start, &end, &before.organization_id]).await?;
-        let active = SubscriptionStatus::Active;
-        match (row.get(0), row.get(1)) {
-            (true, _) if before.status == SubscriptionStatus::PastDue => {
-                self.set_status(tx, before, &active, "cgk.subscription.paid").await
-            }
-            (_, true) => {
-                let row = tx.query_one(sql::SET_STATUS, &[&before.id, &active.as_str()]).await?;
-                let (after, change) = (Subscription::read(&row), GrantChange::RenewEarlier { start, end });
-                self.finish(tx, "cgk.subscription.renewed", Some(&before), &after, Some(change)).await?;
-                Ok(after)
+        let row = tx.query_one(sql::RENEWAL, &[&before.id, &start, &end]).await?;
+        let Some(starts) = row.get::<_, Option<SystemTime>>(0) else { return Ok(before) };
+        let (paid, changes, newest, runs): (SystemTime, bool, bool, bool) =
+            (row.get(1), row.get(2), row.get(3), row.get(4));
+        if !changes {
+            tx.execute(sql::RECORD_PAID, &[&before.organization_id, &before.id, &starts, &paid]).await?;
+            return if runs { self.paid(tx, before).await } else { Ok(before) };
+        }
+        let after = if newest {
+            let start = start.max(starts);
+            Subscription::read(&tx.query_one(sql::RENEW_EXACTLY, &[&before.id, &start, &paid]).await?)
+        } else if runs {
+            let active = SubscriptionStatus::Active;
+            Subscription::read(&tx.query_one(sql::SET_STATUS, &[&before.id, &active.as_str()]).await?)
+        } else {
+            before.clone()
+        };
+        let change = GrantChange::RenewExactly { start, end };
+        self.finish(tx, "cgk.subscription.renewed", Some(&before), &after, Some(change)).await?;
+        Ok(after)
+    }
+
+    /// The running period is paid.
+    async fn paid(&self, tx: &PlatformTx<'_>, before: Subscription) -> Result<Subscription> {
+        match before.status {
+            SubscriptionStatus::PastDue => {
+                self.set_status(tx, before, &SubscriptionStatus::Active, "cgk.subscription.paid").await
             }
             _ => Ok(before),
         }
@@ -145,7 +154,8 @@ impl Subscriptions {
             }
             SubscriptionStatus::Active => {
                 let after = Subscription::read(&tx.query_one(sql::RENEW_NEXT, &[&before.id]).await?);
-                self.finish(tx, "cgk.subscription.renewed", Some(&before), &after, Some(GrantChange::Renew)).await?;
+                self.finish(tx, "cgk.subscription.renewed", Some(&before), &after, Some(GrantChange::RenewNext))
+                    .await?;
                 Ok(Outcome::Renewed)
             }
             _ => Ok(Outcome::NotDue),

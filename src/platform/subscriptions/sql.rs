@@ -86,23 +86,23 @@ pub(super) const RENEW_NEXT: &str = change!(
               where o.id = $1) as following
       where s.id = $1 and s.period_end <= pg_catalog.now()"
 );
-/// Returns no row if the period is a repetition.
+/// The newest period is from `$2`, paid until `$3`. Only one that has not ended makes the subscription active.
 pub(super) const RENEW_EXACTLY: &str = change!(
-    "status = 'active', period_anchor = $2, period_start = $2, period_end = $3 where s.id = $1 and s.period_start < $2"
+    "status = case when $3 > pg_catalog.now() then 'active' else s.status end,
+     period_anchor = case when $2 > s.period_start then $2 else s.period_anchor end,
+     period_start = greatest(s.period_start, $2), period_end = $3 where s.id = $1"
 );
 
-/// Of a period from `$2` to `$3` that is not the newest of the subscription `$1`: whether it is known and has not ended, and whether it
-/// is not known and something of it is left before the next one. Two starts that differ by less than a day name the same period.
-pub(super) const EARLIER_PERIOD: &str = "
-    select coalesce(nearest.is_same and not nearest.is_trial and nearest.ends_at > pg_catalog.now(), false),
-           not coalesce(nearest.is_same, false) and least($3, following.starts_at) > pg_catalog.now()
-      from (select min(p.starts_at) as starts_at from public.subscription_periods p
-             where p.organization_id = $4 and p.subscription_id = $1 and p.starts_at > $2) following
-      left join (select p.is_trial, p.ends_at,
-                        greatest(p.starts_at - $2, $2 - p.starts_at) < '24 hours'::pg_catalog.interval as is_same
-                   from public.subscription_periods p
-                  where p.organization_id = $4 and p.subscription_id = $1
-                  order by greatest(p.starts_at - $2, $2 - p.starts_at) limit 1) nearest on true";
+/// Which period a renewal of the subscription `$1` from `$2` to `$3` names, whether it changes it, is the newest, and has not ended.
+pub(super) const RENEWAL: &str = "
+    select r.starts, r.paid, coalesce(r.changes, false), coalesce(r.newest, false), coalesce(r.ends > pg_catalog.now(), false)
+      from public.cgk_subscription_renewal($1, $2, $3) r";
+/// Records the end `$4` of the known period that starts at `$3`, which does not change it.
+pub(super) const RECORD_PAID: &str = "update public.subscription_periods p set paid_until = $4
+      where p.organization_id = $1 and p.subscription_id = $2 and p.starts_at = $3 and p.paid_until is distinct from $4";
+/// Whether the newest period of the subscription `$2` is its trial.
+pub(super) const IS_TRIAL: &str = "select p.is_trial from public.subscription_periods p
+      where p.organization_id = $1 and p.subscription_id = $2 order by p.starts_at desc limit 1";
 pub(super) const CHANGE_GRANTS: &str =
     "select revoked, issued from public.cgk_change_subscription_grants($1, $2, $3, $4)";
 

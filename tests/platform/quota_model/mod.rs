@@ -29,10 +29,10 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const KINDS: [&str; 3] = ["credits", "runs", "seats"];
 
 /// Numbers from a seed, the same on every machine (SplitMix64).
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -40,11 +40,11 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
-    fn of<T: Copy>(&mut self, items: &[T]) -> T {
+    pub(crate) fn of<T: Copy>(&mut self, items: &[T]) -> T {
         items[usize::try_from(self.below(items.len() as u64)).unwrap()]
     }
 }
@@ -315,13 +315,13 @@ async fn faults_are_found_by_the_model() {
         ),
         // What was used after the start of a period that is reported late.
         ("cgk_change_subscription_grants", "c.created_at >= starts", "false"),
-        ("cgk_change_subscription_grants", "interval '24 hours'", "interval '0 hours'"),
+        ("cgk_subscription_renewal", "length.apart < interval '24 hours'", "length.apart < interval '0 hours'"),
         // A change of the plan while a period is paid ahead.
         ("cgk_change_subscription_grants", "else p.ends_at > moment end", "else p.starts_at = starts end"),
         ("cgk_change_subscription_grants", "g.starts_at >= c.since", "true"),
         // A renewal by another clock, and a period that is paid after a later one.
-        ("cgk_change_subscription_grants", "p.starts_at = opened;", "false;"),
-        ("cgk_change_subscription_grants", "ends := least(ends, following);", ""),
+        ("cgk_change_subscription_grants", "set ends_at = ends, paid_until", "set paid_until"),
+        ("cgk_subscription_renewal", "least(paid, following)", "paid"),
     ] {
         let stage = Arc::new(Stage::set_with_pool(8).await);
         let text: String = stage.rows("select pg_get_functiondef(to_regproc($1::text))", &[&function]).await[0].get(0);

@@ -48,6 +48,8 @@ struct ModelKey {
 struct Period {
     start: Moment,
     end: Moment,
+    /// The latest end that a renewal has named.
+    paid: Option<Moment>,
 }
 
 #[derive(Default)]
@@ -56,9 +58,6 @@ pub(super) struct Model {
     /// The number of the operation.
     pub(super) number: u64,
     pub(super) plan: Option<&'static str>,
-    /// The start and the end of the newest period, as they were last reported.
-    reported: Moment,
-    reported_end: Moment,
     /// Those of the subscription, also those that were paid ahead, by their start.
     periods: Vec<Period>,
     /// Those of subscriptions that have ended.
@@ -171,9 +170,7 @@ impl Model {
 
     pub(super) fn subscribe(&mut self, plan: &'static str) {
         self.plan = Some(plan);
-        self.reported = self.now();
-        self.reported_end = (self.today + PERIOD_DAYS, self.number);
-        self.periods = vec![Period { start: self.now(), end: self.reported_end }];
+        self.periods = vec![Period { start: self.now(), end: (self.today + PERIOD_DAYS, self.number), paid: None }];
         self.replace();
     }
 
@@ -195,32 +192,33 @@ impl Model {
 
     /// So many days after the end of the newest period.
     pub(super) fn day_after_newest(&self, days: i64) -> Moment {
-        (self.reported_end.0 + days, self.reported_end.1)
+        let newest = self.periods.last().unwrap();
+        let (day, number) = newest.paid.unwrap_or(newest.end);
+        (day + days, number)
     }
 
     pub(super) fn renew(&mut self, start: Moment, end: Moment) {
-        let less_than_a_day = |from: Moment, to: Moment| from <= to && (to.0 - 1, to.1) < from;
-        if start > self.reported {
-            (self.reported, self.reported_end) = (start, end);
-            let newest = self.periods.last_mut().unwrap();
-            if start < newest.end && less_than_a_day(newest.start, start) {
-                // The same period, by another clock.
-                newest.end = end;
-                let opened = newest.start;
-                self.revoke(|grant| grant.subscription && !grant.once && grant.starts >= opened);
-                self.issue(self.periods.len() - 1, |once| !once);
-                return;
-            }
-        } else if self
-            .periods
-            .iter()
-            .any(|known| less_than_a_day(known.start, start) || less_than_a_day(start, known.start))
-        {
+        // No period is shorter than two days.
+        const A_DAY: i64 = 1_000_000;
+        let at = |moment: Moment| moment.0 * A_DAY + i64::try_from(moment.1).unwrap();
+        let apart = |period: &Period| (at(period.start) - at(start)).abs();
+        let near = self.periods.iter().filter(|period| apart(period) < A_DAY);
+        let known = near.min_by_key(|period| apart(period)).copied();
+        if known.is_none() && start < self.periods[0].start {
             return;
         }
-        let next = self.periods.iter().map(|period| period.start).filter(|next| *next > start).min();
-        let end = next.map_or(end, |next| next.min(end));
-        if next.is_some() && end <= self.now() {
+        let start = known.map_or(start, |known| known.start);
+        let paid = known.and_then(|known| known.paid).map_or(end, |paid| paid.max(end));
+        let next = self.periods.iter().map(|period| period.start).find(|next| *next > start);
+        let end = next.map_or(paid, |next| next.min(paid));
+        if let Some(known) = known {
+            let number = self.periods.iter().position(|period| period.start == start).unwrap();
+            self.periods[number] = Period { start, end, paid: Some(paid) };
+            if end != known.end {
+                let of_it = |grant: &ModelGrant| grant.starts >= start && next.is_none_or(|next| grant.starts < next);
+                self.revoke(|grant| grant.subscription && !grant.once && of_it(grant));
+                self.issue(number, |once| !once);
+            }
             return;
         }
         for period in self.periods.iter_mut().chain(&mut self.earlier) {
@@ -234,7 +232,7 @@ impl Model {
             }
         }
         let at = self.periods.iter().filter(|period| period.start < start).count();
-        self.periods.insert(at, Period { start, end });
+        self.periods.insert(at, Period { start, end, paid: Some(paid) });
         self.issue(at, |once| !once);
     }
 
