@@ -1,6 +1,6 @@
 //! The errors of the operations of the platform.
 
-use super::Actor;
+use super::{Actor, Permission};
 use crate::{error::Error, slug::TenantSlug};
 use http::StatusCode;
 use std::time::SystemTime;
@@ -28,7 +28,7 @@ pub enum PlatformError {
         why: String,
     },
     /// The actor does not have the required permission.
-    #[error("this takes the permission {permission}{}", advice(.actor))]
+    #[error("this takes the permission {permission}{}", advice(.actor, .permission))]
     Forbidden {
         /// The name of the permission.
         permission: &'static str,
@@ -148,11 +148,12 @@ impl PlatformError {
     }
 }
 
-/// Returns what the message of a refusal adds, so that a service whose context has no caller does not look for a role.
-fn advice(actor: &str) -> &'static str {
-    match actor == Actor::Anonymous.kind() {
-        true => ", and the context has no user and no API key; name the actor with acting_as(...)",
-        false => "",
+/// Returns what the message of a refusal adds, so that a service that acts for itself in a context does not look for a role.
+fn advice(actor: &str, permission: &str) -> &'static str {
+    match actor {
+        "anonymous" => ", and the context has no user and no API key; name the actor with acting_as(...)",
+        _ if Permission::ALL.iter().any(|one| one.as_str() == permission) => "",
+        _ => ", which only the service has; name it with acting_as(Actor::System)",
     }
 }
 

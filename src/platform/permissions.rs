@@ -1,7 +1,12 @@
 //! The permissions of each role in its organization: one table, and one function that checks it.
 
 use super::{Actor, PlatformError, error::Result};
-use crate::{auth::UserRole, tenancy::PlatformTx, tenant::OrganizationId, user::UserId};
+use crate::{
+    auth::UserRole,
+    tenancy::{Db, PlatformTx},
+    tenant::OrganizationId,
+    user::UserId,
+};
 
 /// Defines the permissions, their names, and the roles that have each of them.
 macro_rules! permissions {
@@ -134,12 +139,29 @@ pub(crate) fn demand_service(actor: &Actor, permission: &'static str) -> Result<
     }
 }
 
+const IS_DISABLED: &str = "select from public.users u where u.id = $1 and u.status = 'disabled'";
+
+/// Returns an error if the actor is a user who is disabled. For operations of users on what is their own, which no role
+/// gives.
+///
+/// # Errors
+///
+/// `UserDisabled`. `Database`.
+pub(crate) async fn demand_enabled<E>(db: &Db<E>, actor: &Actor) -> Result<()> {
+    let Actor::User(user) = actor else { return Ok(()) };
+    match db.errors::<PlatformError>().platform().query_opt(IS_DISABLED, &[user]).await? {
+        Some(_) => Err(PlatformError::UserDisabled),
+        None => Ok(()),
+    }
+}
+
 /// Returns the user whose accounts at providers an actor may use. `None`: those of every user.
 ///
 /// # Errors
 ///
-/// `Forbidden`: the actor is an API key, or not known.
-pub(crate) fn owner_of_accounts(actor: &Actor) -> Result<Option<UserId>> {
+/// `Forbidden`: the actor is an API key, or not known. `UserDisabled`. `Database`.
+pub(crate) async fn owner_of_accounts<E>(db: &Db<E>, actor: &Actor) -> Result<Option<UserId>> {
+    demand_enabled(db, actor).await?;
     match actor {
         Actor::User(user) => Ok(Some(*user)),
         Actor::ApiKey(_) | Actor::Anonymous => Err(PlatformError::forbidden(actor, ACCOUNTS_MANAGE)),

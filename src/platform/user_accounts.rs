@@ -112,13 +112,13 @@ impl UserAccounts {
     ///
     /// `NotFound`: the user does not exist. `AccountLinked`: the account belongs to another user. `Invalid`: the
     /// provider must have 1 to 500 characters, the subject 1 to 255, the address 1 to 320. `Forbidden`: the actor is an
-    /// API key, or another user. `TablesMissing`: migration `028_user_accounts` is not applied. `Database`.
+    /// API key, or another user. `UserDisabled`. `TablesMissing`: migration `028_user_accounts` is not applied. `Database`.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, the change may or may not be committed. The same call again has the same result.
     pub async fn link(&self, user: UserId, provider: &str, subject: &str, email: Option<&str>) -> Result<UserAccount> {
-        let actor = self.actor(user)?;
+        let actor = self.actor(user).await?;
         for (what, text, max) in [("the provider", provider, 500), ("the subject", subject, 255)] {
             check(what, text, max)?;
         }
@@ -142,13 +142,13 @@ impl UserAccounts {
     ///
     /// # Errors
     ///
-    /// `Forbidden`: the actor is an API key or not known. `TablesMissing`; `Database`.
+    /// `Forbidden`: the actor is an API key or not known. `UserDisabled`. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, nothing changes: the function only reads.
     pub async fn find(&self, provider: &str, subject: &str) -> Result<Option<UserAccount>> {
-        let own = owner_of_accounts(&self.actor.clone().unwrap_or_else(Actor::current))?;
+        let own = owner_of_accounts(&self.db, &self.actor.clone().unwrap_or_else(Actor::current)).await?;
         // Text in the database cannot contain NUL, so there is no such account.
         if provider.contains('\0') || subject.contains('\0') {
             return Ok(None);
@@ -161,13 +161,13 @@ impl UserAccounts {
     ///
     /// # Errors
     ///
-    /// `Forbidden`: the actor is an API key, or another user. `TablesMissing`; `Database`.
+    /// `Forbidden`: the actor is an API key, or another user. `UserDisabled`. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, nothing changes: the function only reads.
     pub async fn list(&self, user: UserId) -> Result<Vec<UserAccount>> {
-        self.actor(user)?;
+        self.actor(user).await?;
         Ok(self.db.platform().query(LIST, &[&user]).await?.iter().map(read).collect())
     }
 
@@ -179,14 +179,14 @@ impl UserAccounts {
     ///
     /// # Errors
     ///
-    /// `NotFound`: the user has no such account. `Forbidden`: the actor is an API key, or another user.
+    /// `NotFound`: the user has no such account. `Forbidden`: the actor is an API key, or another user. `UserDisabled`.
     /// `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, the change may or may not be committed.
     pub async fn unlink(&self, user: UserId, account: UserAccountId) -> Result<()> {
-        let actor = self.actor(user)?;
+        let actor = self.actor(user).await?;
         let platform = self.db.platform();
         let unlinked = platform.transaction(async |tx| {
             let home = tx.query_opt(LOCK_USER, &[&user]).await?.ok_or(PlatformError::NotFound { what: "account" })?;
@@ -198,9 +198,9 @@ impl UserAccounts {
     }
 
     /// Returns the actor. It must be the user itself, the service or an operator.
-    fn actor(&self, user: UserId) -> Result<Actor> {
+    async fn actor(&self, user: UserId) -> Result<Actor> {
         let actor = self.actor.clone().unwrap_or_else(Actor::current);
-        match owner_of_accounts(&actor)? {
+        match owner_of_accounts(&self.db, &actor).await? {
             Some(own) if own != user => Err(PlatformError::forbidden(&actor, ACCOUNTS_MANAGE)),
             _ => Ok(actor),
         }

@@ -35,13 +35,13 @@ impl Secrets {
     /// # Errors
     ///
     /// `NotFound`: the account does not exist, or the actor is another user. `NotSealed`. `Platform`, also for more than
-    /// 16,000 bytes, and if the actor is an API key or not known.
+    /// 16,000 bytes, and if the actor is an API key, not known or a disabled user.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, the change may or may not be committed.
     pub async fn set_account_tokens(&self, account: UserAccountId, tokens: Option<&[u8]>) -> Result<()> {
-        let owner = self.owner()?;
+        let owner = self.owner().await?;
         let sealed = tokens.map(|tokens| self.keys.seal(place(account), tokens)).transpose()?;
         let key = sealed.as_ref().map(|_| self.keys.current());
         match self.db.platform().execute(SET, &[&account, &sealed, &key, &owner]).await? {
@@ -55,20 +55,21 @@ impl Secrets {
     /// # Errors
     ///
     /// `NotFound`, also if the actor is another user; `UnknownKey`; `NotOpened`; `Platform`, also if the actor is an API
-    /// key.
+    /// key or a disabled user.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, nothing changes: the function only reads.
     pub async fn account_tokens(&self, account: UserAccountId) -> Result<Option<PlainSecret>> {
-        let row = self.db.platform().query_opt(GET, &[&account, &self.owner()?]).await?.ok_or(SecretError::NotFound)?;
+        let row =
+            self.db.platform().query_opt(GET, &[&account, &self.owner().await?]).await?.ok_or(SecretError::NotFound)?;
         let sealed: Option<Vec<u8>> = row.get(0);
         sealed.map(|sealed| self.keys.open(place(account), &sealed)).transpose()
     }
 
     /// Returns the user whose accounts the actor may use. `None`: those of every user.
-    fn owner(&self) -> Result<Option<UserId>> {
-        Ok(owner_of_accounts(&self.actor())?)
+    async fn owner(&self) -> Result<Option<UserId>> {
+        Ok(owner_of_accounts(&self.db, &self.actor()).await?)
     }
 
     /// Encrypts the tokens with the first key. Does nothing in a database without accounts.

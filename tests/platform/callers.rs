@@ -4,10 +4,11 @@ use crate::stage::{Stage, slug};
 use cgk::{
     TenantContext, UserId,
     auth::{ApiKeyId, Auth, AuthSettings, NewApiKey, SecretToken, UserRole},
-    platform::{Actor, Members, NewMember, PageRequest, PlatformError},
+    platform::{Actor, Members, NewMember, PageRequest, PlatformError, Quota},
     request::{TenantRules, tenant_from_request},
     resolver::{Resolver, ResolverSettings},
 };
+use std::time::Duration;
 
 /// The context of a request that only its host names, or that also sends this token.
 async fn of_request(stage: &Stage, token: Option<&SecretToken>) -> TenantContext {
@@ -60,6 +61,11 @@ async fn a_context_without_a_caller_is_not_the_service() {
     let ben = stage.user(stage.acme, "ben@example.com", "member").await;
     let refused = members.acting_as(Actor::User(ben)).add(stage.acme, &new).await.unwrap_err();
     assert_eq!(refused.to_string(), "this takes the permission owners:manage");
+    // What no role has is for the service, which may be the caller in somebody's context.
+    let refused = Quota::new(&stage.db).acting_as(Actor::User(ben)).prune(Duration::ZERO).await.unwrap_err();
+    let service =
+        "this takes the permission quota:prune, which only the service has; name it with acting_as(Actor::System)";
+    assert_eq!(refused.to_string(), service);
 }
 
 #[tokio::test(flavor = "multi_thread")]

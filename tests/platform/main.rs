@@ -7,6 +7,7 @@ mod callers;
 mod duplicates;
 mod event_rules;
 mod events;
+mod invitation_rules;
 mod invitations;
 mod members;
 mod members_attacks;

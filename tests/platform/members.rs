@@ -451,8 +451,20 @@ async fn a_seat_is_given_back_when_its_member_leaves() {
     };
     let member = members.add(stage.acme, &NewMember::of_address("ada@example.com")).await.unwrap();
     assert_eq!(used().await, 2);
-    // It is counted under its key, so a service that consumes it too counts it once.
-    assert!(quota.consume(stage.acme, &QuotaKind::SEATS, 1, &member.seat_key()).await.unwrap().repeated);
+    // Nobody else takes or gives back what is counted under its key.
+    let (key, db) = (member.seat_key(), stage.db.errors::<PlatformError>());
+    let refused = async |outcome: Result<(), PlatformError>| {
+        assert!(outcome.unwrap_err().to_string().contains("use Members::add and Members::remove"));
+        assert_eq!(used().await, 2);
+    };
+    refused(quota.consume(stage.acme, &QuotaKind::SEATS, 1, &key).await.map(|_| ())).await;
+    refused(quota.release(stage.acme, &key).await.map(|_| ())).await;
+    let (platform, seats) = (db.platform(), QuotaKind::SEATS);
+    let consumed = platform.transaction(async |tx| quota.consume_in(tx, stage.acme, &seats, 1, &key).await).await;
+    refused(consumed.map(|_| ())).await;
+    let released = platform.transaction(async |tx| quota.release_in(tx, stage.acme, &key).await).await;
+    refused(released.map(|_| ())).await;
+    assert!(!quota.release(stage.acme, "\0").await.unwrap());
     assert_eq!(used().await, 2);
     members.remove(stage.acme, member.user_id).await.unwrap();
     assert_eq!(used().await, 1);

@@ -48,11 +48,15 @@ struct Case {
 impl Case {
     fn random(random: &mut Random) -> Self {
         let trial = random.below(2) == 0;
-        let first_end = if trial { 14 * DAY } else { random.of(&[12 * HOUR, 3 * DAY, 30 * DAY, 31 * DAY]) };
+        let mut first_end = if trial { 14 * DAY } else { random.of(&[12 * HOUR, 3 * DAY, 30 * DAY, 31 * DAY]) };
         let mut start = if trial { random.of(&[0, 0, 2 * HOUR, 5 * DAY, 14 * DAY]) } else { 0 };
         let (mut invoices, mut moments) = (Vec::new(), vec![HOUR]);
         for of in 0..2 + usize::try_from(random.below(4)).unwrap() {
             let length = random.of(&[12 * HOUR, 3 * DAY, 10 * DAY, 30 * DAY]);
+            if of == 0 && !trial && length < DAY {
+                // What starts within a day of a longer one is that one.
+                first_end = length;
+            }
             let jitter = |random: &mut Random| random.of(&[-2, 0, 0, 1, 3]);
             let by = jitter(random);
             invoices.push(Invoice { start: start + by, end: start + length + by, of: Some(of) });

@@ -46,7 +46,7 @@ trait Refused {
 impl<T> Refused for Result<T, PlatformError> {
     fn is_refused(&self) -> bool {
         match self {
-            Err(PlatformError::Forbidden { .. }) => true,
+            Err(PlatformError::Forbidden { .. } | PlatformError::UserDisabled) => true,
             Err(PlatformError::NotFound { what }) => ["organization", "user"].contains(what),
             _ => false,
         }
@@ -66,7 +66,11 @@ impl<T> Refused for Result<T, SecretError> {
 
 impl<T> Refused for Result<T, &PlatformError> {
     fn is_refused(&self) -> bool {
-        matches!(self, Err(PlatformError::Forbidden { .. } | PlatformError::NotFound { what: "organization" }))
+        matches!(
+            self,
+            Err(PlatformError::Forbidden { .. } | PlatformError::UserDisabled)
+                | Err(PlatformError::NotFound { what: "organization" })
+        )
     }
 }
 
@@ -284,4 +288,24 @@ async fn who_is_nobody_in_the_organization_is_refused_by_every_operation() {
     let found = scene.walk(&Actor::System).await;
     let refused: Vec<_> = found.iter().filter(|(_, refused)| **refused).map(|(name, _)| *name).collect();
     assert_eq!(refused, ["DuplicateUsers::merge"]);
+}
+
+/// An owner who was disabled, also in what is its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disabled_owner_is_refused_by_every_operation() {
+    let scene = Scene::set().await;
+    scene.stage.run(&format!("update users set status = 'disabled' where id = '{}'", scene.ada)).await;
+    let before = scene.state().await;
+    let actor = Actor::User(scene.ada);
+    let found = scene.walk(&actor).await;
+    let allowed: Vec<_> = found.iter().filter(|(_, refused)| !**refused).collect();
+    assert!(allowed.is_empty(), "a disabled owner may call {allowed:?}");
+    let (db, page) = (&scene.stage.db, PageRequest::default());
+    assert!(Organizations::new(db).acting_as(actor.clone()).list(&page).await.is_refused());
+    assert!(Members::new(db).acting_as(actor).remove(scene.stage.acme, scene.ada).await.is_refused());
+    assert_eq!(scene.state().await, before);
+    // The control: when it is active again, its own is there.
+    scene.stage.run(&format!("update users set status = 'active' where id = '{}'", scene.ada)).await;
+    let accounts = UserAccounts::new(db).acting_as(Actor::User(scene.ada));
+    assert_eq!(accounts.list(scene.ada).await.unwrap()[0].id, scene.account);
 }

@@ -54,7 +54,8 @@ impl Invitations {
     /// # Errors
     ///
     /// `NotFound`: no invitation has this token, or the user does not exist. `InvitationExpired`, `InvitationUsed`,
-    /// `InvitationRevoked`: the invitation has ended, or the user who sent it may not give its role any more.
+    /// `InvitationRevoked`: the invitation has ended, or the user or the API key that sent it may not give its role any
+    /// more.
     /// `OtherAddress`: it was sent to another address. `AlreadyMember`: the user is a member of the organization.
     /// `UserDisabled`: the user may not sign in. `QuotaExceeded`: the organization has no seat left. In all of these
     /// cases the invitation does not change. `Busy`; `TablesMissing`; `Database`.
@@ -74,7 +75,7 @@ impl Invitations {
                 look(tx, &hash).await?;
                 return Err(PlatformError::Busy);
             }
-            demand_inviter(tx, &found).await?;
+            demand_sender(tx, &found).await?;
             let (Person { id: user, is_new: is_new_user }, replaces) = invited_user(tx, &found, invitee).await?;
             let actor = self.actor.clone().unwrap_or(Actor::User(user));
             let member = join(tx, &actor, found.organization_id, user, &found.role, replaces).await?;
@@ -95,18 +96,19 @@ impl Invitations {
 }
 
 /// Returns the invitation of a token, if it may be accepted.
-async fn look(tx: &PlatformTx<'_>, hash: &TokenHash) -> Result<Invitation> {
+pub(super) async fn look(tx: &PlatformTx<'_>, hash: &TokenHash) -> Result<Invitation> {
     let invitation = of_token(tx.query_opt(OF_TOKEN, &[&hash.bytes()]).await?, hash)?;
     invitation.state.demand_open()?;
     Ok(invitation)
 }
 
-/// Returns an error if the user who sent the invitation may not give its role any more. Otherwise a removed admin could
-/// come back under a second address.
-async fn demand_inviter(tx: &PlatformTx<'_>, invitation: &Invitation) -> Result<()> {
-    let Some(inviter) = invitation.invited_by else { return Ok(()) };
+/// Returns an error if the user or the API key that sent the invitation may not give its role any more. Otherwise a removed
+/// admin could come back under a second address, and a key that was revoked could still make owners.
+pub(super) async fn demand_sender(tx: &PlatformTx<'_>, invitation: &Invitation) -> Result<()> {
+    let user = invitation.invited_by.map(Actor::User);
+    let Some(sender) = user.or(invitation.invited_by_key.map(Actor::ApiKey)) else { return Ok(()) };
     let permission = Permission::to_manage(&invitation.role);
-    match demand(tx, &Actor::User(inviter), invitation.organization_id, permission).await {
+    match demand(tx, &sender, invitation.organization_id, permission).await {
         Err(PlatformError::Forbidden { .. } | PlatformError::NotFound { .. }) => Err(PlatformError::InvitationRevoked),
         outcome => outcome,
     }

@@ -2,7 +2,7 @@
 
 use super::{Invitation, InvitationId, InvitationState, Invitations, LIFETIME, LIFETIME_MAX, NewInvitation, find};
 use crate::{
-    auth::{SecretToken, check_email},
+    auth::{ApiKeyId, SecretToken, check_email},
     platform::{
         Actor, PlatformError,
         error::{Result, refuse_unknown_role},
@@ -16,6 +16,7 @@ use crate::{
 };
 use serde_json::json;
 use std::time::Duration;
+use tokio_postgres::types::ToSql;
 
 const IS_MEMBER: &str = r#"select from public.memberships m join public.users u on u.id = m.user_id
      where m.organization_id = $1 and m.confirmed_at is not null
@@ -26,12 +27,14 @@ const END_EXPIRED: &str = r#"update public.invitations set revoked_at = pg_catal
      where organization_id = $1 and accepted_at is null and revoked_at is null and expires_at <= pg_catalog.clock_timestamp()
        and pg_catalog.lower(email collate pg_catalog."C") = pg_catalog.lower($2 collate pg_catalog."C")"#;
 
-const CREATE: &str = "insert into public.invitations (organization_id, email, role, token_hash, expires_at, invited_by)
-    values ($1, $2, $3::pg_catalog.text::public.user_role, $4, current_timestamp + pg_catalog.make_interval(secs => $5), $6)
+const CREATE: &str = "insert into public.invitations (organization_id, email, role, token_hash, expires_at, invited_by,
+        invited_by_key)
+    values ($1, $2, $3::pg_catalog.text::public.user_role, $4, current_timestamp + pg_catalog.make_interval(secs => $5), $6, $7)
     on conflict do nothing returning id";
 
 const RESEND: &str = "update public.invitations
-       set token_hash = $3, expires_at = current_timestamp + pg_catalog.make_interval(secs => $4), invited_by = $5
+       set token_hash = $3, expires_at = current_timestamp + pg_catalog.make_interval(secs => $4), invited_by = $5,
+           invited_by_key = $6
      where organization_id = $1 and id = $2 and accepted_at is null and revoked_at is null";
 
 const REVOKE: &str = "update public.invitations set revoked_at = current_timestamp
@@ -60,7 +63,7 @@ impl Invitations {
         let lifetime = check(new)?;
         let (actor, token) = (self.actor(), self.new_token());
         let (hash, role) = (token.hash(), new.role.as_str());
-        let by = sender(&actor);
+        let (by, by_key) = sender(&actor);
         let platform = self.db.platform();
         let created = platform.transaction(async |tx| {
             organizations::lock(tx, organization).await?;
@@ -69,9 +72,10 @@ impl Invitations {
                 return Err(PlatformError::AlreadyMember);
             }
             tx.execute(END_EXPIRED, &[&organization, &new.email]).await?;
-            let row = tx
-                .query_opt(CREATE, &[&organization, &new.email, &role, &hash.bytes(), &lifetime.as_secs_f64(), &by])
-                .await?;
+            let seconds = lifetime.as_secs_f64();
+            let values: [&(dyn ToSql + Sync); 7] =
+                [&organization, &new.email, &role, &hash.bytes(), &seconds, &by, &by_key];
+            let row = tx.query_opt(CREATE, &values).await?;
             let id = row.ok_or(PlatformError::AlreadyInvited)?.get(0);
             let invitation = find(tx, organization, id).await?;
             record(tx, &actor, "cgk.invitation.created", &invitation).await?;
@@ -81,7 +85,7 @@ impl Invitations {
     }
 
     /// Gives an open or expired invitation a new token and seven more days. The old token stops working. The actor becomes
-    /// the user who sent it.
+    /// the sender.
     ///
     /// # Locks
     ///
@@ -102,11 +106,8 @@ impl Invitations {
         let sent = platform.transaction(async |tx| {
             organizations::lock(tx, organization).await?;
             let before = find_to_manage(tx, &actor, organization, id).await?;
-            if tx
-                .execute(RESEND, &[&organization, &id, &hash.bytes(), &LIFETIME.as_secs_f64(), &sender(&actor)])
-                .await?
-                == 0
-            {
+            let ((by, by_key), seconds) = (sender(&actor), LIFETIME.as_secs_f64());
+            if tx.execute(RESEND, &[&organization, &id, &hash.bytes(), &seconds, &by, &by_key]).await? == 0 {
                 return Err(ended(before.state));
             }
             let invitation = find(tx, organization, id).await?;
@@ -147,11 +148,12 @@ impl Invitations {
     }
 }
 
-/// Returns the user who sends an invitation; `None` for the service.
-fn sender(actor: &Actor) -> Option<UserId> {
+/// Returns the user or the API key that sends an invitation; neither for the service.
+fn sender(actor: &Actor) -> (Option<UserId>, Option<ApiKeyId>) {
     match actor {
-        Actor::User(user) => Some(*user),
-        _ => None,
+        Actor::User(user) => (Some(*user), None),
+        Actor::ApiKey(key) => (None, Some(*key)),
+        _ => (None, None),
     }
 }
 

@@ -33,7 +33,7 @@ use super::{
     permissions::{Permission, demand},
 };
 use crate::{
-    auth::{SecretToken, TokenBrand, TokenHash, TokenKind, UserRole},
+    auth::{ApiKeyId, SecretToken, TokenBrand, TokenHash, TokenKind, UserRole},
     row_id::row_id,
     tenancy::{Db, PlatformTx},
     tenant::OrganizationId,
@@ -104,8 +104,10 @@ pub struct Invitation {
     pub state: InvitationState,
     /// When it expires.
     pub expires_at: SystemTime,
-    /// The user who sent the invitation. `None`: the service or an operator sent it, or the user was deleted.
+    /// The user who sent the invitation. `None`: an API key, the service or an operator sent it, or the user was deleted.
     pub invited_by: Option<UserId>,
+    /// The API key that sent the invitation.
+    pub invited_by_key: Option<ApiKeyId>,
     /// The user who accepted it. `None`: it is not accepted, or that user was deleted.
     pub accepted_by: Option<UserId>,
     /// When it was created.
@@ -159,7 +161,7 @@ macro_rules! invitations {
                          when i.revoked_at is not null then 'revoked'
                          when i.expires_at <= pg_catalog.clock_timestamp() then 'expired'
                          else 'open' end,
-                    i.expires_at, i.invited_by, i.accepted_by, i.created_at, i.token_hash
+                    i.expires_at, i.invited_by, i.accepted_by, i.created_at, i.token_hash, i.invited_by_key
                from public.invitations i ",
             $rest
         )
@@ -244,9 +246,13 @@ impl Invitations {
     /// If the future is dropped, nothing changes: the function only reads.
     pub async fn verify(&self, token: &str) -> Result<Invitation> {
         let hash = self.hash(token)?;
-        let invitation = of_token(self.db.platform().query_opt(OF_TOKEN, &[&hash.bytes()]).await?, &hash)?;
-        invitation.state.demand_open()?;
-        Ok(invitation)
+        let platform = self.db.platform();
+        let found = platform.transaction(async |tx| {
+            let invitation = accept::look(tx, &hash).await?;
+            accept::demand_sender(tx, &invitation).await?;
+            Ok(invitation)
+        });
+        found.await
     }
 }
 
@@ -278,6 +284,7 @@ fn read(row: &Row) -> Invitation {
         },
         expires_at: row.get(5),
         invited_by: row.get(6),
+        invited_by_key: row.get(10),
         accepted_by: row.get(7),
         created_at: row.get(8),
     }

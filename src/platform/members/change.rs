@@ -4,11 +4,11 @@ use super::{Member, Members, NewMember, Who, find, person_of_address};
 use crate::{
     auth::UserRole,
     platform::{
-        Actor, PlatformError, Quota,
+        Actor, PlatformError,
         error::{Result, refuse_unknown_role},
         invitations, organizations,
-        permissions::{Permission, demand},
-        quota::demand_seat,
+        permissions::{Permission, demand, demand_enabled},
+        quota::{demand_seat, release_seat},
         record::Change,
     },
     tenancy::PlatformTx,
@@ -123,7 +123,7 @@ impl Members {
     }
 
     /// Removes a member. Its sessions in the organization end, its seat becomes free ([`Member::seat_key`]), and open
-    /// invitations of its address to the organization, and those that it has sent, are revoked. A user may always remove itself.
+    /// invitations of its address to the organization, and those that it has sent, are revoked. A user who is not disabled may always remove itself.
     ///
     /// The user still exists, with its other memberships or without any.
     ///
@@ -133,7 +133,7 @@ impl Members {
     ///
     /// # Errors
     ///
-    /// Same as [`set_role`](Self::set_role).
+    /// Same as [`set_role`](Self::set_role). `UserDisabled`: the actor.
     ///
     /// # Cancel safety
     ///
@@ -141,9 +141,10 @@ impl Members {
     pub async fn remove(&self, organization: OrganizationId, user: UserId) -> Result<()> {
         let actor = self.actor();
         let platform = self.db.platform();
+        let leaves = actor == Actor::User(user);
+        demand_enabled(&self.db, &actor).await?;
         let removed = platform.transaction(async |tx| {
             organizations::lock(tx, organization).await?;
-            let leaves = actor == Actor::User(user);
             if !leaves {
                 demand(tx, &actor, organization, Permission::MembersManage).await?;
             }
@@ -158,7 +159,7 @@ impl Members {
             tx.execute(REMOVE, &[&organization, &user]).await?;
             invitations::revoke_of_user(tx, &actor, organization, user).await?;
             invitations::revoke_written_by(tx, &actor, organization, user).await?;
-            Quota::new(&self.db).release_in(tx, organization, &member.seat_key()).await?;
+            release_seat(tx, organization, &member.seat_key()).await?;
             let before = state(&member, &role);
             record(tx, &actor, "cgk.membership.removed", &member, Some(before), None).await
         });

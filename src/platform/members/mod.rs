@@ -24,7 +24,7 @@ use super::{
     Actor, PlatformError,
     error::Result,
     page::{Cursor, Page, PageRequest},
-    permissions::{Permission, demand},
+    permissions::{Permission, demand, demand_enabled},
 };
 use crate::{
     auth::{UserRole, UserStatus},
@@ -82,9 +82,9 @@ pub struct Member {
 }
 
 impl Member {
-    /// Returns the key under which the member's seat is counted while the membership is confirmed. If a service also
-    /// consumes it by [`Quota::consume`](super::Quota::consume), it is counted once. Do not release it: the seat of a member
-    /// who stays would be free.
+    /// Returns the key under which the member's seat is counted while the membership is confirmed.
+    /// [`Quota::consume`](super::Quota::consume) and [`Quota::release`](super::Quota::release) refuse it: the seat is the
+    /// member's as long as it stays.
     pub fn seat_key(&self) -> String {
         format!("membership/{}", self.id)
     }
@@ -224,14 +224,16 @@ impl Members {
     ///
     /// # Errors
     ///
-    /// `NotFound`: the actor is another user, or an API key. `Forbidden`: the actor is not known. `TablesMissing`;
-    /// `Database`.
+    /// `NotFound`: the actor is another user, or an API key. `Forbidden`: the actor is not known. `UserDisabled`.
+    /// `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, nothing changes: the function only reads.
     pub async fn of_user(&self, user: UserId, page: &PageRequest) -> Result<Page<Member>> {
-        match self.actor() {
+        let actor = self.actor();
+        demand_enabled(&self.db, &actor).await?;
+        match actor {
             Actor::User(actor) if actor != user => return Err(PlatformError::NotFound { what: "user" }),
             Actor::ApiKey(_) => return Err(PlatformError::NotFound { what: "user" }),
             Actor::Anonymous => return Err(PlatformError::forbidden(&Actor::Anonymous, "members:read")),

@@ -68,14 +68,14 @@ impl Organizations {
     /// # Errors
     ///
     /// `SlugTaken`: another organization has the slug, or the schema of an earlier organization still exists.
-    /// `NotFound`: the user does not exist. `Forbidden`: the actor is another user, or an API key. `Invalid`: the name
-    /// or the settings. `TablesMissing`; `Database`.
+    /// `NotFound`: the user does not exist. `Forbidden`: the actor is another user, or an API key. `UserDisabled`: the
+    /// actor. `Invalid`: the name or the settings. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, either everything is committed or nothing.
     pub async fn create(&self, new: &NewOrganization, owner: UserId) -> Result<CreatedOrganization> {
-        let actor = self.demand_creator(owner)?;
+        let actor = self.demand_creator(owner).await?;
         let platform = self.db.platform();
         let created = platform.transaction(async |tx| {
             let created = create_in(tx, &actor, new).await?;

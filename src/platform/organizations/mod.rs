@@ -25,7 +25,7 @@ use super::{
     Actor, PlatformError,
     error::Result,
     page::{Cursor, Page, PageRequest},
-    permissions::{Permission, demand},
+    permissions::{Permission, demand, demand_enabled},
 };
 use crate::{
     slug::TenantSlug,
@@ -160,15 +160,16 @@ impl Organizations {
     ///
     /// # Errors
     ///
-    /// `Forbidden`: the actor is an API key or not known. `TablesMissing`; `Database`.
+    /// `Forbidden`: the actor is an API key or not known. `UserDisabled`. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, nothing changes: the function only reads.
     pub async fn list(&self, page: &PageRequest) -> Result<Page<Organization>> {
         let ((at, id), limit) = (page.start(), page.rows());
-        let platform = self.db.platform();
-        let rows = match self.actor() {
+        let (platform, actor) = (self.db.platform(), self.actor());
+        demand_enabled(&self.db, &actor).await?;
+        let rows = match actor {
             Actor::User(user) => platform.query(OF_USER, &[&at, &id, &limit, &user]).await?,
             Actor::System | Actor::Operator(_) => platform.query(LIST, &[&at, &id, &limit]).await?,
             actor @ (Actor::ApiKey(_) | Actor::Anonymous) => {
@@ -179,8 +180,10 @@ impl Organizations {
     }
 
     /// Returns an error if the user may not own an organization that this actor creates.
-    fn demand_creator(&self, owner: UserId) -> Result<Actor> {
-        match self.actor() {
+    async fn demand_creator(&self, owner: UserId) -> Result<Actor> {
+        let actor = self.actor();
+        demand_enabled(&self.db, &actor).await?;
+        match actor {
             actor @ (Actor::ApiKey(_) | Actor::Anonymous) => Err(PlatformError::forbidden(&actor, CREATE)),
             Actor::User(user) if user != owner => Err(PlatformError::forbidden(&Actor::User(user), CREATE)),
             actor => Ok(actor),

@@ -6,7 +6,7 @@ mod seats;
 
 pub use model::{Consumption, Grant, GrantId, GrantSource, NewGrant, QuotaBalance};
 
-pub(crate) use seats::demand_seat;
+pub(crate) use seats::{demand_seat, release_seat};
 
 use super::{
     actor::Actor,
@@ -18,6 +18,7 @@ use crate::{
     tenancy::{Db, PlatformTx},
     tenant::OrganizationId,
 };
+use seats::SEAT_KEYS;
 use std::time::Duration;
 use tokio_postgres::{
     Row,
@@ -117,7 +118,8 @@ impl Quota {
     ///
     /// `QuotaExceeded`: less is left, and nothing was taken. `IdempotencyConflict`: the key was used for another amount
     /// or kind, or was released. `NotFound`: the organization or the kind does not exist. `Invalid`: the amount is zero
-    /// or more than 10^15, or the key is empty or longer than 255 characters. `TablesMissing`; `Database`.
+    /// or more than 10^15, or the key is empty, longer than 255 characters or that of a member's seat. `TablesMissing`;
+    /// `Database`.
     ///
     /// # Cancel safety
     ///
@@ -174,12 +176,14 @@ impl Quota {
     ///
     /// # Errors
     ///
+    /// `Invalid`: the key is that of a member's seat, which [`Members::remove`](super::Members::remove) releases.
     /// `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, the amount may or may not be released. The same call again releases it once.
     pub async fn release(&self, organization: OrganizationId, key: &str) -> Result<bool> {
+        let Some(key) = stored(key)? else { return Ok(false) };
         let sent: [(&(dyn ToSql + Sync), Type); 2] = [(&organization, Type::UUID), (&key, Type::TEXT)];
         let rows = self.db.platform().query_typed(RELEASE, &sent).await?;
         Ok(rows.first().is_some_and(|row| row.get(0)))
@@ -199,6 +203,7 @@ impl Quota {
     ///
     /// If the future is dropped, end the transaction: the statement may or may not have run.
     pub async fn release_in(&self, tx: &PlatformTx<'_>, organization: OrganizationId, key: &str) -> Result<bool> {
+        let Some(key) = stored(key)? else { return Ok(false) };
         let sent: [(&(dyn ToSql + Sync), Type); 2] = [(&organization, Type::UUID), (&key, Type::TEXT)];
         Ok(tx.query_typed(RELEASE, &sent).await?.first().is_some_and(|row| row.get(0)))
     }
@@ -262,7 +267,24 @@ fn checked(amount: u64, key: &str) -> Result<i64> {
         let why = "it is empty, longer than 255 characters or has a zero byte".into();
         return Err(PlatformError::Invalid { what: "the idempotency key", why });
     }
+    demand_own(key)?;
     amount_column(amount)
+}
+
+/// Returns the key, if it can be one that was stored by [`Quota::consume`].
+fn stored(key: &str) -> Result<Option<&str>> {
+    demand_own(key)?;
+    // Text in the database cannot contain NUL.
+    Ok(Some(key).filter(|key| !key.contains('\0')))
+}
+
+/// Returns an error if the key is that of a member's seat.
+fn demand_own(key: &str) -> Result<()> {
+    if key.starts_with(SEAT_KEYS) {
+        let why = "the seats of members are counted under such keys; use Members::add and Members::remove".into();
+        return Err(PlatformError::Invalid { what: "the idempotency key", why });
+    }
+    Ok(())
 }
 
 fn outcome(row: Option<&Row>, asked: u64) -> Result<Consumption> {

@@ -9,6 +9,11 @@ use crate::{
     tenant::OrganizationId,
 };
 
+/// What the keys begin with under which a trigger counts the seats of members.
+pub(super) const SEAT_KEYS: &str = "membership/";
+
+const RELEASE: &str = "select public.cgk_quota_release($1, $2)";
+
 const SEATS: &str = "select u.allocated, pg_catalog.count(g.id) > 0,
            coalesce(pg_catalog.bool_or(g.amount is null) filter (where live.is_live), false),
            coalesce(pg_catalog.sum(g.amount) filter (where live.is_live), 0)::pg_catalog.int8
@@ -33,4 +38,15 @@ pub(crate) async fn demand_seat(tx: &PlatformTx<'_>, organization: OrganizationI
         return Ok(());
     }
     Err(PlatformError::QuotaExceeded { left: unsigned((granted - allocated + 1).max(0)), asked: 1, resets_at: None })
+}
+
+/// Releases the seat of a member who was not confirmed, if the service has consumed it. The trigger has released that of a
+/// confirmed one.
+///
+/// # Errors
+///
+/// `Database`.
+pub(crate) async fn release_seat(tx: &PlatformTx<'_>, organization: OrganizationId, key: &str) -> Result<()> {
+    tx.query(RELEASE, &[&organization, &key]).await?;
+    Ok(())
 }

@@ -10,7 +10,11 @@
 -- in the future, the grants of the periods before it stay, under every plan. cgk_subscription_renewal says which period a renewal
 -- names. The renewals of the same periods make the same periods in any order.
 --
--- Reads subscriptions and the grants that have not expired, and locks it and quota_consumptions against everybody until it is committed.
+-- Invitations: whoever became a member in another way than by accepting one, such as a row of users that a service inserts, kept the
+-- open ones of its address. Now a trigger revokes them. An invitation knows the API key that wrote it.
+--
+-- Reads subscriptions and the grants that have not expired, and locks it and quota_consumptions against everybody until it is
+-- committed; invitations too, and memberships against everybody who writes.
 revoke execute on function cgk_memberships_seat(), cgk_domain_events_inserted() from public;
 
 -- The time of a consumption, which decides in which period it counts; now() would be the time when its transaction began.
@@ -134,6 +138,40 @@ $$;
 
 comment on function cgk_subscription_renewal(uuid, timestamptz, timestamptz) is
     'Which period of a subscription a renewal names; called by cgk::platform::Subscriptions.';
+
+-- No foreign key: the invitation of a key that was deleted must not look like one of the service.
+alter table invitations add column invited_by_key uuid;
+comment on column invitations.invited_by_key is 'The API key that sent it, if no user did.';
+
+-- Revokes the open invitations of a confirmed member's address to the organization, when the transaction commits: until then cgk
+-- revokes them with an event, and an invitation is accepted before its member is confirmed. One that is being accepted at this moment
+-- is skipped: who accepts it finds that it is a member already. The function is the owner's: who changes members need not have rights
+-- on invitations.
+create function cgk_memberships_invitations() returns trigger
+    language plpgsql
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if tg_relid <> 'public.memberships'::regclass then
+        raise insufficient_privilege using message = 'cgk_memberships_invitations() is the trigger of public.memberships only';
+    end if;
+    update public.invitations i set revoked_at = clock_timestamp()
+     where i.id in (select o.id from public.invitations o
+                      join public.memberships m on m.organization_id = o.organization_id
+                      join public.users u on u.id = m.user_id
+                     where m.id = new.id and m.confirmed_at is not null and o.accepted_at is null and o.revoked_at is null
+                       and lower(o.email collate "C") = lower(u.email collate "C")
+                       for update of o skip locked);
+    return null;
+end
+$$;
+revoke execute on function cgk_memberships_invitations() from public;
+
+create constraint trigger memberships_invitations
+    after insert or update of confirmed_at, organization_id, user_id on memberships
+    deferrable initially deferred
+    for each row when (new.confirmed_at is not null) execute function cgk_memberships_invitations();
 
 -- As in 021, and refuses to be the trigger of another table.
 create or replace function cgk_memberships_seat() returns trigger
