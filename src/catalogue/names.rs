@@ -65,12 +65,18 @@ pub(crate) async fn in_contents(operator: &Operator, schema: &SchemaName) -> Res
 /// belong to no tenant.
 fn sql(schema: &SchemaName) -> String {
     let name = schema.as_str();
+    // No function outside of it can name a new schema: its migrations change nothing outside.
+    let functions = match SchemaName::of_warm(name) {
+        Some(_) => "where p.pronamespace in (select s.oid from place s)",
+        None => "",
+    };
     format!(
         r"select pg_catalog.set_config('search_path', {path}, true);
 with place as (
     select n.oid, n.nspname from pg_catalog.pg_namespace n
      where n.nspname::pg_catalog.text = {name}
         or not pg_catalog.starts_with(n.nspname::pg_catalog.text, 'tenant_')
+           and not pg_catalog.starts_with(n.nspname::pg_catalog.text, 'cgk_warm_')
            and not pg_catalog.starts_with(n.nspname::pg_catalog.text, 'pg_') and n.nspname <> 'information_schema'
 ), relation as (
     select c.oid, pg_catalog.concat(p.nspname, '.', c.relname) as name, c.relkind
@@ -81,7 +87,7 @@ with place as (
            pg_catalog.concat_ws(' ', p.prosrc, pg_catalog.array_to_string(p.proconfig, ' '),
                                 case when p.prosqlbody is not null then pg_catalog.pg_get_function_sqlbody(p.oid) end,
                                 pg_catalog.pg_get_expr(p.proargdefaults, 0))
-      from pg_catalog.pg_proc p
+      from pg_catalog.pg_proc p {functions}
     union all
     select pg_catalog.concat('default value of ', r.name, '.', a.attname), pg_catalog.pg_get_expr(d.adbin, d.adrelid)
       from relation r join pg_catalog.pg_attrdef d on d.adrelid = r.oid

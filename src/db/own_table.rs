@@ -1,11 +1,12 @@
 //! Tables of cgk's own in the shared schema.
 
 use super::{Operator, message};
-use crate::ident::literal;
+use crate::{ident::literal, migration::LEDGER_TABLE};
 use tokio_postgres::error::SqlState;
 
 /// Creates tables in one transaction, unless the first of them exists. [`close_sql`] then revokes the rights on them.
-/// If another session has created them first, this is also a success. `lock` is the key of the lock that makes such
+/// If a superuser creates them, they belong to the role that set up the database, so that this role can use them. If
+/// another session has created them first, this is also a success. `lock` is the key of the lock that makes such
 /// sessions wait for each other.
 pub(crate) async fn create(
     operator: &Operator,
@@ -17,7 +18,8 @@ pub(crate) async fn create(
     let sql = format!(
         "select pg_catalog.pg_advisory_xact_lock({lock});
          select 1 / (case when pg_catalog.to_regclass({first}) is null then 1 else 0 end);
-         {definitions}{}",
+         {definitions}{}{}",
+        give_sql(tables),
         close_sql(tables)
     );
     match message::run(operator.client(), &sql).await?.complete() {
@@ -26,11 +28,38 @@ pub(crate) async fn create(
     }
 }
 
+/// The statement by which a superuser gives new tables to the owner of the shared schema's ledger.
+fn give_sql(tables: &[&str]) -> String {
+    format!(
+        "do $cgk$
+declare
+    owner pg_catalog.text;
+    name pg_catalog.regclass;
+begin
+    select r.rolname into owner from pg_catalog.pg_class c join pg_catalog.pg_roles r on r.oid = c.relowner
+     where c.oid = pg_catalog.to_regclass('public.{LEDGER_TABLE}') and r.rolname <> current_user
+       and (select s.rolsuper from pg_catalog.pg_roles s where s.rolname = current_user);
+    if owner is not null then
+        foreach name in array array[{}]::pg_catalog.regclass[] loop
+            execute pg_catalog.format('alter table %s owner to %I', name, owner);
+        end loop;
+    end if;
+end
+$cgk$;
+",
+        listed(tables)
+    )
+}
+
+fn listed(tables: &[&str]) -> String {
+    tables.iter().map(|table| format!("'{table}'")).collect::<Vec<_>>().join(", ")
+}
+
 /// Returns the statement that revokes all rights on new tables from everyone except their owner. Besides PUBLIC, these
 /// can be logins of services: `setup:database --app-tables all` grants them default privileges, which are rights on
 /// every table that is created later in the shared schema. The names in `tables` are qualified, and need no quotes.
 pub(crate) fn close_sql(tables: &[&str]) -> String {
-    let tables = tables.iter().map(|table| format!("'{table}'")).collect::<Vec<_>>().join(", ");
+    let tables = listed(tables);
     format!(
         "do $cgk$
 declare

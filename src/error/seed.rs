@@ -15,8 +15,8 @@ pub enum SeedError {
         /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The folder contains no seed.
-    #[error("folder {folder:?} contains no seed (*.sql)")]
+    /// The folder contains no seed, or does not exist.
+    #[error("there is no seed (*.sql) in folder {folder:?}")]
     NoFiles {
         /// The folder.
         folder: PathBuf,

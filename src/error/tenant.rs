@@ -175,6 +175,16 @@ pub enum TenantError {
         /// The reason, as text.
         why: String,
     },
+    /// More schemas than one database keeps ready. Nothing was changed.
+    #[error(
+        "{wanted} schemas cannot be kept ready, only {max}: each has all tables of a tenant, and every migration replaces all of them"
+    )]
+    TooManyWarm {
+        /// The number that was asked for.
+        wanted: usize,
+        /// The largest number.
+        max: usize,
+    },
 }
 
 impl TenantError {
@@ -202,6 +212,7 @@ impl TenantError {
             Self::RenameBlocked { .. } => ("CGK0863", Conflict),
             Self::DropBlocked { .. } => ("CGK0862", Conflict),
             Self::NotWarm { .. } => ("CGK0970", Refused),
+            Self::TooManyWarm { .. } => ("CGK0971", Invalid),
         }
     }
 }

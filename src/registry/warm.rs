@@ -32,6 +32,8 @@ pub(crate) struct WarmSchema {
     pub(crate) has_schema: bool,
     /// Whether the operator's role owns the schema. It also owns the schemas of tenants that it creates.
     pub(crate) is_own: bool,
+    /// Whether the operator's role may drop the schema, if it exists.
+    pub(crate) may_drop: bool,
     pub(crate) has_role: bool,
     /// The comment on the ledger.
     pub(crate) ledger_comment: Option<String>,
@@ -150,11 +152,12 @@ select 1 / pg_catalog.count(*) from taken;\n",
             is_checked: row.try_get(1)?,
             has_schema: row.try_get(2)?,
             is_own: row.try_get(3)?,
-            has_role: row.try_get(4)?,
-            ledger_comment: row.try_get(5)?,
-            is_of_shared: row.try_get(6)?,
-            grantees: row.try_get(7)?,
-            members: row.try_get(8)?,
+            may_drop: row.try_get(4)?,
+            has_role: row.try_get(5)?,
+            ledger_comment: row.try_get(6)?,
+            is_of_shared: row.try_get(7)?,
+            grantees: row.try_get(8)?,
+            members: row.try_get(9)?,
         }))
     }
 }
@@ -198,12 +201,13 @@ limit greatest({wanted} - (select pg_catalog.count(*) from {WARM}), 0);\n",
     message::run(operator.client(), &sql).await.map_err(doing())?.complete().map(drop).map_err(doing())
 }
 
-/// Returns the rows of the table, sorted by name. The table must exist.
-pub(crate) async fn warm_schemas(operator: &Operator) -> Result<Vec<WarmSchema>> {
+/// Returns the rows of the table, sorted by name, or only one of them. The table must exist.
+pub(crate) async fn warm_schemas(operator: &Operator, only: Option<&SchemaName>) -> Result<Vec<WarmSchema>> {
     let doing = || while_doing(format!("read the table {WARM}"));
     let set = if operator.facts().major() >= 16 { " and m.set_option" } else { "" };
     let sql = format!(
-        "select w.schema_name, w.is_checked, n.oid is not null, coalesce(o.rolname = current_user, false), r.oid is not null,
+        "select w.schema_name, w.is_checked, n.oid is not null, coalesce(o.rolname = current_user, false),
+                coalesce(pg_catalog.pg_has_role(n.nspowner, 'usage'), true), r.oid is not null,
                 (select pg_catalog.obj_description(c.oid, 'pg_class') from pg_catalog.pg_class c
                  where c.relnamespace = n.oid and c.relname = '{LEDGER_TABLE}' and c.relkind in ('r', 'p')),
                 w.shared_ledger is not distinct from {SHARED_LEDGER},
@@ -218,10 +222,11 @@ pub(crate) async fn warm_schemas(operator: &Operator) -> Result<Vec<WarmSchema>>
          left join pg_catalog.pg_namespace n on n.nspname = w.schema_name::pg_catalog.name
          left join pg_catalog.pg_roles o on o.oid = n.nspowner
          left join pg_catalog.pg_roles r on r.rolname = pg_catalog.concat('cgk_', pg_catalog.substr(w.schema_name, 4), '_', $1)::pg_catalog.name
-         order by w.schema_name"
+         where $2::pg_catalog.text is null or w.schema_name = $2 order by w.schema_name"
     );
     let tag = operator.facts().database_tag();
-    let params: [(&(dyn ToSql + Sync), Type); 1] = [(&tag.as_str(), Type::TEXT)];
+    let only = only.map(SchemaName::as_str);
+    let params: [(&(dyn ToSql + Sync), Type); 2] = [(&tag.as_str(), Type::TEXT), (&only, Type::TEXT)];
     let rows = operator.client().query_typed(&sql, &params).await.map_err(doing())?;
     let read = rows.iter().filter_map(|row| WarmSchema::of_row(row, operator).transpose());
     read.collect::<Result<_, _>>().map_err(doing())

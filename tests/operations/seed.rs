@@ -252,7 +252,7 @@ async fn the_command_seeds() {
     let stage = Stage::set().await;
     let shell = Shell::on(&stage.database);
     for (arguments, exit, says) in [
-        (&["acme"][..], 1, "CGK0953"),
+        (&["acme"][..], 2, "CGK0954"),
         (&["acme", "--dir", "."], 2, "CGK0954"),
         (&[], 2, "SLUG"),
         (&["acme", "--all"], 2, "--all"),
@@ -306,7 +306,7 @@ async fn new_tenants_are_seeded() {
     let stage = Stage::set().await;
     let shell = Shell::on(&stage.database);
     let answer = shell.run(&["tenant:create", "first", "--seed"]);
-    assert!(answer.code == 1 && answer.stderr.contains("CGK0953"), "{answer:?}");
+    assert!(answer.code == 2 && answer.stderr.contains("CGK0954"), "{answer:?}");
     assert_eq!(stage.count("select count(*) from organizations where slug = 'first'").await, 0);
     shell.write("seeds/tenant/demo.sql", DEMO);
     let answer = shell.run(&["tenant:create", "first", "--seed"]);

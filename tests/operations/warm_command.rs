@@ -10,6 +10,7 @@ use cgk::{
     Db, Operator,
     config::Isolation,
     drift,
+    lifecycle::WarmCount,
     migrate::{Migrations, Scope, Silent},
     setup,
 };
@@ -47,6 +48,72 @@ async fn the_command_keeps_schemas_ready_and_no_command_takes_them_for_tenants()
     let answer = shell.run(&["tenant:warm", "--status", "--json"]);
     assert!(answer.stdout.contains(r#""ready":0,"unfinished":0,"stale":0"#), "{answer:?}");
     assert_eq!((stage.count(SCHEMAS).await, shell.run(&["tenant:warm"]).code), (0, 2));
+    let answer = shell.run(&["tenant:warm", "1001"]);
+    let limit = "only 1000: each has all tables of a tenant";
+    assert!(answer.code == 2 && answer.stderr.contains("CGK0971") && answer.stderr.contains(limit), "{answer:?}");
+    assert_eq!(stage.count("select count(*) from cgk_warm").await, 0);
+}
+
+/// A superuser is the first: the operator that set up the database uses the table too, and does not touch the schemas that it
+/// may not drop.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_superuser_does_not_shut_the_operator_out() {
+    let migrations = Migrations::bundled();
+    let (database, config) = plain_operator().await;
+    let operator = Operator::connect(&config).await.unwrap();
+    setup::setup(&operator, &migrations, &mut Silent).await.unwrap();
+    let superuser = Operator::connect(database.config()).await.unwrap();
+    assert_eq!(warm(&superuser, &migrations, 2).await, (2, 2, 0));
+    assert_eq!(warm(&operator, &migrations, 1).await, (1, 1, 0));
+    let status = async |operator: &Operator| {
+        let status = cgk::lifecycle::warm_status(operator, &migrations).await.unwrap();
+        (status.ready, status.unfinished, status.stale, status.foreign)
+    };
+    assert_eq!(status(&operator).await, (1, 0, 0, 2));
+    let db = Db::connect(&config).await.unwrap();
+    create(&operator, &db, &migrations, "acme").await;
+    create(&operator, &db, &migrations, "globex").await;
+    assert_eq!(status(&operator).await, (0, 0, 0, 2), "one was taken, and none of the superuser's");
+    let renewed = cgk::lifecycle::warm(&operator, &migrations, WarmCount::Unchanged).await.unwrap();
+    assert_eq!((renewed.ready, renewed.created, renewed.dropped), (0, 0, 0));
+    assert_eq!(warm(&operator, &migrations, 1).await, (1, 1, 0));
+    assert_eq!(warm(&operator, &migrations, 0).await, (0, 0, 1));
+    let shell = Shell::on(&database);
+    let answer = shell.run(&["tenant:warm", "--status"]);
+    assert_eq!(answer.stdout.trim(), "2 schemas ready, 0 unfinished, 0 stale", "{answer:?}");
+    assert_eq!(warm(&superuser, &migrations, 0).await, (0, 0, 2));
+    let watch = connect(&database).await;
+    let owners = "select count(distinct c.relowner) from pg_class c
+                  where c.oid in ('public.cgk_warm'::regclass, 'public.schema_migrations'::regclass)";
+    assert_eq!(watch.query_one(owners, &[]).await.unwrap().get::<_, i64>(0), 1);
+}
+
+/// What belongs to the role of a ready schema outside of it, or was granted to it there, goes with the role.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_role_of_a_ready_schema_has_elsewhere_goes_with_it() {
+    let migrations = Migrations::bundled();
+    let stage = Stage::set().await;
+    let operator = stage.operator().await;
+    stage.run("create table public.log (n int)").await;
+    let held = "select count(*) from pg_shdepend where refobjid = 'ROLE'::regrole
+                and dbid = (select oid from pg_database where datname = current_database()) and classid = 'CLASS'::regclass";
+    for (planted, class) in [
+        ("grant select on public.log to ROLE", "pg_class"),
+        ("alter default privileges for role ROLE grant select on tables to pg_monitor", "pg_default_acl"),
+        ("do $$ begin execute format('alter large object %s owner to ROLE', lo_create(0)); end $$", "pg_largeobject"),
+    ] {
+        assert_eq!(warm(&operator, &migrations, 1).await.0, 1, "{planted}");
+        let role = "select rolname::text from pg_roles where starts_with(rolname, 'cgk__warm_') and rolname like '%' || cgk_database_tag()";
+        let role: String = stage.rows(role, &[]).await[0].get(0);
+        let held = held.replace("ROLE", &role).replace("CLASS", class);
+        let before = stage.count(&held).await;
+        stage.run(&planted.replace("ROLE", &role)).await;
+        assert_eq!(stage.count(&held).await, before + 1, "the role is held: {planted}");
+        assert_eq!(warm(&operator, &migrations, 0).await, (0, 0, 1), "{planted}");
+        let left = format!("select count(*) from pg_roles where rolname = '{role}'");
+        assert_eq!((stage.count(&left).await, stage.count(SCHEMAS).await), (0, 0), "{planted}");
+    }
+    assert_eq!(stage.count("select count(*) from pg_largeobject_metadata").await, 0);
 }
 
 /// `migrate` replaces the schemas that it makes stale; where that fails, it says so, and the run succeeds.

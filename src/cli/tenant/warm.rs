@@ -32,7 +32,7 @@ A ready schema has its role and all tables, and belongs to no tenant. `cgk tenan
 
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
-    /// Number of schemas that are ready afterwards
+    /// Number of schemas that are ready afterwards, at most 1000
     #[arg(value_name = "N", required_unless_present = "status")]
     schemas: Option<usize>,
     /// Show how many are ready, and change nothing
@@ -56,6 +56,7 @@ struct Status {
     ready: usize,
     unfinished: usize,
     stale: usize,
+    foreign: usize,
     exit: Exit,
 }
 
@@ -94,10 +95,15 @@ async fn status(session: &Session<'_>, operator: &Operator, migrations: &Migrati
         ready: status.ready,
         unfinished: status.unfinished,
         stale: status.stale,
+        foreign: status.foreign,
         exit: Exit::Done,
     });
+    let foreign = match status.foreign {
+        0 => String::new(),
+        foreign => format!(", {foreign} of another operator"),
+    };
     session.printer.output(format!(
-        "{} ready, {} unfinished, {} stale",
+        "{} ready, {} unfinished, {} stale{foreign}",
         count(status.ready, "schema"),
         status.unfinished,
         status.stale

@@ -173,6 +173,9 @@ fn tenant(refused: &TenantError) -> Option<String> {
         TenantError::NotWarm { .. } => {
             "Tenants are created without ready schemas. To use them, change the migration that the message is about.".into()
         }
+        TenantError::TooManyWarm { max, .. } => format!(
+            "Keep as many ready as are created between two runs of the command, at most {max}: `cgk tenant:warm 20`."
+        ),
         TenantError::RoleInUse { tenant, role, .. } => format!(
             "Another organization had the slug, and its role is left. If nothing of it is needed, run `drop owned by {role}` as a \
              superuser in each database that is named, then `drop role {role}` and `cgk tenant:create {tenant}`."
@@ -199,7 +202,8 @@ fn exec(refused: &ExecError) -> Option<String> {
 fn seed(refused: &SeedError) -> Option<String> {
     let text = match refused {
         SeedError::Unreadable { .. } | SeedError::NoFiles { .. } => {
-            "Create files *.sql in seeds/tenant next to the migrations, or name their folder with --dir."
+            "Create files *.sql in seeds/tenant next to the migrations. `cgk tenant:seed --dir` reads another folder, and \
+             `cgk tenant:create` needs no seeds without --seed."
         }
         SeedError::Invalid { .. } => "Correct the file. Seeds contain statements of SQL, without COPY.",
         SeedError::Unknown { .. } => "Give --again the name of a file in the folder, without .sql.",

@@ -29,13 +29,16 @@ use crate::{
 };
 use tokio_postgres::error::SqlState;
 
+/// The most schemas that one call keeps ready. A migration replaces all of them, one after another.
+pub(crate) const WARM_MAX: usize = 1_000;
+
 /// How often the table is read again because other sessions used or dropped schemas meanwhile.
 const ROUNDS_MAX: usize = 8;
 
 /// The number of schemas to keep ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WarmCount {
-    /// This many.
+    /// This many, at most 1,000.
     Exactly(usize),
     /// The current number, ready or not. Schemas that are older than the files are replaced.
     Unchanged,
@@ -54,7 +57,8 @@ pub struct Warmed {
 }
 
 /// Keeps schemas ready for new tenants. Drops those that are too many or that no new tenant would get, and creates the
-/// missing ones, one after another. [`create`](super::create()) and the provisioning server use one for each new
+/// missing ones, one after another. Schemas of another operator that this one may not drop stay as they are, and do not
+/// count. [`create`](super::create()) and the provisioning server use one for each new
 /// tenant. [`create_many`](super::create_many()) does not.
 ///
 /// Values that a migration computes when it runs, such as `now()`, are from the time of this call.
@@ -72,7 +76,9 @@ pub struct Warmed {
 /// # Errors
 ///
 /// - Kind `NotReady`: the database is not set up.
-/// - Kind `Denied`: the role may not create schemas or roles, or does not own one of the ready schemas.
+/// - Kind `Invalid` ([`TenantError::TooManyWarm`]): more than 1,000 schemas. Each has all tables of a tenant, and every
+///   migration replaces all of them.
+/// - Kind `Denied`: the role may not create schemas or roles, or may not use `public.cgk_warm`.
 /// - Kind `Drift`: the files differ from those of the fleet.
 /// - Kind `Refused` ([`TenantError::NotWarm`]): the migrations cannot run in one transaction, change something outside
 ///   of their schema, grant rights on it to other roles, read its name, or write it into the schema. Schemas that are
@@ -84,6 +90,11 @@ pub struct Warmed {
 /// If the future is dropped, the server may still create or drop one schema. The next call continues.
 pub async fn warm(operator: &Operator, migrations: &Migrations, count: WarmCount) -> Result<Warmed> {
     operator.facts().require_writable()?;
+    if let WarmCount::Exactly(wanted) = count
+        && wanted > WARM_MAX
+    {
+        return Err(Error::Tenant(TenantError::TooManyWarm { wanted, max: WARM_MAX }));
+    }
     let mut warmed = Warmed::default();
     if !registry::has_warm(operator).await? {
         if matches!(count, WarmCount::Exactly(0) | WarmCount::Unchanged) {
@@ -95,11 +106,17 @@ pub async fn warm(operator: &Operator, migrations: &Migrations, count: WarmCount
     let logins = login::admitted_to(operator, "").await?;
     let wanted = match count {
         WarmCount::Exactly(wanted) => wanted,
-        WarmCount::Unchanged => warm_schemas(operator, migrations, &logins).await?.len(),
+        WarmCount::Unchanged => {
+            let found = warm_schemas(operator, migrations, &logins, None).await?;
+            found.iter().filter(|(_, state)| *state != WarmState::Foreign).count()
+        }
     };
     let mut maker = None;
     for _ in 0..ROUNDS_MAX {
-        let found = warm_schemas(operator, migrations, &logins).await?;
+        let mut found = warm_schemas(operator, migrations, &logins, None).await?;
+        let all = found.len();
+        found.retain(|(_, state)| *state != WarmState::Foreign);
+        let foreign = all - found.len();
         let (kept, dropped): (Vec<_>, Vec<_>) = found
             .into_iter()
             .enumerate()
@@ -124,7 +141,7 @@ pub async fn warm(operator: &Operator, migrations: &Migrations, count: WarmCount
             warmed.created += usize::from(maker.finish(schema).await?);
         }
         if kept.len() < wanted {
-            registry::claim_warm(operator, wanted).await?;
+            registry::claim_warm(operator, wanted + foreign).await?;
         }
     }
     if let Some(maker) = &maker {
@@ -139,7 +156,7 @@ pub(super) async fn ready(
     migrations: &Migrations,
     logins: &[Admitted],
 ) -> Result<Option<WarmSchema>> {
-    let mut found = warm_schemas(operator, migrations, logins).await?;
+    let mut found = warm_schemas(operator, migrations, logins, None).await?;
     found.retain(|(_, state)| *state == WarmState::Ready);
     let chosen = rand::random_range(0..found.len().max(1));
     Ok((chosen < found.len()).then(|| found.swap_remove(chosen).0))
@@ -244,8 +261,8 @@ impl<'a> Maker<'a> {
 
     /// Describes an object that contains the schema's name as text.
     async fn problem(&self, schema: &SchemaName) -> Result<Option<String>> {
-        let states = warm_schemas(self.operator, self.migrations, self.logins).await?;
-        if states.iter().any(|(warm, state)| warm.schema == *schema && *state == WarmState::Stale) {
+        let state = warm_schemas(self.operator, self.migrations, self.logins, Some(schema)).await?;
+        if state.iter().any(|(_, state)| matches!(state, WarmState::Stale | WarmState::Foreign)) {
             return Ok(Some("a migration changes the rights on the schema, or its owner".into()));
         }
         let mut found = names::of_schema(self.operator, schema).await?;

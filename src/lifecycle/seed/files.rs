@@ -35,11 +35,14 @@ impl SeedSet {
     /// # Errors
     ///
     /// Kind `Refused`: the folder or a file cannot be read ([`SeedError::Unreadable`]). `Invalid`: it contains no such
-    /// file, or a name ends in `.SQL`, or a file contains no statement, contains COPY, or cannot be split into statements.
+    /// file or does not exist ([`SeedError::NoFiles`]), or a name ends in `.SQL`, or a file contains no statement, contains COPY, or cannot be split into statements.
     pub fn read(folder: &Path) -> Result<Self> {
         let unreadable = |path: &Path, source| SeedError::Unreadable { path: path.to_owned(), source };
         let entries = fs::read_dir(folder).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
-        let entries = entries.map_err(|source| unreadable(folder, source))?;
+        let entries = match entries {
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Vec::new(),
+            entries => entries.map_err(|source| unreadable(folder, source))?,
+        };
         let mut seeds = Self::default();
         for path in entries.into_iter().map(|entry| entry.path()) {
             if let Some(name) = name_of(&path)? {

@@ -249,6 +249,7 @@ async fn one_by_one(
         Some(stop) => Some(Stop { left: stop.left + rest.len(), ..stop }),
         None => work.step("tenants", &pool, rest).await,
     };
+    work.count_again();
     work.sink().report.stopped = stopped;
     Ok(())
 }

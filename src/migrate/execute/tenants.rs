@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     db::Operator,
-    error::{Error, MigrationError, Result},
+    error::{Error, MigrationError, MigrationFailure, Result},
     fleet::{
         span,
         stop::Stop,
@@ -26,7 +26,10 @@ use crate::{
     registry::role_of,
     slug::TenantSlug,
 };
-use std::sync::{Mutex, MutexGuard};
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard},
+};
 use tokio::sync::OnceCell;
 use tokio_postgres::error::SqlState;
 
@@ -93,29 +96,54 @@ impl<'a, 's, 'o> TenantMigration<'a, 's, 'o> {
     /// of the run is added.
     async fn counted(&self, operator: &Operator, mut error: Error) -> Error {
         let Error::Migration(MigrationError::Failed(failure)) = &mut error else { return error };
-        let files = self.migrations.set(Set::Tenant).files();
-        let Some(file) = files.iter().find(|file| file.path() == failure.file) else { return error };
         let counted = self.census.get_or_try_init(|| async {
             let census = Census::take(operator).await?;
             Ok::<_, Error>((census, self.sink().report.tenants.len()))
         });
         match counted.await {
             Ok((census, before)) => {
-                let since = |outcome: &SchemaOutcome| match &outcome.result {
-                    Outcome::Migrated { applied } => applied.contains(file.id()),
-                    _ => false,
-                };
-                let since = self.sink().report.tenants.iter().skip(*before).filter(|outcome| since(outcome)).count();
-                failure.schemas_with_file = Some(census.with(Set::Tenant, &Applied::of(file)) + since);
+                let since = applied_since(&self.sink().report.tenants[*before..]);
+                self.count(failure, census, &since);
             }
             Err(error) => tracing::debug!(%error, "could not count the schemas that have the file"),
         }
         error
     }
 
+    /// Counts again for each failed tenant, when no tenant is being migrated: others got the file after it failed.
+    pub(crate) fn count_again(&self) {
+        let Some((census, before)) = self.census.get() else { return };
+        let tenants = &mut self.sink().report.tenants;
+        let since = applied_since(&tenants[*before..]);
+        for outcome in tenants {
+            if let Outcome::Failed { error: Error::Migration(MigrationError::Failed(failure)) } = &mut outcome.result {
+                self.count(failure, census, &since);
+            }
+        }
+    }
+
+    fn count(&self, failure: &mut MigrationFailure, census: &Census, since: &BTreeMap<MigrationId, usize>) {
+        let files = self.migrations.set(Set::Tenant).files();
+        if let Some(file) = files.iter().find(|file| file.path() == failure.file) {
+            let since = since.get(file.id()).copied().unwrap_or_default();
+            failure.schemas_with_file = Some(census.with(Set::Tenant, &Applied::of(file)) + since);
+        }
+    }
+
     pub(crate) fn sink(&self) -> MutexGuard<'_, &'s mut ReportSink<'o>> {
         self.sink.lock().expect("nothing panics while it is held")
     }
+}
+
+/// Returns how many of the tenants got each file.
+fn applied_since(tenants: &[SchemaOutcome]) -> BTreeMap<MigrationId, usize> {
+    let mut counts = BTreeMap::new();
+    for outcome in tenants {
+        if let Outcome::Migrated { applied } = &outcome.result {
+            applied.iter().for_each(|id| *counts.entry(id.clone()).or_default() += 1);
+        }
+    }
+    counts
 }
 
 impl<'a> TenantWork for TenantMigration<'a, '_, '_> {

@@ -5,7 +5,7 @@ use crate::{
     config::Isolation,
     db::Operator,
     error::Result,
-    ident::Ident,
+    ident::{Ident, SchemaName},
     migrate::{
         ledger::{Applied, LedgerDigest},
         migrations::Migrations,
@@ -23,6 +23,8 @@ pub(crate) enum WarmState {
     Unfinished,
     /// It has other files, or other roles have rights on it.
     Stale,
+    /// It belongs to another operator, and this one may not drop it.
+    Foreign,
 }
 
 /// How many schemas of a database are kept ready for new tenants.
@@ -36,6 +38,8 @@ pub struct WarmStatus {
     /// How many have other files than the set, or other rights than a new tenant gets;
     /// [`warm`](crate::lifecycle::warm()) replaces them.
     pub stale: usize,
+    /// How many belong to another operator. This one does not take, count or replace them.
+    pub foreign: usize,
 }
 
 /// Counts the schemas that are kept ready for new tenants. Reads only.
@@ -53,22 +57,24 @@ pub async fn warm_status(operator: &Operator, migrations: &Migrations) -> Result
         return Ok(status);
     }
     let logins = login::admitted_to(operator, "").await?;
-    for (_, state) in warm_schemas(operator, migrations, &logins).await? {
+    for (_, state) in warm_schemas(operator, migrations, &logins, None).await? {
         match state {
             WarmState::Ready => status.ready += 1,
             WarmState::Unfinished => status.unfinished += 1,
             WarmState::Stale => status.stale += 1,
+            WarmState::Foreign => status.foreign += 1,
         }
     }
     Ok(status)
 }
 
-/// The schemas that are or were ready for new tenants, those that are first; `logins` enter new tenants. The table
-/// exists.
+/// The schemas that are or were ready for new tenants, those that are first, or `only` this one; `logins` enter new
+/// tenants. The table exists.
 pub(crate) async fn warm_schemas(
     operator: &Operator,
     migrations: &Migrations,
     logins: &[Admitted],
+    only: Option<&SchemaName>,
 ) -> Result<Vec<(WarmSchema, WarmState)>> {
     let applied: Vec<Applied> = migrations.set(Set::Tenant).files().iter().map(Applied::of).collect();
     let head = LedgerDigest::of(&applied);
@@ -78,13 +84,14 @@ pub(crate) async fn warm_schemas(
         let has_head = LedgerDigest::in_comment(warm.ledger_comment.as_deref()).as_ref() == Some(&head);
         match (warm.has_schema, warm.is_checked) {
             (false, _) => WarmState::Unfinished,
+            (true, _) if !warm.may_drop => WarmState::Foreign,
             (true, _) if !warm.is_own || !has_head || !warm.is_of_shared => WarmState::Stale,
             (true, _) if !warm.has_rights_of(role, &logins, &operator.facts().role) => WarmState::Stale,
             (true, false) => WarmState::Unfinished,
             (true, true) => WarmState::Ready,
         }
     };
-    let found = registry::warm_schemas(operator).await?;
+    let found = registry::warm_schemas(operator, only).await?;
     let mut found: Vec<_> =
         found.into_iter().map(|warm| (state(&warm), warm)).map(|(state, warm)| (warm, state)).collect();
     found.sort_by_key(|(_, state)| *state);
