@@ -15,6 +15,16 @@ if [ "${1-}" = --available ]; then
 fi
 [ $# -gt 0 ] || set -- 14 15 16 17 18
 
+# The tests of tenant:export leave their files here, and each server imports those of the others.
+CGK_TRANSFER_FOLDER=$(mktemp -d "${TMPDIR:-/var/tmp}/cgk-transfer.XXXXXX")
+export CGK_TRANSFER_FOLDER
+trap 'rm -rf "$CGK_TRANSFER_FOLDER"' EXIT
+
+# Imports the files of every server into this one: when it was tested, the later ones had not left theirs yet.
+exchange() {
+    env -u CGK_SCOREBOARD CGK_PG_BIN="$1" cargo test --quiet --test operations -- transfer_versions:: --nocapture >&2
+}
+
 # Runs the tests and says how many there were; their own lines are not for the scoreboard, which counts each claim once.
 run() {
     env -u CGK_SCOREBOARD CGK_PG_BIN="$1" cargo test --quiet --no-fail-fast --test it --test platform --test operations \
@@ -29,7 +39,7 @@ score() {
         "$1" "$3" "every integration test" "$("$2/postgres" --version | sed 's/[^0-9]*\([^ ]*\).*/\1/')" >>"$CGK_SCOREBOARD"
 }
 
-tested=() skipped=() failed=()
+tested=() skipped=() failed=() folders=()
 for major in "$@"; do
     printf '\n== PostgreSQL %s\n' "$major"
     status=0
@@ -40,11 +50,19 @@ for major in "$@"; do
         failed+=("$major")
     elif tests=$(run "$bin_dir"); then
         tested+=("$major")
+        folders+=("$bin_dir")
         score "$major" "$bin_dir" "$tests"
     else
         failed+=("$major")
     fi
 done
+
+if [ ${#folders[@]} -gt 1 ]; then
+    printf '\n== Files of tenant:export, from every version into every version\n'
+    for bin_dir in "${folders[@]}"; do
+        exchange "$bin_dir" || failed+=("files into $bin_dir")
+    done
+fi
 
 printf '\nPostgreSQL: passed %s, failed %s, skipped %s\n' "${tested[*]:-none}" "${failed[*]:-none}" "${skipped[*]:-none}"
 [ ${#failed[@]} = 0 ] && [ ${#tested[@]} != 0 ]

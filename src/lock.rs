@@ -96,6 +96,11 @@ pub(crate) fn seeds_key() -> i64 {
     key("cgk:seeds")
 }
 
+/// The key of the lock on creating the table of the former slugs.
+pub(crate) fn aliases_key() -> i64 {
+    key("cgk:aliases")
+}
+
 /// The lock on the number of schemas that are ready for new tenants, and on creating their table.
 pub(crate) fn warm_key() -> i64 {
     key("cgk:warm")

@@ -14,11 +14,22 @@ pub(crate) async fn create(
     tables: &[&str],
     definitions: &str,
 ) -> Result<(), tokio_postgres::Error> {
+    create_readable(operator, lock, tables, definitions, "").await
+}
+
+/// [`create`], with statements that grant rights on the closed tables.
+pub(crate) async fn create_readable(
+    operator: &Operator,
+    lock: i64,
+    tables: &[&str],
+    definitions: &str,
+    rights: &str,
+) -> Result<(), tokio_postgres::Error> {
     let first = literal(tables.first().copied().unwrap_or_default());
     let sql = format!(
         "select pg_catalog.pg_advisory_xact_lock({lock});
          select 1 / (case when pg_catalog.to_regclass({first}) is null then 1 else 0 end);
-         {definitions}{}{}",
+         {definitions}{}{}{rights}",
         give_sql(tables),
         close_sql(tables)
     );

@@ -156,10 +156,11 @@ impl Catalogue {
         for table in own.iter().filter(|name| name.starts_with("cgk_")) {
             self.forget_table(table);
         }
-        // Objects that the setup creates: functions, and the triggers on the registry.
+        // Objects that the setup and a rename create: functions, and the triggers on the registry.
         let is_own = |key: &Key| match key.kind.as_str() {
             "function" => {
-                ["cgk_database_tag()", "cgk_isolation_modes()", "cgk_guard_registry()"].contains(&key.name.as_str())
+                ["cgk_database_tag()", "cgk_isolation_modes()", "cgk_guard_registry()", "cgk_guard_aliases()"]
+                    .contains(&key.name.as_str())
             }
             "trigger" => key.name.starts_with("cgk_registry_"),
             _ => false,

@@ -169,6 +169,25 @@ pub enum TenantError {
         /// The objects, as text.
         by: Vec<String>,
     },
+    /// The tenant has another slug now, and is found by this one for some time. Nothing was executed; the next call of the
+    /// same handle enters the tenant.
+    #[error("tenant {tenant} was renamed: it is {now}")]
+    Renamed {
+        /// The former slug.
+        tenant: TenantSlug,
+        /// The slug now.
+        now: TenantSlug,
+        /// The organization.
+        id: OrganizationId,
+    },
+    /// Another tenant is still found by the slug, which was its own.
+    #[error("slug {tenant} is a former slug of tenant {now}, which is still found by it")]
+    FormerSlug {
+        /// The slug.
+        tenant: TenantSlug,
+        /// The slug of the other tenant.
+        now: TenantSlug,
+    },
     /// No schema can be kept ready for new tenants. Tenants are created without one.
     #[error("no schema can be kept ready for new tenants: {why}")]
     NotWarm {
@@ -204,6 +223,8 @@ impl TenantError {
             Self::NoContext => ("CGK0411", Refused),
             Self::SchemaGone { .. } => ("CGK0407", NotReady),
             Self::RoleInUse { .. } => ("CGK0412", Conflict),
+            Self::Renamed { .. } => ("CGK0413", Unavailable),
+            Self::FormerSlug { .. } => ("CGK0414", Conflict),
             Self::InUse { .. } => ("CGK0860", Locked),
             Self::BeingDropped { .. } => ("CGK0861", Conflict),
             Self::DropPlanned { .. } => ("CGK0920", Conflict),

@@ -5,7 +5,7 @@ use crate::{
     error::Result,
     ident::SchemaName,
     migrate::{self, Migrations, SchemaState, TenantState},
-    registry::{self, SchemaContents},
+    registry::{self, SchemaContents, TenantAlias},
     tenant::{StrangeRow, TenantStatus},
 };
 use std::{cmp::Reverse, collections::HashMap};
@@ -93,6 +93,8 @@ pub struct ListedTenant {
     pub state: TenantState,
     /// The contents of its schema; `None` if they were not read or there is no schema.
     pub contents: Option<SchemaContents>,
+    /// The former slugs by which services still find it.
+    pub aliases: Vec<TenantAlias>,
 }
 
 impl StateFilter {
@@ -135,11 +137,13 @@ pub async fn list(operator: &Operator, migrations: &Migrations, options: &ListOp
             tenants.iter().map(|tenant| SchemaName::of_tenant(&tenant.tenant.slug)).collect();
         contents = registry::contents_of(operator, &schemas).await?;
     }
+    let mut aliases = registry::aliases_of(operator, None).await?;
     let mut tenants: Vec<ListedTenant> = tenants
         .into_iter()
         .map(|state| {
             let contents = contents.remove(SchemaName::of_tenant(&state.tenant.slug).as_str());
-            ListedTenant { state, contents }
+            let aliases = aliases.remove(&state.tenant.id).unwrap_or_default();
+            ListedTenant { state, contents, aliases }
         })
         .collect();
     // The list is already sorted by slug. The sort is stable, so equal tenants stay in that order.

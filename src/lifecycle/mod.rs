@@ -1,6 +1,7 @@
 //! Tenant lifecycle operations, one per file.
 
 mod activate;
+mod alias;
 mod baseline;
 mod create;
 mod drop;
@@ -15,8 +16,9 @@ mod suspend;
 pub(crate) mod transfer;
 
 pub use crate::migrate::plan::warm::{WarmStatus, warm_status};
-pub use crate::registry::{EnteredSession, SchemaContents, SizeSource};
+pub use crate::registry::{EnteredSession, SchemaContents, SizeSource, TenantAlias};
 pub use activate::{Activated, activate};
+pub use alias::drop_alias;
 pub use baseline::{BaselineOptions, Baselined, Baselining, baseline, baseline_public};
 pub use create::{
     CreateManyOptions, CreateManyReport, CreateObserver, CreateOptions, CreateOutcome, Created, Creation, LostSchema,

@@ -27,6 +27,9 @@ pub struct RenameOptions {
     pub slug: Option<TenantSlug>,
     /// The new display name. Default: no change.
     pub name: Option<String>,
+    /// How long services still find the tenant by its old slug. No other tenant can get it until then. Without a new slug
+    /// it has no effect. Default: not at all.
+    pub keep_alias: Option<Duration>,
     /// How long to wait for transactions in the tenant and for its migrations. Default: the operator's
     /// `session.migration_wait`.
     pub wait: Option<Duration>,
@@ -42,6 +45,12 @@ impl RenameOptions {
     /// Sets the new display name.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
+        self
+    }
+
+    /// Sets how long services still find the tenant by its old slug.
+    pub fn keep_alias(mut self, time: Duration) -> Self {
+        self.keep_alias = Some(time);
         self
     }
 
@@ -66,7 +75,11 @@ pub struct Renamed {
 /// rights, ledger and the organization's id do not change. The same logins can enter the tenant, with the new slug.
 ///
 /// Transactions that are in the tenant finish first. After the commit, the old slug is unknown, and another tenant can
-/// use it.
+/// use it, unless [`RenameOptions::keep_alias`] is set: then services find the tenant by both slugs for that time.
+/// `Db::tenant`, `Db::with_tenant`, `Platform::find_tenant` and the resolver look for the old slug only if no tenant has it.
+/// In a handle that was connected before the rename, the first [`Db::with_tenant`](crate::Db::with_tenant) with the old slug
+/// fails with [`TenantError::Renamed`], because its body has already started, unless
+/// [`TxOptions::wait_for_entry`](crate::TxOptions::wait_for_entry) is set; the next ones enter the tenant. Operators use the new slug, and so do the functions `cgk_enter` and `cgk_check` of the database.
 ///
 /// # Locks
 ///
@@ -76,7 +89,8 @@ pub struct Renamed {
 ///
 /// # Committed when
 ///
-/// Registry, schema and role in one transaction.
+/// Registry, schema, role and alias in one transaction. For the first alias of a database, the table `public.cgk_aliases`
+/// and a trigger of the registry before it.
 ///
 /// # Errors
 ///
@@ -85,6 +99,7 @@ pub struct Renamed {
 ///   contains the name of the old schema as text. Such an object can be a function or a default value of its arguments,
 ///   a default value of a column or domain, a constraint, a view, a rule, an index, a policy, the arguments or the
 ///   condition of a trigger, or a setting of a role or of the database.
+/// - Kind `Conflict` ([`TenantError::FormerSlug`]): another tenant keeps the new slug as its former one.
 /// - Kind `Conflict`: the schema belongs to another organization, or the tenant is being dropped.
 /// - Kind `NotReady`: the tenant is still being created, or its schema does not exist.
 /// - Kind `Locked`: transactions are in the tenant ([`TenantError::InUse`]), or a migration of it takes longer than the
@@ -108,7 +123,14 @@ pub async fn rename(operator: &Operator, slug: &TenantSlug, options: &RenameOpti
     let name = options.name.as_deref().filter(|name| *name != before.name);
     operator.reset_session().await.map_err(while_doing(format!("rename tenant {slug}")))?;
     let wait = options.wait.unwrap_or(operator.session().migration_wait);
-    let run = Rename { operator, facts: &facts, before: &before, name, wait };
+    let mut run = Rename { operator, facts: &facts, before: &before, name, wait, keep_alias: None, has_aliases: false };
+    if to.is_some() {
+        if options.keep_alias.is_some() {
+            registry::create_aliases(operator).await?;
+        }
+        run.keep_alias = options.keep_alias;
+        run.has_aliases = registry::aliases_exist(operator).await?;
+    }
     match to {
         Some(to) => {
             run.check(to).await?;
@@ -137,6 +159,9 @@ struct Rename<'o> {
     before: &'o Tenant,
     name: Option<&'o str>,
     wait: Duration,
+    keep_alias: Option<Duration>,
+    /// Whether the table of the aliases exists.
+    has_aliases: bool,
 }
 
 impl Rename<'_> {
@@ -160,6 +185,7 @@ impl Rename<'_> {
         if self.facts.has_role && !own.superuser && !self.facts.role_grantable {
             return Err(isolation::lacks_admin(own, &RoleName::of_tenant(slug, &own.database_tag())));
         }
+        registry::refuse_alias(self.operator, to, Some(self.before.id)).await?;
         let mut by = Vec::new();
         let there = registry::facts_of(self.operator, to).await?;
         if let Some(other) = &there.tenant {
@@ -218,7 +244,14 @@ select pg_catalog.set_config('lock_timeout', {}, true), pg_catalog.set_config('s
             let (from, to) = (RoleName::of_tenant(slug, &tag), RoleName::of_tenant(to, &tag));
             sql.push_str(&format!("alter role {} rename to {};\n", from.quoted(), to.quoted()));
         }
-        sql + &self.row_sql(to)
+        sql.push_str(&self.row_sql(to));
+        if self.has_aliases {
+            sql.push_str(&registry::forget_aliases_sql(self.before.id, to));
+        }
+        if let Some(time) = self.keep_alias {
+            sql.push_str(&registry::keep_alias_sql(self.before.id, slug, time));
+        }
+        sql
     }
 
     /// Sends the statements again until they get their locks, or the wait ends.

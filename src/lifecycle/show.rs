@@ -11,7 +11,7 @@ use crate::{
         plan::state::{self, SchemaState, TenantFilter},
     },
     migration::{LEDGER_TABLE, MigrationId},
-    registry::{self, EnteredSession, SchemaContents},
+    registry::{self, EnteredSession, SchemaContents, TenantAlias},
     slug::TenantSlug,
     tenant::Tenant,
     version::Version,
@@ -42,6 +42,8 @@ pub struct TenantDetails {
     pub comparison: LastComparison,
     /// The time from which it may be dropped, if its drop is planned.
     pub drop_after: Option<SystemTime>,
+    /// The former slugs by which services still find it.
+    pub aliases: Vec<TenantAlias>,
     /// The sessions that are in the tenant now.
     pub sessions: Vec<EnteredSession>,
 }
@@ -110,6 +112,10 @@ pub async fn show(operator: &Operator, migrations: &Migrations, slug: &TenantSlu
         role: has_role.then(|| RoleName::of_tenant(slug, &tag)),
         contents,
         comparison: if compared.is_empty() { LastComparison::Outdated } else { LastComparison::Clean },
+        aliases: registry::aliases_of(operator, Some(found.tenant.id))
+            .await?
+            .remove(&found.tenant.id)
+            .unwrap_or_default(),
         sessions: registry::entered_sessions(operator, slug).await?,
         tenant: found.tenant,
         schema,

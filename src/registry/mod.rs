@@ -1,6 +1,7 @@
 //! The registry of tenants: the table `public.organizations`, which lists all tenants. This module also reads the facts
 //! of the catalogue about each tenant. Code that needs a tenant's row, or the list of tenants, uses this module.
 
+pub(crate) mod aliases;
 #[cfg(any(feature = "migrate", feature = "platform"))]
 mod change_notices;
 #[cfg(feature = "migrate")]
@@ -11,6 +12,8 @@ mod facts;
 mod find;
 #[cfg(feature = "migrate")]
 mod guard;
+#[cfg(feature = "migrate")]
+mod keep_aliases;
 mod presence;
 mod read;
 mod rows;
@@ -36,6 +39,12 @@ pub(crate) use find::{FIND, found_tenant, slug_of};
 pub use guard::RegistryGuard;
 #[cfg(feature = "migrate")]
 pub(crate) use guard::{GuardFound, guard_registry, look_at_guard};
+#[cfg(feature = "migrate")]
+pub use keep_aliases::TenantAlias;
+#[cfg(feature = "migrate")]
+pub(crate) use keep_aliases::{
+    aliases_exist, aliases_of, create_aliases, drop_alias, forget_aliases_sql, keep_alias_sql, refuse_alias,
+};
 pub(crate) use presence::{REGISTRY_IS_HIDDEN, exists, require, require_sight};
 pub(crate) use read::{Facts, RegistryRow, Slugs, facts_of, facts_of_all, facts_of_fleet, facts_rows};
 pub(crate) use rows::{

@@ -21,8 +21,9 @@ pub(super) enum Subject {
 
 /// The answer to a lookup.
 pub(super) enum Found {
-    /// The organization and its status; `None`: it does not exist.
-    Tenant(Option<(OrganizationId, TenantStatus)>),
+    /// The organization with its slug, which is another one if it was found by a former slug, and its status; `None`: it
+    /// does not exist.
+    Tenant(Option<(TenantIdentity, TenantStatus)>),
     /// The organization that has verified the domain, and its status.
     Domain(Option<(TenantIdentity, TenantStatus)>),
     Session(Result<Session, Rejection>),
@@ -36,7 +37,7 @@ pub(super) struct Entry {
     pub(super) began: Point,
     /// Taken before the query was sent.
     pub(super) asked_at: Instant,
-    /// How long the credential is valid, counted from `asked_at`; `None`: it does not expire.
+    /// How long the credential or the former slug is valid, counted from `asked_at`; `None`: it does not expire.
     pub(super) lives: Option<Duration>,
     pub(super) marks: Vec<Mark>,
 }

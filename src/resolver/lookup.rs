@@ -7,8 +7,8 @@ use crate::{
     error::{Error, Result, TenantError},
     resolver::changes::Changes,
     slug::TenantSlug,
-    tenancy::Db,
-    tenant::{OrganizationId, TenantStatus},
+    tenancy::{FoundTenant, find_tenant},
+    tenant::{Tenant, TenantStatus},
 };
 use std::time::Instant;
 
@@ -17,7 +17,14 @@ pub(super) async fn look_up(key: &Subject, auth: &Auth, changes: &Changes) -> Re
     let (began, asked_at) = (changes.now(), Instant::now());
     let mut marks = vec![key.mark()];
     let (found, lives) = match key {
-        Subject::Slug(slug) => (Found::Tenant(organization(slug, auth).await?), None),
+        Subject::Slug(slug) => {
+            let found = organization(slug, auth).await?;
+            let left = found.as_ref().and_then(|found| found.left);
+            // Another slug of its organization is another answer.
+            marks.extend(left.and(found.as_ref()).map(|found| mark_of_organization(found.tenant.id)));
+            let tenant = |Tenant { id, slug, status, .. }| (TenantIdentity { id, slug }, status);
+            (Found::Tenant(found.map(|found| tenant(found.tenant))), left)
+        }
         Subject::Domain(name) => {
             let owner = owner(name, auth).await?;
             marks.extend(owner.iter().map(|(tenant, _)| mark_of_organization(tenant.id)));
@@ -40,10 +47,9 @@ pub(super) async fn look_up(key: &Subject, auth: &Auth, changes: &Changes) -> Re
     Ok(Entry { marks, found, began, asked_at, lives })
 }
 
-async fn organization(slug: &TenantSlug, auth: &Auth) -> Result<Option<(OrganizationId, TenantStatus)>> {
-    let db: Db<Error> = auth.db().errors();
-    match db.platform().find_tenant(slug).await {
-        Ok(tenant) => Ok(Some((tenant.id, tenant.status))),
+async fn organization(slug: &TenantSlug, auth: &Auth) -> Result<Option<FoundTenant>> {
+    match find_tenant(&auth.db().errors(), slug).await {
+        Ok(found) => Ok(Some(found)),
         Err(Error::Tenant(TenantError::NotFound { .. })) => Ok(None),
         Err(error) => Err(error),
     }

@@ -141,7 +141,7 @@ impl Resolver {
         Self { shared: Arc::new(shared), _receiving: Arc::new(receiving) }
     }
 
-    /// Returns the tenant of this slug, which is active.
+    /// Returns the tenant of this slug, which is active. A former slug that is kept finds the tenant with the slug that it has now.
     ///
     /// # Locks
     ///
@@ -160,7 +160,7 @@ impl Resolver {
         let entry = self.shared.find(Subject::Slug(slug.clone())).await?;
         let Found::Tenant(found) = &entry.found else { unreachable!("a slug finds a tenant") };
         match found {
-            Some((id, status)) => active(TenantIdentity { id: *id, slug: slug.clone() }, status),
+            Some((tenant, status)) => active(tenant.clone(), status),
             None => Err(TenantError::NotFound { tenant: slug.clone() }.into()),
         }
     }

@@ -13,7 +13,7 @@ pub(super) fn is_conflict(state: &SqlState) -> bool {
 pub(super) fn undone_by_server(error: &Error) -> bool {
     match error {
         // The cause of the refusal no longer exists.
-        Error::Tenant(TenantError::Changed { .. }) => true,
+        Error::Tenant(TenantError::Changed { .. } | TenantError::Renamed { .. }) => true,
         // The server's response to the entry or to the COMMIT.
         Error::Transaction(
             TransactionError::Statement { cause, .. } | TransactionError::PlatformStatement { cause },

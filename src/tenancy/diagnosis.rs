@@ -14,7 +14,7 @@ use crate::{
     },
     error::{Error, Result, SetupError, TenantError, while_doing},
     ident::{DatabaseTag, RoleName},
-    registry,
+    registry::{self, aliases},
     slug::TenantSlug,
     tenant::OrganizationId,
 };
@@ -66,8 +66,16 @@ pub(super) async fn diagnose(
     };
     let Some(row) = rows.first() else { return Ok(None) };
     let found = Diagnosis::of_row(row).map_err(doing())?;
-    if let Some(error) = found.explain(target) {
-        return Ok(Some(error));
+    match found.explain(target) {
+        Some(Error::Tenant(TenantError::NotFound { tenant })) => {
+            let found = aliases::find_alias(client, slug).await.map_err(doing())?;
+            return Ok(Some(Error::Tenant(match found {
+                Some(found) => TenantError::Renamed { tenant, now: found.slug, id: found.id },
+                None => TenantError::NotFound { tenant },
+            })));
+        }
+        Some(error) => return Ok(Some(error)),
+        None => {}
     }
     if let (Some(expected), Some(found)) = (shared.expected, found.id.map(OrganizationId))
         && expected != found

@@ -2,15 +2,28 @@
 
 use super::{Db, Platform};
 use crate::{
-    error::{Error, Result, SetupError, TenantError},
-    registry,
+    error::{Error, Result, SetupError, TenantError, while_doing},
+    registry::{
+        self,
+        aliases::{self, FoundAlias},
+    },
     slug::TenantSlug,
     tenant::Tenant,
 };
+use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
+/// A tenant's row, and how it was found.
+pub(crate) struct FoundTenant {
+    pub(crate) tenant: Tenant,
+    /// How long it is still found, if it was found by a former slug.
+    pub(crate) left: Option<Duration>,
+}
+
 impl<E: From<Error> + Send> Platform<'_, E> {
-    /// Returns the registry row of a tenant, whatever its status is, even if its schema does not exist.
+    /// Returns the registry row of a tenant, whatever its status is, even if its schema does not exist. A former slug that
+    /// is kept ([`RenameOptions::keep_alias`](crate::lifecycle::RenameOptions::keep_alias)) finds the tenant, with the slug
+    /// that it has now.
     ///
     /// # Locks
     ///
@@ -25,15 +38,43 @@ impl<E: From<Error> + Send> Platform<'_, E> {
     ///
     /// If the future is dropped, nothing is changed.
     pub async fn find_tenant(&self, slug: &TenantSlug) -> Result<Tenant, E> {
-        let db: Db<Error> = self.db().errors();
-        let row = match db.platform().query_opt(registry::FIND, &[&slug.as_str()]).await {
-            Ok(row) => row.ok_or_else(|| TenantError::NotFound { tenant: slug.clone() }.into()),
-            Err(error) if error.sqlstate() == Some(&SqlState::UNDEFINED_TABLE) => {
-                let missing = "the table public.organizations does not exist".to_owned();
-                Err(SetupError::NotSetUp { database: db.inner.database.clone(), missing }.into())
-            }
-            Err(error) => Err(error),
-        };
-        Ok(registry::found_tenant(&row?, slug)?)
+        Ok(find_tenant(&self.db().errors(), slug).await?.tenant)
     }
+}
+
+/// [`Platform::find_tenant`], with the remaining time of a former slug.
+pub(crate) async fn find_tenant(db: &Db<Error>, slug: &TenantSlug) -> Result<FoundTenant> {
+    if let Some(tenant) = by_slug(db, slug).await? {
+        return Ok(FoundTenant { tenant, left: None });
+    }
+    let not_found = || Error::Tenant(TenantError::NotFound { tenant: slug.clone() });
+    let exist = db.platform().query_one(aliases::ALIASES_EXIST, &[]).await?;
+    let doing = || while_doing(format!("look for the former slug {slug}"));
+    if !exist.try_get(0).map_err(doing())? {
+        return Err(not_found());
+    }
+    let row = match db.platform().query_opt(&aliases::find_alias_sql(), &[&slug.as_str()]).await {
+        Err(error) if error.sqlstate().is_some_and(aliases::is_closed) => None,
+        row => row?,
+    };
+    let found = row.as_ref().map(FoundAlias::of_row).transpose().map_err(doing())?.flatten();
+    let Some(FoundAlias { id, slug: now, left }) = found else { return Err(not_found()) };
+    match by_slug(db, &now).await? {
+        Some(tenant) if tenant.id == id => {
+            db.learn_former(slug);
+            Ok(FoundTenant { tenant, left: Some(left) })
+        }
+        _ => Err(Error::Tenant(TenantError::Changed { tenant: slug.clone() })),
+    }
+}
+
+async fn by_slug(db: &Db<Error>, slug: &TenantSlug) -> Result<Option<Tenant>> {
+    let row = match db.platform().query_opt(registry::FIND, &[&slug.as_str()]).await {
+        Err(error) if error.sqlstate() == Some(&SqlState::UNDEFINED_TABLE) => {
+            let missing = "the table public.organizations does not exist".to_owned();
+            return Err(SetupError::NotSetUp { database: db.inner.database.clone(), missing }.into());
+        }
+        row => row?,
+    };
+    row.as_ref().map(|row| registry::found_tenant(row, slug)).transpose()
 }

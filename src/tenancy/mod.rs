@@ -1,5 +1,6 @@
 //! The transaction that sees only one tenant.
 
+mod alias;
 mod body;
 mod conflict;
 mod context_tenant;
@@ -42,6 +43,8 @@ pub use context_tenant::ContextTenant;
 pub use current::current_tenant;
 #[cfg(any(feature = "platform", feature = "redis"))]
 pub(crate) use current::is_inside_transaction;
+#[cfg(feature = "platform")]
+pub(crate) use find::{FoundTenant, find_tenant};
 pub use listen::Listener;
 pub use options::TxOptions;
 pub use platform::Platform;
@@ -64,11 +67,13 @@ use crate::{
         pool::{self, Pool, STAY_ON_ERROR},
         search_path::{Caller, refuse_writable, search_path},
     },
-    error::{Error, Result, SetupError, while_doing},
+    error::{Error, Result, SetupError, TenantError, while_doing},
     ident::DatabaseTag,
+    registry::aliases,
     search_path::SearchPath,
     slug::TenantSlug,
 };
+use alias::FormerSlugs;
 use descriptions::Descriptions;
 use lease::Lease;
 use protocol::enter_sql;
@@ -105,6 +110,7 @@ struct Inner {
     tag: DatabaseTag,
     descriptions: Arc<Descriptions>,
     search_path: SearchPath,
+    former: FormerSlugs,
     /// Whether the pool was closed.
     closed: watch::Sender<bool>,
 }
@@ -159,6 +165,8 @@ impl Db {
         if is_set_up {
             refuse_writable(client, &search_path, &tag, Caller::Service).await?;
         }
+        let former = FormerSlugs::default();
+        aliases::all(client).await.map_err(doing())?.into_iter().for_each(|slug| former.learn(slug));
         match search_path.further() {
             [] => first.roll_back().await,
             // The prepared entering statement of this connection does not contain the additional schemas.
@@ -173,6 +181,7 @@ impl Db {
             tag,
             descriptions,
             search_path,
+            former,
             closed: watch::Sender::new(false),
         };
         Ok(Self { inner: Arc::new(inner), error: PhantomData })
@@ -311,9 +320,15 @@ impl<E: From<Error> + Send> Db<E> {
     ) -> impl Future<Output = Result<T, E>> + Send {
         let span = span(Of::Tenant(slug), "with_tenant");
         let work = async move {
-            let session = self.open(Of::Tenant(slug), options).await?;
+            let mut session = self.open(Of::Tenant(slug), options).await?;
             if options.waits_for_entry() && session.shared.entered().await.is_err() {
-                return Err(Box::pin(self.why_refused(session.shared, Behind::Nothing)).await.into());
+                match Box::pin(self.why_refused(session.shared, Behind::Nothing)).await {
+                    // The handle knows this now.
+                    Error::Tenant(TenantError::Renamed { .. }) => {
+                        session = self.open(Of::Tenant(slug), options).await?
+                    }
+                    error => return Err(error.into()),
+                }
             }
             let mut tx = TenantTx::new(&session.shared);
             let outcome = session.context.clone().scope(body(&mut tx)).await;

@@ -103,8 +103,13 @@ pub(super) fn recorded<T, E>(
 }
 
 impl<E> Db<E> {
-    /// Takes a connection and sends the first message.
-    pub(super) async fn open(&self, of: Of<'_>, options: &TxOptions) -> Result<Session> {
+    /// Takes a connection and sends the first message. `asked` is the former slug that the caller used.
+    pub(super) async fn open_named(
+        &self,
+        of: Of<'_>,
+        asked: Option<&TenantSlug>,
+        options: &TxOptions,
+    ) -> Result<Session> {
         let (tenant, scope) = match of {
             Of::Tenant(slug) => (Some(slug), Scope::Tenant(self.tenant_target(slug))),
             Of::Platform => {
@@ -122,7 +127,8 @@ impl<E> Db<E> {
         };
         let context = TaskContext { held: self.hold(tenant)?, tenant: tenant.cloned() };
         // The context of the call, if it is a context of this tenant.
-        let request = TenantContext::if_current().filter(|request| Some(&request.slug) == tenant);
+        let request =
+            TenantContext::if_current().filter(|request| Some(&request.slug) == tenant || Some(&request.slug) == asked);
         let (inner, nonce) = (&self.inner, Nonce::random());
         let lease = Lease::new(pool::take(&inner.pool, &inner.config).await?, inner.pool.clone());
         if let Of::Tenant(slug) = of {
@@ -246,6 +252,9 @@ impl<E> Db<E> {
         match Box::pin(diagnose(&shared, &target, &inner.database, &inner.tag, &inner.config)).await {
             Ok(Some(reason)) => {
                 shared.lease.roll_back().await;
+                if let Error::Tenant(TenantError::Renamed { tenant, .. }) = &reason {
+                    inner.former.learn(tenant.clone());
+                }
                 reason
             }
             // Nothing is wrong with the tenant, so the cause may be the session. Another call gets another connection.

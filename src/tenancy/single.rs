@@ -299,7 +299,7 @@ impl<E: From<Error> + Send> Single<'_, E> {
     async fn give_up(&self, session: Session, error: Error) -> Result<E> {
         if session.shared.entered().await.is_err() {
             return match Box::pin(self.db.why_refused(session.shared, Behind::Nothing)).await {
-                changed @ Error::Tenant(TenantError::Changed { .. }) => Err(changed),
+                changed @ Error::Tenant(TenantError::Changed { .. } | TenantError::Renamed { .. }) => Err(changed),
                 error => Ok(error.into()),
             };
         }
@@ -317,7 +317,9 @@ impl<E: From<Error> + Send> Single<'_, E> {
         let Answered { outcome, departure, behind } = answered;
         if session.shared.entered().await.is_err() {
             return match Box::pin(self.db.why_refused(session.shared, behind)).await {
-                changed @ Error::Tenant(TenantError::Changed { .. }) => Ok(Ended::Again(changed)),
+                changed @ Error::Tenant(TenantError::Changed { .. } | TenantError::Renamed { .. }) => {
+                    Ok(Ended::Again(changed))
+                }
                 error => Err(error.into()),
             };
         }

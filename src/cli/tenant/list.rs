@@ -4,7 +4,8 @@ use anyhow::Result;
 use cgk::{
     StrangeRow, TenantStatus,
     lifecycle::{
-        self, ListContents, ListDirection, ListOptions, ListSort, ListedTenant, SchemaContents, SizeSource, StateFilter,
+        self, ListContents, ListDirection, ListOptions, ListSort, ListedTenant, SchemaContents, SizeSource,
+        StateFilter, TenantAlias,
     },
     migrate::{SchemaState, TenantState},
 };
@@ -144,6 +145,23 @@ pub(crate) struct TenantView<'a> {
     drop_after: Option<String>,
     #[serde(flatten)]
     contents: Option<ContentsView>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    aliases: Vec<AliasView<'a>>,
+}
+
+/// A former slug by which services still find the tenant.
+#[derive(Serialize)]
+pub(crate) struct AliasView<'a> {
+    slug: &'a str,
+    expires_at: String,
+}
+
+impl<'a> AliasView<'a> {
+    pub(crate) fn all(aliases: &'a [TenantAlias]) -> Vec<Self> {
+        let view =
+            |alias: &'a TenantAlias| Self { slug: alias.slug.as_str(), expires_at: time::rfc3339(alias.expires_at) };
+        aliases.iter().map(view).collect()
+    }
 }
 
 /// The contents of a schema, if they were read.
@@ -207,6 +225,7 @@ impl<'a> TenantView<'a> {
             created_at: time::rfc3339(row.created_at),
             drop_after: tenant.drop_after().map(time::rfc3339),
             contents: None,
+            aliases: Vec::new(),
         }
     }
 
@@ -217,7 +236,8 @@ impl<'a> TenantView<'a> {
             bytes: contents.bytes,
             size_source: contents.size_source,
         };
-        Self { contents: tenant.contents.map(view), ..Self::of(&tenant.state) }
+        let aliases = AliasView::all(&tenant.aliases);
+        Self { contents: tenant.contents.map(view), aliases, ..Self::of(&tenant.state) }
     }
 }
 
@@ -266,9 +286,11 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         printer.info("No tenant matches.");
         return Ok(Exit::Done);
     }
+    let has_aliases = fleet.tenants.iter().any(|tenant| !tenant.aliases.is_empty());
     let mut headings = vec!["TENANT", "NAME", "STATUS", "MIGRATIONS", "CREATED"];
     if arguments.wide {
         headings.extend(["SCHEMA", "TABLES", "ROWS (ESTIMATE)", "SIZE", "ORGANIZATION"]);
+        headings.extend(has_aliases.then_some("FORMER SLUGS"));
     }
     let mut grid = Grid::new(&headings);
     for tenant in &fleet.tenants {
@@ -283,6 +305,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         ];
         if arguments.wide {
             let contents = tenant.contents.unwrap_or_default();
+            let aliases: Vec<&str> = tenant.aliases.iter().map(|alias| alias.slug.as_str()).collect();
             cells.extend([
                 (schema(row), Look::Faint),
                 (contents.tables.to_string(), Look::Plain),
@@ -290,6 +313,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
                 (size::of(contents.bytes), Look::Plain),
                 (row.id.to_string(), Look::Faint),
             ]);
+            cells.extend(has_aliases.then(|| (aliases.join(" "), Look::Plain)));
         }
         grid.row(cells.iter().map(|(text, look)| (text.as_str(), *look)));
     }

@@ -8,7 +8,10 @@ use cgk::{
 use clap::Args;
 use serde::Serialize;
 
-use super::{SessionView, list::StateView};
+use super::{
+    SessionView,
+    list::{AliasView, StateView},
+};
 use crate::cli::{
     exit::Exit,
     session::{self, Session},
@@ -57,6 +60,7 @@ struct Answer<'a> {
     bytes: Option<u64>,
     size_source: Option<SizeSource>,
     compared: &'static str,
+    aliases: Vec<AliasView<'a>>,
     sessions: Vec<SessionView<'a>>,
     exit: Exit,
 }
@@ -99,6 +103,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         bytes: found.contents.map(|contents| contents.bytes),
         size_source: found.contents.map(|contents| contents.size_source),
         compared: compared(&found),
+        aliases: AliasView::all(&found.aliases),
         sessions: SessionView::all(&found.sessions),
         exit: Exit::Done,
     });
@@ -132,6 +137,9 @@ fn lines(found: &TenantDetails) -> Vec<(&'static str, String)> {
         ("role", found.role.as_ref().map_or("none", cgk::ident::RoleName::as_str).to_owned()),
         ("migrations", format!("{head}{state}")),
     ];
+    for alias in &found.aliases {
+        lines.push(("former slug", format!("{} until {}", alias.slug, time::rfc3339(alias.expires_at))));
+    }
     if let Some(after) = found.drop_after {
         lines.push(("dropped after", time::rfc3339(after)));
     }

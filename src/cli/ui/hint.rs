@@ -164,6 +164,10 @@ fn tenant(refused: &TenantError) -> Option<String> {
         TenantError::DropOutdated { tenant, .. } => {
             format!("Look at it with `cgk tenant:show {tenant}`. To drop it all the same, run the command again.")
         }
+        TenantError::Renamed { now, .. } => format!("Use its slug now: {now}."),
+        TenantError::FormerSlug { tenant, now } => {
+            format!("Choose another slug, or run `cgk tenant:rename {now} --drop-alias {tenant}`.")
+        }
         TenantError::RenameBlocked { .. } => {
             "Choose another slug, or change what is named: inside the tenant its tables are found without the schema's name.".into()
         }

@@ -316,6 +316,9 @@ async fn refuse_unsuitable(
     refuse_foreign_schema(&schema, facts)?;
     facts.refuse_other_organization()?;
     facts.refuse_being_dropped()?;
+    if facts.tenant.is_none() {
+        registry::refuse_alias(operator, slug, None).await?;
+    }
     let onboarding = is_onboarding(facts);
     refuse_to_replace(&schema, facts, options)?;
     if options.new_organization && onboarding && facts.is_unbound() {
