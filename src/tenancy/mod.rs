@@ -325,7 +325,7 @@ impl<E: From<Error> + Send> Db<E> {
                 match Box::pin(self.why_refused(session.shared, Behind::Nothing)).await {
                     // The handle knows this now.
                     Error::Tenant(TenantError::Renamed { .. }) => {
-                        session = self.open(Of::Tenant(slug), options).await?
+                        session = self.open(Of::Tenant(slug), options).await?;
                     }
                     error => return Err(error.into()),
                 }
