@@ -11,6 +11,11 @@ use std::{fs, path::PathBuf};
 /// The folder with the files of all servers; without it, the file of this server is the only one.
 const FOLDER: &str = "CGK_TRANSFER_FOLDER";
 
+/// The contents without the triggers that partitions have from their table: version 14 calls them internal, and does not list them.
+fn comparable(contents: &str) -> Vec<&str> {
+    contents.lines().filter(|line| !(line.starts_with("parts_") && line.contains(" touch_parts "))).collect()
+}
+
 /// Exports a tenant with every type, and imports this file and those that other servers have left in the folder.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_files_of_every_server_are_imported() {
@@ -33,10 +38,11 @@ async fn the_files_of_every_server_are_imported() {
         let expected = fs::read_to_string(path.with_extension("txt")).unwrap();
         let target = bare(&migrations).await;
         import(&target, &migrations, &path, &ImportOptions::default()).await.unwrap();
-        assert_eq!(contents(&target, "acme").await, expected, "{} into {version}", path.display());
+        let found = contents(&target, "acme").await;
+        assert!(comparable(&found) == comparable(&expected), "{} into {version}: {found}", path.display());
         // The control: a row that differs is seen.
         target.run("delete from tenant_acme.parent where id = 2").await;
-        assert_ne!(contents(&target, "acme").await, expected);
+        assert!(comparable(&contents(&target, "acme").await) != comparable(&expected));
         assert_eq!(Archive::open(&path).unwrap().slug(), &slug("acme"));
         imported.push(path.file_stem().unwrap().to_string_lossy().into_owned());
     }
