@@ -295,11 +295,19 @@ pub(crate) fn check_email(email: &str) -> Result<()> {
     let fits = email.chars().count() <= 320
         && parts.len() == 2
         && parts.iter().all(|part| !part.is_empty())
-        && !email.chars().any(|c| c.is_whitespace() || c.is_control());
+        && !email
+            .chars()
+            .any(|c| c.is_whitespace() || c.is_control() || is_invisible(c) || "<>()[]\\,;:\"".contains(c))
+        && parts[1].chars().all(|c| !c.is_ascii() || c.is_ascii_alphanumeric() || "-._".contains(c));
     match fits {
         true => Ok(()),
         false => Err(AuthError::Invalid { what: "the e-mail address", why: "it must be name@domain, without spaces" }),
     }
+}
+
+/// Whether a character shows nothing, or changes the direction of the text: two addresses could look the same.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 fn read(row: &Row) -> User {
@@ -331,7 +339,23 @@ mod tests {
         for good in ["a@b", "Ada.Lovelace+x@example.com", "ü@ü.de"] {
             assert!(check_email(good).is_ok(), "{good}");
         }
-        for bad in ["", "a", "@", "a@", "@b", "a@b@c", "a b@c", "a@b\n", "a@b\0", &format!("{}@b", "a".repeat(319))] {
+        for bad in [
+            "",
+            "a",
+            "@",
+            "a@",
+            "@b",
+            "a@b@c",
+            "a b@c",
+            "a@b\n",
+            "a@b\0",
+            "\u{202e}a@b.c",
+            "a\u{200b}@b",
+            "<a@b.c>",
+            "a,b@c",
+            "a@b.c%0d",
+            &format!("{}@b", "a".repeat(319)),
+        ] {
             assert!(check_email(bad).is_err(), "{bad}");
         }
     }

@@ -26,6 +26,7 @@ mod record;
 mod sign_ups;
 mod subscriptions;
 mod user_accounts;
+mod values;
 
 pub use actor::Actor;
 pub use allowance::{Allowance, PlanKey, QuotaKind};

@@ -5,6 +5,7 @@ use super::{
     error::Result,
     permissions::{ACCOUNTS_MANAGE, owner_of_accounts},
     record::Change,
+    values::check_text,
 };
 use crate::{
     row_id::row_id,
@@ -120,9 +121,9 @@ impl UserAccounts {
     pub async fn link(&self, user: UserId, provider: &str, subject: &str, email: Option<&str>) -> Result<UserAccount> {
         let actor = self.actor(user).await?;
         for (what, text, max) in [("the provider", provider, 500), ("the subject", subject, 255)] {
-            check(what, text, max)?;
+            check_text(what, text, max)?;
         }
-        email.map_or(Ok(()), |email| check("the address", email, 320))?;
+        email.map_or(Ok(()), |email| check_text("the address", email, 320))?;
         let platform = self.db.platform();
         let linked = platform.transaction(async |tx| {
             let home = tx.query_opt(LOCK_USER, &[&user]).await?.ok_or(PlatformError::NotFound { what: "user" })?;
@@ -226,16 +227,6 @@ impl UserAccounts {
             after: is_linked.then_some(facts),
         };
         change.record(tx).await
-    }
-}
-
-fn check(what: &'static str, text: &str, chars_max: usize) -> Result<()> {
-    match text.chars().count() {
-        count if count == 0 || count > chars_max || text.contains('\0') => {
-            let why = format!("it must have 1 to {chars_max} characters, none of them NUL");
-            Err(PlatformError::Invalid { what, why })
-        }
-        _ => Ok(()),
     }
 }
 

@@ -94,8 +94,21 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
 
 /// Checks the rule for the settings, so that invalid settings are reported without a query.
 pub(crate) fn check_settings(settings: &serde_json::Value) -> Result<()> {
-    match settings.is_object() {
+    match settings.is_object() && !has_nul(settings) {
         true => Ok(()),
-        false => Err(ProvisioningError::Invalid { what: "the settings", why: "they must be a JSON object" }),
+        false => {
+            let why = "they must be a JSON object, without NUL in its texts";
+            Err(ProvisioningError::Invalid { what: "the settings", why })
+        }
+    }
+}
+
+/// Whether a text of the value has a NUL, which a `jsonb` cannot have.
+fn has_nul(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::String(text) => text.contains('\0'),
+        serde_json::Value::Array(items) => items.iter().any(has_nul),
+        serde_json::Value::Object(fields) => fields.iter().any(|(name, value)| name.contains('\0') || has_nul(value)),
+        _ => false,
     }
 }

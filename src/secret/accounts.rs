@@ -2,7 +2,7 @@
 
 use super::{PlainSecret, Result, Rotation, SecretError, SecretPlace, Secrets, key_id};
 use crate::{
-    platform::{UserAccountId, owner_of_accounts},
+    platform::{PlatformError, UserAccountId, owner_of_accounts},
     user::UserId,
 };
 use tokio_postgres::types::ToSql;
@@ -12,6 +12,9 @@ use uuid::Uuid;
 const TOKENS: &str = "user_accounts.tokens";
 /// The maximum number of rows that one query finds.
 const ROWS_AT_ONCE: i64 = 100;
+
+/// The maximum length of the tokens; the column has room for what is sealed of them.
+const BYTES_MAX: usize = 16_000;
 
 const SET: &str = "update public.user_accounts set tokens = $2, tokens_key_id = $3 where id = $1
     and ($4::pg_catalog.uuid is null or user_id = $4)";
@@ -42,6 +45,10 @@ impl Secrets {
     /// If the future is dropped, the change may or may not be committed.
     pub async fn set_account_tokens(&self, account: UserAccountId, tokens: Option<&[u8]>) -> Result<()> {
         let owner = self.owner().await?;
+        if tokens.is_some_and(|tokens| tokens.len() > BYTES_MAX) {
+            let why = format!("they have more than {BYTES_MAX} bytes");
+            return Err(PlatformError::Invalid { what: "the tokens", why }.into());
+        }
         let sealed = tokens.map(|tokens| self.keys.seal(place(account), tokens)).transpose()?;
         let key = sealed.as_ref().map(|_| self.keys.current());
         match self.db.platform().execute(SET, &[&account, &sealed, &key, &owner]).await? {

@@ -2,7 +2,8 @@
 
 use super::{PlainSecret, Result, SecretError, SecretKeys, SecretPlace, key_id};
 use crate::{
-    platform::{Actor, Change, Permission, demand, demand_service},
+    error::Error,
+    platform::{Actor, Change, Permission, PlatformError, demand, demand_service},
     tenancy::{Db, PlatformTx},
     tenant::OrganizationId,
 };
@@ -30,6 +31,9 @@ const FOUND: &str = "
 const RESEAL: &str = "
     update public.organizations set shopify_access_token = $3, shopify_access_token_key_id = $4
      where id = $1 and shopify_access_token = $2";
+
+/// The maximum length of a token; the column has room for what is sealed of it.
+const TOKEN_BYTES_MAX: usize = 4000;
 
 /// The result of a rotation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,12 +93,14 @@ impl Secrets {
     /// # Errors
     ///
     /// `NotFound`: the organization does not exist. `Platform`: the actor does not have the permission, or the database
-    /// returned an error, for example because the domain belongs to another organization. `NotSealed`.
+    /// returned an error; `Invalid` in it: the domain is no host name in lower case or belongs to another organization, or the
+    /// token has more than 4,000 bytes. `NotSealed`.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, the change may or may not be committed.
     pub async fn set_shopify(&self, organization: OrganizationId, store_domain: &str, token: &[u8]) -> Result<()> {
+        check_store(store_domain, token)?;
         let sealed = self.keys.seal(SecretPlace::new(SHOPIFY, organization), token)?;
         let (key, actor) = (self.keys.current(), self.actor());
         self.db
@@ -102,7 +108,7 @@ impl Secrets {
             .transaction(async |tx| {
                 demand(tx, &actor, organization, Permission::OrganizationUpdate).await?;
                 let params: [&(dyn ToSql + Sync); 4] = [&organization, &store_domain, &sealed, &key];
-                match tx.execute(SET, &params).await? {
+                match tx.execute(SET, &params).await.map_err(taken)? {
                     0 => Err(SecretError::NotFound),
                     _ => self.record(tx, organization, "cgk.secret.set").await,
                 }
@@ -202,5 +208,32 @@ impl Secrets {
             after: Some(json!({ "key": self.keys.current() })),
         };
         Ok(change.record(tx).await?)
+    }
+}
+
+/// Checks the rules of the columns, so that a value that does not fit is named.
+fn check_store(domain: &str, token: &[u8]) -> Result<()> {
+    let label = |label: &str| {
+        let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        !label.is_empty() && label.bytes().all(fits) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    if domain.len() > 253 || !domain.contains('.') || !domain.split('.').all(label) {
+        let why = "it must be a host name in lower case, such as acme.myshopify.com".into();
+        return Err(PlatformError::Invalid { what: "the domain of the store", why }.into());
+    }
+    if token.len() > TOKEN_BYTES_MAX {
+        let why = format!("it has more than {TOKEN_BYTES_MAX} bytes");
+        return Err(PlatformError::Invalid { what: "the access token", why }.into());
+    }
+    Ok(())
+}
+
+/// Converts the error of a domain that another organization has.
+fn taken(error: Error) -> PlatformError {
+    match error.constraint() {
+        Some("organizations_shopify_store_domain_key") => {
+            PlatformError::Invalid { what: "the domain of the store", why: "it belongs to another organization".into() }
+        }
+        _ => error.into(),
     }
 }

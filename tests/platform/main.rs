@@ -29,4 +29,5 @@ mod subscriptions;
 mod support;
 mod trigger_functions;
 mod user_accounts;
+mod values;
 mod webhook;

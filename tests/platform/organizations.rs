@@ -147,3 +147,26 @@ async fn what_people_and_programs_see() {
         "org:list --after nonsense",
     ]));
 }
+
+/// An organization that its owner has deleted before it had a tenant leaves a request, which the statement of the page removes.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_request_of_a_deleted_organization_is_removed_by_the_statement_of_the_page() {
+    let stage = Stage::set().await;
+    let ada = stage.user(stage.acme, "ada@example.com", "owner").await;
+    let organizations = Organizations::new(&stage.db).acting_as(Actor::User(ada));
+    let new = NewOrganization::new("labs".parse().unwrap());
+    let created = organizations.create(&new, ada).await.unwrap();
+    organizations.delete(created.organization.id).await.unwrap();
+    let provisioning = cgk::provisioning::Provisioning::new(&stage.db);
+    assert_eq!(provisioning.unfinished().await.unwrap()[0].id, created.request);
+    let page = include_str!("../../docs/operations.md");
+    let mut statements = page.split("```sql\n").map(|part| part.split("```").next().unwrap());
+    let statement = statements.find(|part| part.starts_with("delete from public.organizations")).unwrap();
+    // It spares an organization with a tenant.
+    stage.run("update organizations set status = 'suspended' where slug = 'acme'").await;
+    stage.run(statement).await;
+    assert_eq!(stage.count("select count(*) from organizations where slug = 'acme'").await, 1);
+    stage.run(&statement.replace("acme", "labs")).await;
+    assert!(provisioning.unfinished().await.unwrap().is_empty());
+    assert_eq!(stage.count("select count(*) from organizations where slug = 'labs'").await, 0);
+}

@@ -10,10 +10,15 @@ use crate::{
         error::{PlatformError, Result},
         permissions::{Permission, demand},
         record::Change,
+        values::{check_instant, check_text},
     },
     tenancy::PlatformTx,
     tenant::OrganizationId,
 };
+use std::time::Duration;
+
+/// A thousand years.
+const EXPIRY_MAX: Duration = Duration::from_secs(365_243 * 24 * 60 * 60);
 
 const LIST: &str = concat!(
     "select ",
@@ -106,7 +111,8 @@ impl Quota {
     ///
     /// `NotFound`: the organization or the kind does not exist. `IdempotencyConflict`: the reference was granted with
     /// another amount. `Forbidden`: the actor does not have the permission. `Invalid`: the amount is zero or more than
-    /// 10^15, the grant expires before it starts, or the reference is empty or longer than 255 characters.
+    /// 10^15, the grant expires before it starts, in over 1,000 years or after the year 9999, or the reference is empty,
+    /// longer than 255 characters or has a NUL.
     /// `TablesMissing`; `Database`. In these cases nothing is committed.
     ///
     /// # Cancel safety
@@ -135,6 +141,11 @@ impl Quota {
         if new.amount == Allowance::Limited(0) {
             return Err(PlatformError::Invalid { what: "the amount", why: "it must be at least 1".into() });
         }
+        new.expires_at.map_or(Ok(()), |at| check_instant("the expiry", at))?;
+        if new.expires_in.is_some_and(|after| after > EXPIRY_MAX) {
+            return Err(PlatformError::Invalid { what: "the expiry", why: "it is in over 1,000 years".into() });
+        }
+        reference.map_or(Ok(()), |reference| check_text("the reference", reference, 255))?;
         let (amount, seconds) = (new.amount.column()?, new.expires_in.map(|after| after.as_secs_f64()));
         demand(tx, &self.actor(), organization, Permission::BillingManage).await?;
         tx.execute(PREPARE, &[&organization, &kind]).await?;

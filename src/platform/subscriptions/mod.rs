@@ -14,6 +14,7 @@ use super::{
     error::{PlatformError, Result},
     permissions::{Permission, demand},
     record::Change,
+    values::check_instant,
 };
 use crate::{
     tenancy::{Db, PlatformTx},
@@ -109,6 +110,7 @@ impl Subscriptions {
         new: &NewSubscription,
     ) -> Result<Subscription> {
         let (trial, months) = lengths(new)?;
+        new.period_end.map_or(Ok(()), |end| check_instant("the end of the period", end))?;
         demand(tx, &self.actor(), organization, Permission::BillingManage).await?;
         let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
             [&organization, &new.plan.as_str(), &trial, &months, &new.period_end];

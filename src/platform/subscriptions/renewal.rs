@@ -9,6 +9,7 @@ use crate::{
     platform::{
         error::{PlatformError, Result},
         permissions::demand_service,
+        values::check_instant,
     },
     tenancy::PlatformTx,
     tenant::OrganizationId,
@@ -36,7 +37,7 @@ impl Subscriptions {
     /// # Errors
     ///
     /// `NotFound`: there is no subscription that has not ended. `Forbidden`. `Invalid`: the period ends before it
-    /// starts. `TablesMissing`; `Database`. In these cases nothing is committed.
+    /// starts, or is beyond the year 9999. `TablesMissing`; `Database`. In these cases nothing is committed.
     ///
     /// # Cancel safety
     ///
@@ -58,7 +59,11 @@ impl Subscriptions {
                         let why = "it ends before it starts".into();
                         return Err(PlatformError::Invalid { what: "the period", why });
                     }
-                    RenewalPeriod::Exactly { start, end } => return self.renew_exactly(tx, before, start, end).await,
+                    RenewalPeriod::Exactly { start, end } => {
+                        check_instant("the period", start)?;
+                        check_instant("the period", end)?;
+                        return self.renew_exactly(tx, before, start, end).await;
+                    }
                 };
                 let Some(row) = row else { return Ok(before) };
                 let after = Subscription::read(&row);

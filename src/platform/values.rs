@@ -1,0 +1,35 @@
+//! What can be stored of a value, so that one that cannot is named instead of the server's error.
+
+use super::error::{PlatformError, Result};
+use std::time::{Duration, SystemTime};
+
+/// The start of the year 1 and the end of the year 9999, in seconds before and after 1970.
+const FIRST_SECONDS: u64 = 62_135_596_800;
+const LAST_SECONDS: u64 = 253_402_300_799;
+
+/// # Errors
+///
+/// `Invalid`: the time is before the year 1 or after 9999.
+pub(crate) fn check_instant(what: &'static str, at: SystemTime) -> Result<()> {
+    let fits = match at.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(after) => after.as_secs() <= LAST_SECONDS,
+        Err(before) => before.duration() <= Duration::from_secs(FIRST_SECONDS),
+    };
+    match fits {
+        true => Ok(()),
+        false => Err(PlatformError::Invalid { what, why: "it is before the year 1 or after 9999".into() }),
+    }
+}
+
+/// # Errors
+///
+/// `Invalid`: the text is empty, has more characters than that, or has a zero byte.
+pub(crate) fn check_text(what: &'static str, text: &str, chars_max: usize) -> Result<()> {
+    match text.is_empty() || text.chars().count() > chars_max || text.contains('\0') {
+        true => {
+            let why = format!("it must have 1 to {chars_max} characters, none of them NUL");
+            Err(PlatformError::Invalid { what, why })
+        }
+        false => Ok(()),
+    }
+}
