@@ -36,11 +36,11 @@ interface Client {
 const CONNECTIONS = 8;
 const BUSY = process.env.CGK_CLIENT_POOLED === "1" ? 3 : CONNECTIONS;
 const ALTERNATIONS = Number(process.env.CGK_CLIENT_ALTERNATIONS ?? 400);
-const pool = () => new onPg.TenantPool({ max: CONNECTIONS });
+const pool = (max: number) => new onPg.TenantPool({ max });
 
-const clients: Record<string, () => Client | Promise<Client>> = {
-  pg: () => {
-    const db = pool();
+const clients: Record<string, (max: number) => Client | Promise<Client>> = {
+  pg: (max) => {
+    const db = pool(max);
     return {
       tenant: (slug, body) => onPg.withTenant(db, slug, (c) => body(async (s) => (await c.query(s)).rows)),
       outside: async (s) => (await db.query(s)).rows,
@@ -52,8 +52,8 @@ const clients: Record<string, () => Client | Promise<Client>> = {
       }),
     };
   },
-  postgresjs: () => {
-    const sql = postgres({ prepare: false, max: CONNECTIONS, onnotice: () => {} });
+  postgresjs: (max) => {
+    const sql = postgres({ prepare: false, max, onnotice: () => {} });
     return {
       tenant: (slug, body) => {
         const executeIn = (tx: postgres.TransactionSql) => async (s: string) => [...(await tx.unsafe<Row[]>(s))];
@@ -74,11 +74,11 @@ const clients: Record<string, () => Client | Promise<Client>> = {
         }),
     };
   },
-  "drizzle-pg": () => drizzleClient(drizzlePg(pool()), (result) => result.rows),
-  "drizzle-postgresjs": () =>
-    drizzleClient(drizzleJs(onPostgresJs.guarded(postgres({ prepare: false, max: CONNECTIONS }))), (result) => [...result]),
-  knex: () => {
-    const knex = knexOf({ client: "pg", connection: {}, pool: { min: 0, max: CONNECTIONS } });
+  "drizzle-pg": (max) => drizzleClient(drizzlePg(pool(max)), (result) => result.rows),
+  "drizzle-postgresjs": (max) =>
+    drizzleClient(drizzleJs(onPostgresJs.guarded(postgres({ prepare: false, max }))), (result) => [...result]),
+  knex: (max) => {
+    const knex = knexOf({ client: "pg", connection: {}, pool: { min: 0, max } });
     return {
       tenant: (slug, body) => {
         const executeIn = (trx: knexOf.Knex) => async (s: string) => (await trx.raw(s)).rows;
@@ -99,8 +99,8 @@ const clients: Record<string, () => Client | Promise<Client>> = {
         }),
     };
   },
-  kysely: () => {
-    const db = new Kysely<{ marks: { tag: string; n: number } }>({ dialect: new PostgresDialect({ pool: new pg.Pool({ max: CONNECTIONS }) }) });
+  kysely: (max) => {
+    const db = new Kysely<{ marks: { tag: string; n: number } }>({ dialect: new PostgresDialect({ pool: pool(max) }) });
     return {
       tenant: (slug, body) =>
         onKysely.withTenant(db, slug, (trx) => body(async (s) => (await kyselySql.raw<Row>(s).execute(trx)).rows)),
@@ -117,7 +117,7 @@ const clients: Record<string, () => Client | Promise<Client>> = {
         }),
     };
   },
-  typeorm: async () => {
+  typeorm: async (max) => {
     const Mark = new EntitySchema<{ n: number; tag: string }>({
       name: "Mark",
       tableName: "marks",
@@ -131,7 +131,7 @@ const clients: Record<string, () => Client | Promise<Client>> = {
       password: process.env.PGPASSWORD ?? "",
       database: process.env.PGDATABASE!,
       entities: [Mark],
-      extra: { max: CONNECTIONS },
+      extra: { max },
     });
     await source.initialize();
     return {
@@ -152,8 +152,8 @@ const clients: Record<string, () => Client | Promise<Client>> = {
         }),
     };
   },
-  prisma: () => {
-    const prisma = new PrismaClient({ adapter: onPrisma.tenantAdapter({ max: CONNECTIONS }) });
+  prisma: (max) => {
+    const prisma = new PrismaClient({ adapter: onPrisma.tenantAdapter({ max }) });
     return {
       tenant: (slug, body) => onPrisma.withTenant(prisma, slug, (tx) => body((s) => tx.$queryRawUnsafe<Row[]>(s))),
       outside: (s) => prisma.$queryRawUnsafe<Row[]>(s),
@@ -388,6 +388,58 @@ async function specification(client: Client) {
   });
 }
 
+/** On a pool of one connection: what is lost on the way is lost as a whole, and the caller is told. */
+async function losses(client: Client) {
+  await check("a connection that is lost reaches no other tenant, and another one is made", async () => {
+    const [begun, lost, entered, end] = [gate(), gate(), gate(), gate()];
+    let pid: unknown;
+    const acme = client.tenant("acme", async (execute) => {
+      await execute("insert into marks (tag, n) values ('lost', 90)");
+      [{ pid }] = (await execute("select pg_backend_pid() as pid")) as [Row];
+      begun.open();
+      await lost.opened;
+      await execute("insert into marks (tag, n) values ('lost', 91)").catch(() => {});
+    });
+    const outcome = acme.then(() => "committed", () => "refused");
+    await begun.opened;
+    const globex = client.tenant("globex", async (execute) => {
+      await execute("insert into marks (tag, n) values ('kept', 92)");
+      entered.open();
+      await end.opened;
+    });
+    await admin.query("select pg_terminate_backend($1)", [pid]);
+    // A client that has no connection for globex before acme's transaction ends gets none in this time.
+    await Promise.race([entered.opened, new Promise((resolve) => setTimeout(resolve, 500))]);
+    lost.open();
+    assert.equal(await outcome, "refused");
+    await entered.opened;
+    end.open();
+    await globex;
+    const counts = [await count("acme", 90), await count("acme", 91), await count("globex", 91), await count("globex", 92)];
+    assert.deepEqual(counts, [0, 0, 0, 1]);
+    assert.equal((await client.tenant("acme", (execute) => execute("select 1"))).length, 1);
+  });
+  await check("what the caller is told is what was committed, whatever fails behind the last statement", async () => {
+    const turns = [0, 1, 2, 3, 4, 6, 8, 12, 20];
+    let failed = 0;
+    for (const wait of turns) {
+      const outcome = await client
+        .tenant("acme", async (execute) => {
+          await execute("insert into marks (tag, n) values ('told', 93)");
+          (async () => {
+            for (let turn = 0; turn < wait; turn++) await new Promise(setImmediate);
+            await execute("select 1 / 0");
+          })().catch(() => (failed += 1));
+        })
+        .then(() => 1, () => 0);
+      assert.deepEqual({ wait, committed: await count("acme", 93) }, { wait, committed: outcome });
+      await admin.query("delete from tenant_acme.marks where n = 93");
+    }
+    while (failed < turns.length) await new Promise(setImmediate);
+    await client.tenant("globex", (execute) => execute("select 1"));
+  });
+}
+
 /** The control of late statements: the driver's own connection runs them in the next tenant, whose check passes. */
 async function control() {
   const plain = new pg.Pool({ max: 1 });
@@ -432,6 +484,7 @@ async function nestedControl() {
 await admin.connect();
 await check("control: a savepoint that is not awaited takes back what the next tenant has written", nestedControl);
 await check("control: without a guard a late statement is committed in the next tenant", control);
-await specification(await clients[process.argv[2]!]!());
+await specification(await clients[process.argv[2]!]!(CONNECTIONS));
+await losses(await clients[process.argv[2]!]!(1));
 console.log(`${passed} passed, ${failed} failed`);
 process.exit(failed > 0 || passed === 0 ? 1 : 0);

@@ -3,8 +3,9 @@ import type { Sql, TransactionSql } from "postgres";
 
 type Body = (tx: TransactionSql) => unknown;
 interface Transaction {
-  ended: boolean;
-  savepoints: Set<Promise<unknown>>; // those that have not ended
+  ended: boolean; // its handles refuse every query
+  over: boolean; // begin() has returned: the connection is lost, or used by the next transaction
+  pending: Set<Promise<unknown>>; // queries and savepoints without a result
 }
 
 /** The same `sql`, with transactions that refuse every query after their end: a late one runs in no other tenant. */
@@ -15,48 +16,77 @@ export function guarded(sql: Sql): Sql {
       if (key !== "begin") return Reflect.get(target, key) as unknown;
       return (...args: any[]) => {
         const body = args.pop() as Body;
-        return (target.begin as any)(...args, (tx: TransactionSql) => run(tx, body));
+        return begin(target, args, (tx, transaction) => inside(tx, transaction, body));
       };
     },
   });
 }
 
-async function run(tx: TransactionSql, body: Body): Promise<unknown> {
-  const transaction: Transaction = { ended: false, savepoints: new Set() };
-  // A savepoint that is not awaited would end in the next transaction of the connection.
-  const end = async () => {
-    transaction.ended = true;
-    const forgotten = transaction.savepoints.size;
-    await Promise.allSettled(transaction.savepoints);
-    return forgotten > 0;
-  };
+export async function withTenant<T>(sql: Sql, slug: string, body: (tx: TransactionSql) => Promise<T>): Promise<T> {
   let result: unknown;
-  try {
-    result = await body(handle(tx, transaction));
-    if (Array.isArray(result)) result = await Promise.all(result);
-  } catch (error) {
-    await end();
-    throw error;
-  }
-  if (await end()) throw new Error("a savepoint was not awaited before the transaction ended");
-  return result;
+  await begin(sql, [], async (tx, transaction) => {
+    await tx`select public.cgk_enter(${slug})`;
+    result = await inside(tx, transaction, body);
+    await tx`select public.cgk_check(${slug})`;
+  });
+  return result as T;
+}
+
+function begin(sql: Sql, options: any[], work: (tx: TransactionSql, transaction: Transaction) => Promise<unknown>) {
+  const transaction: Transaction = { ended: false, over: false, pending: new Set() };
+  const over = () => (transaction.ended = transaction.over = true);
+  const whole: Promise<unknown> = (sql.begin as any)(...options, (tx: TransactionSql) => held(transaction, work(tx, transaction)));
+  whole.then(over, over);
+  return whole;
+}
+
+/**
+ * The same outcome, or none when the transaction is over: postgres.js would send its COMMIT, ROLLBACK or ROLLBACK TO in the
+ * transaction that uses the connection then.
+ */
+async function held<T>(transaction: Transaction, work: Promise<T>): Promise<T> {
+  await work.catch(() => new Promise(setImmediate)); // begin() hears of a lost connection in this turn
+  return transaction.over ? new Promise(() => {}) : work;
+}
+
+/** Runs the body, and waits for what it did not await; if that fails, the transaction does. */
+function inside(tx: TransactionSql, transaction: Transaction, body: Body): Promise<unknown> {
+  const whole = async () => {
+    try {
+      const result = await run(tx, transaction, body);
+      transaction.ended = true;
+      await Promise.all(transaction.pending);
+      return result;
+    } finally {
+      transaction.ended = true;
+      await Promise.allSettled(transaction.pending);
+    }
+  };
+  return held(transaction, whole());
+}
+
+async function run(tx: TransactionSql, transaction: Transaction, body: Body): Promise<unknown> {
+  const result = await body(handle(tx, transaction));
+  return Array.isArray(result) ? Promise.all(result) : result;
 }
 
 /** `tx`, of which every query and savepoint is refused after the transaction. */
 function handle(tx: TransactionSql, transaction: Transaction): TransactionSql {
   const late = () => new Error("the transaction has ended");
+  const awaited = <P extends Promise<unknown>>(work: P): P => {
+    const done = () => transaction.pending.delete(work);
+    transaction.pending.add(work);
+    Promise.prototype.then.call(work, done, done);
+    return work;
+  };
   const query = (made: any) => {
     const send = made?.handler; // a query is sent when it is awaited, not when it is made
-    if (typeof send === "function") made.handler = (one: any) => (transaction.ended ? one.reject(late()) : send(one));
+    if (typeof send === "function") made.handler = (one: any) => (transaction.ended ? one.reject(late()) : send(awaited(one)));
     return made;
   };
   const savepoint = (...args: any[]) => {
     const body = args.pop() as Body;
-    const work: Promise<unknown> = (tx.savepoint as any)(...args, (inner: TransactionSql) => body(handle(inner, transaction)));
-    const ended = () => transaction.savepoints.delete(work);
-    transaction.savepoints.add(work);
-    work.then(ended, ended);
-    return work;
+    return awaited((tx.savepoint as any)(...args, (inner: TransactionSql) => held(transaction, run(inner, transaction, body))));
   };
   return new Proxy(tx, {
     apply: (target, self, args) => query(Reflect.apply(target as any, self, args)),
@@ -69,14 +99,4 @@ function handle(tx: TransactionSql, transaction: Transaction): TransactionSql {
       };
     },
   });
-}
-
-export async function withTenant<T>(sql: Sql, slug: string, body: (tx: TransactionSql) => Promise<T>): Promise<T> {
-  let result: T;
-  await guarded(sql).begin(async (tx) => {
-    await tx`select public.cgk_enter(${slug})`;
-    result = await body(tx);
-    await tx`select public.cgk_check(${slug})`;
-  });
-  return result!;
 }
