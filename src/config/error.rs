@@ -8,10 +8,11 @@ use super::origin::Origin;
 
 /// Why a configuration was not accepted.
 ///
-/// The message is one lower-case line that names the setting, the source of its value and the problem.
+/// The message is one lower-case line that names the setting, the source of its value and the problem. `Debug`, which an
+/// error that `main` returns is printed with, is that line with its causes and the advice.
 /// [`advice`](ConfigError::advice) is a sentence that says what to do. Neither contains the connection URL, a password,
 /// or a line of a file that may contain a password.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[error("{details}")]
 pub struct ConfigError {
     details: Box<Details>,
@@ -19,7 +20,6 @@ pub struct ConfigError {
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
-#[derive(Debug)]
 struct Details {
     kind: ConfigErrorKind,
     setting: Cow<'static, str>,
@@ -73,6 +73,16 @@ impl ConfigError {
     /// Returns whether the only problem is that no connection URL was given.
     pub fn is_missing_url(&self) -> bool {
         self.kind() == ConfigErrorKind::MissingUrl
+    }
+}
+
+impl fmt::Debug for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.details)?;
+        for cause in std::iter::successors(self.source(), |&cause| cause.source()) {
+            write!(f, ": {cause}")?;
+        }
+        write!(f, ". {}", self.advice())
     }
 }
 

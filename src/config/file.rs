@@ -60,6 +60,7 @@ pub(super) struct SessionSection {
 #[serde(deny_unknown_fields)]
 pub(super) struct PoolSection {
     pub(super) size_max: Option<usize>,
+    pub(super) tenant_connections_max: Option<usize>,
     pub(super) wait: Option<Span>,
     pub(super) connection_age_max: Option<Span>,
     pub(super) tenants_per_connection_max: Option<usize>,

@@ -27,6 +27,7 @@ const MIGRATION_WAIT: Names = names("session.migration_wait", "CGK_MIGRATION_WAI
 const IDLE_TIMEOUT: Names = names("session.idle_in_transaction_timeout", "CGK_IDLE_IN_TRANSACTION_TIMEOUT", "");
 const SECRET_KEYS: Names = names("secret_keys", "CGK_SECRET_KEYS", "");
 const POOL_SIZE_MAX: Names = names("pool.size_max", "CGK_POOL_SIZE_MAX", "");
+const POOL_TENANT: Names = names("pool.tenant_connections_max", "CGK_POOL_TENANT_CONNECTIONS_MAX", "");
 const POOL_WAIT: Names = names("pool.wait", "CGK_POOL_WAIT", "");
 const POOL_AGE: Names = names("pool.connection_age_max", "CGK_POOL_CONNECTION_AGE_MAX", "");
 const POOL_TENANTS: Names = names("pool.tenants_per_connection_max", "CGK_POOL_TENANTS_PER_CONNECTION_MAX", "");
@@ -181,19 +182,27 @@ fn choose(
     choose_session(&mut config.session, &overrides, layers, file.session)?;
 
     let time = value::duration;
-    let PoolSettings { size_max, wait, connection_age_max, tenants_per_connection_max, descriptions_max } =
-        &mut config.pool;
+    let PoolSettings {
+        size_max,
+        tenant_connections_max,
+        wait,
+        connection_age_max,
+        tenants_per_connection_max,
+        descriptions_max,
+    } = &mut config.pool;
     put(wait, layers.pick(POOL_WAIT, None, time, span(file.pool.wait))?);
     put(connection_age_max, layers.pick(POOL_AGE, None, time, span(file.pool.connection_age_max))?);
-    let mut count = |setting: &mut usize, names: Names, from_file: Option<usize>| {
+    let mut count = |names: Names, from_file: Option<usize>| {
         if let Some(number) = from_file {
             value::positive(number).map_err(|problem| problem.of(names.key, Some(layers.file.origin(names.key))))?;
         }
-        layers.pick(names, None, value::count, from_file).map(|number| put(setting, number))
+        layers.pick(names, None, value::count, from_file)
     };
-    count(size_max, POOL_SIZE_MAX, file.pool.size_max)?;
-    count(tenants_per_connection_max, POOL_TENANTS, file.pool.tenants_per_connection_max)?;
-    count(descriptions_max, POOL_DESCRIPTIONS, file.pool.descriptions_max)
+    put(size_max, count(POOL_SIZE_MAX, file.pool.size_max)?);
+    put(tenant_connections_max, count(POOL_TENANT, file.pool.tenant_connections_max)?.map(Some));
+    put(tenants_per_connection_max, count(POOL_TENANTS, file.pool.tenants_per_connection_max)?);
+    put(descriptions_max, count(POOL_DESCRIPTIONS, file.pool.descriptions_max)?);
+    Ok(())
 }
 
 /// Chooses the settings of sessions.

@@ -25,6 +25,7 @@
 //! | `[session]` `migration_wait` | `CGK_MIGRATION_WAIT` |
 //! | `[session]` `idle_in_transaction_timeout` | `CGK_IDLE_IN_TRANSACTION_TIMEOUT` |
 //! | `[pool]` `size_max` | `CGK_POOL_SIZE_MAX` |
+//! | `[pool]` `tenant_connections_max` | `CGK_POOL_TENANT_CONNECTIONS_MAX` |
 //! | `[pool]` `wait` | `CGK_POOL_WAIT` |
 //! | `[pool]` `connection_age_max` | `CGK_POOL_CONNECTION_AGE_MAX` |
 //! | `[pool]` `tenants_per_connection_max` | `CGK_POOL_TENANTS_PER_CONNECTION_MAX` |
@@ -333,6 +334,13 @@ impl Config {
     pub fn with_pool_size_max(mut self, size_max: usize) -> Config {
         self.pool.size_max = size_max.max(1);
         self.by_code("pool.size_max")
+    }
+
+    /// Sets how many connections of the pool one tenant may use at a time. Zero counts as one.
+    #[must_use]
+    pub fn with_tenant_connections_max(mut self, connections_max: usize) -> Config {
+        self.pool.tenant_connections_max = Some(connections_max.max(1));
+        self.by_code("pool.tenant_connections_max")
     }
 
     /// Sets how long a caller waits for a free connection.

@@ -113,6 +113,11 @@ impl Default for SessionSettings {
 pub struct PoolSettings {
     /// The maximum number of open connections. Default: 10.
     pub size_max: usize,
+    /// The maximum number of these connections that one tenant may use at a time, so that a tenant with many or slow
+    /// requests leaves connections for the others. Further calls of the tenant wait, at most for [`wait`](Self::wait), and
+    /// then fail with [`ConnectionError::TenantLimit`](crate::ConnectionError::TenantLimit). A transaction inside of
+    /// another one of the same tenant counts too. Calls of the platform are not limited. Default: `None`, no limit.
+    pub tenant_connections_max: Option<usize>,
     /// How long a caller waits for a free connection. Default: 10 seconds.
     pub wait: Duration,
     /// The age at which a connection is replaced when it is returned. Default: 30 minutes.
@@ -143,6 +148,7 @@ impl Default for PoolSettings {
     fn default() -> PoolSettings {
         PoolSettings {
             size_max: Self::SIZE_MAX,
+            tenant_connections_max: None,
             wait: Self::WAIT,
             connection_age_max: Self::CONNECTION_AGE_MAX,
             tenants_per_connection_max: Self::TENANTS_PER_CONNECTION_MAX,

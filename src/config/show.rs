@@ -22,8 +22,9 @@ pub(super) const SESSION: [&str; 6] = [
     "session.idle_in_transaction_timeout",
 ];
 
-pub(super) const POOL: [&str; 5] = [
+pub(super) const POOL: [&str; 6] = [
     "pool.size_max",
+    "pool.tenant_connections_max",
     "pool.wait",
     "pool.connection_age_max",
     "pool.tenants_per_connection_max",
@@ -48,7 +49,7 @@ impl Config {
         let (session, pool) = (&self.session, &self.pool);
         let [application_name, lock_timeout, statement_timeout, migration_timeout, migration_wait, idle_timeout] =
             SESSION;
-        let [size_max, wait, age_max, tenants_max, descriptions_max] = POOL;
+        let [size_max, tenant_max, wait, age_max, tenants_max, descriptions_max] = POOL;
         let values = [
             ("database_url", Some(self.address.masked())),
             ("direct_url", self.direct.as_ref().map(|direct| direct.masked())),
@@ -64,6 +65,7 @@ impl Config {
             (migration_wait, Some(value::show(session.migration_wait))),
             (idle_timeout, Some(limit(session.idle_in_transaction_timeout))),
             (size_max, Some(pool.size_max.to_string())),
+            (tenant_max, pool.tenant_connections_max.map(|number| number.to_string())),
             (wait, Some(value::show(pool.wait))),
             (age_max, Some(value::show(pool.connection_age_max))),
             (tenants_max, Some(pool.tenants_per_connection_max.to_string())),

@@ -1,6 +1,7 @@
 //! Errors of the connection: it cannot be opened, no connection is free, or it is lost.
 
 use super::{DriverError, ErrorKind};
+use crate::slug::TenantSlug;
 use std::time::Duration;
 
 /// Why no connection could be used.
@@ -46,6 +47,19 @@ pub enum ConnectionError {
     /// No connection of the pool became free in time.
     #[error("no connection became free within {waited:?}")]
     PoolTimeout {
+        /// How long the call waited.
+        waited: Duration,
+    },
+    /// The tenant uses as many connections as one tenant may, and none of them became free in time
+    /// ([`tenant_connections_max`](crate::config::PoolSettings::tenant_connections_max)).
+    #[error(
+        "tenant {tenant} uses {connections_max} of {connections_max} connections, and none became free within {waited:?}"
+    )]
+    TenantLimit {
+        /// The tenant.
+        tenant: TenantSlug,
+        /// The limit.
+        connections_max: usize,
         /// How long the call waited.
         waited: Duration,
     },
@@ -99,6 +113,7 @@ impl ConnectionError {
             Self::PoolerRefused { .. } => ("CGK0207", Invalid),
             Self::PoolClosed => ("CGK0208", Unavailable),
             Self::NoAnswer { .. } => ("CGK0209", Unavailable),
+            Self::TenantLimit { .. } => ("CGK0210", Unavailable),
             Self::OptionsIgnored { .. } => ("CGK0980", Invalid),
         }
     }

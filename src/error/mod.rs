@@ -191,8 +191,14 @@ impl Error {
         if let Self::Shared(error) = self {
             return error.is_retryable();
         }
-        matches!(self, Self::Connection(ConnectionError::PoolTimeout { .. } | ConnectionError::Lost { .. }))
-            || self.server().is_some_and(crate::sqlstate::is_stale_plan)
+        matches!(
+            self,
+            Self::Connection(
+                ConnectionError::PoolTimeout { .. }
+                    | ConnectionError::TenantLimit { .. }
+                    | ConnectionError::Lost { .. }
+            )
+        ) || self.server().is_some_and(crate::sqlstate::is_stale_plan)
             || self.is_passing()
     }
 

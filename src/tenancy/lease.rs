@@ -1,6 +1,9 @@
 //! A pooled connection that one transaction uses, and its cleanup afterwards.
 
-use super::exit::{Leftovers, roll_back};
+use super::{
+    exit::{Leftovers, roll_back},
+    tenant_limit::Place,
+};
 use crate::{
     config::Pooling,
     db::{
@@ -35,6 +38,8 @@ const IDLE_GRACE: Duration = Duration::from_secs(5);
 pub(crate) struct Lease {
     object: Option<pool::Lease>,
     pool: Pool,
+    /// The tenant's place. It becomes free after the connection has left.
+    place: Option<Place>,
     running: Arc<AtomicUsize>,
     /// False if the session contains state that no scrub removes.
     reusable: AtomicBool,
@@ -47,10 +52,17 @@ impl Lease {
         Self {
             object: Some(object),
             pool,
+            place: None,
             running: Arc::default(),
             reusable: AtomicBool::new(true),
             answering: AtomicBool::new(true),
         }
+    }
+
+    /// Keeps the tenant's place until the connection is in the pool again, or was discarded.
+    pub(super) fn in_place(mut self, place: Option<Place>) -> Self {
+        self.place = place;
+        self
     }
 
     pub(crate) fn connection(&self) -> &Connection {
@@ -136,7 +148,7 @@ impl Lease {
             (true, _) => RUNNING_GRACE,
         };
         let reusable = self.is_reusable();
-        Some(Cleaning { object: Some(object), pool: self.pool.clone(), grace, reusable })
+        Some(Cleaning { object: Some(object), pool: self.pool.clone(), _place: self.place.take(), grace, reusable })
     }
 }
 
@@ -156,6 +168,7 @@ impl Drop for Lease {
 struct Cleaning {
     object: Option<pool::Lease>,
     pool: Pool,
+    _place: Option<Place>,
     grace: Duration,
     reusable: bool,
 }

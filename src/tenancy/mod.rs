@@ -34,6 +34,7 @@ mod single;
 mod statement_form;
 mod statements;
 mod stream;
+mod tenant_limit;
 pub(crate) mod text_rows;
 mod tx;
 mod tx_statements;
@@ -79,6 +80,7 @@ use lease::Lease;
 use protocol::enter_sql;
 use session::{Behind, Of, recorded, span};
 use std::{future::Future, marker::PhantomData, sync::Arc};
+use tenant_limit::TenantLimit;
 use tokio::sync::watch;
 
 /// A service's handle to the database. It contains a pool of connections and provides access to each tenant. Cloning is
@@ -105,6 +107,8 @@ pub struct Db<E = Error> {
 
 struct Inner {
     pool: Pool,
+    /// The limit of each tenant; `None`: the whole pool.
+    tenant_limit: Option<Arc<TenantLimit>>,
     config: Config,
     database: String,
     tag: DatabaseTag,
@@ -176,6 +180,7 @@ impl Db {
         let descriptions = Arc::new(Descriptions::new(config.pool().descriptions_max));
         let inner = Inner {
             pool,
+            tenant_limit: TenantLimit::new(config.pool()),
             config: config.clone(),
             database,
             tag,
@@ -278,8 +283,9 @@ impl<E: From<Error> + Send> Db<E> {
     ///   pool cannot provide another one.
     /// - `Failed`: the server refused the COMMIT, for instance because of a deferred constraint. Nothing is committed.
     /// - `CommitUnknown`: the connection was lost around COMMIT.
-    /// - `Unavailable`: no connection became free in time, the pool is closed, or the connection was lost before COMMIT
-    ///   was sent. Or the server refused the entry for a reason that no longer exists.
+    /// - `Unavailable`: no connection became free in time, in the pool or among those of the tenant
+    ///   ([`tenant_connections_max`](crate::config::PoolSettings::tenant_connections_max)), the pool is closed, or the
+    ///   connection was lost before COMMIT was sent. Or the server refused the entry for a reason that no longer exists.
     ///
     /// # Cancel safety
     ///

@@ -130,7 +130,11 @@ impl<E> Db<E> {
         let request =
             TenantContext::if_current().filter(|request| Some(&request.slug) == tenant || Some(&request.slug) == asked);
         let (inner, nonce) = (&self.inner, Nonce::random());
-        let lease = Lease::new(pool::take(&inner.pool, &inner.config).await?, inner.pool.clone());
+        let place = match (&inner.tenant_limit, tenant) {
+            (Some(limit), Some(tenant)) => Some(limit.enter(tenant, &inner.closed).await?),
+            _ => None,
+        };
+        let lease = Lease::new(pool::take(&inner.pool, &inner.config).await?, inner.pool.clone()).in_place(place);
         if let Of::Tenant(slug) = of {
             lease.connection().visit(slug.as_str());
         }

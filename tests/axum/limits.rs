@@ -1,8 +1,8 @@
-//! The limit on the requests of each tenant.
+//! The limits on the requests and on the connections of each tenant.
 
 use crate::stage::{Stage, ask, bearer, get, rules};
 use axum::{Router, routing};
-use cgk::axum::{RequestLimit, TenantLayer, TenantRateLimit};
+use cgk::axum::{Problem, RequestLimit, TenantDb, TenantLayer, TenantRateLimit};
 use http::Request;
 use std::{
     num::NonZeroU32,
@@ -10,7 +10,9 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
+use tokio::sync::Notify;
 
 fn number(n: u32) -> NonZeroU32 {
     NonZeroU32::new(n).unwrap()
@@ -107,4 +109,43 @@ async fn without_the_layer_it_answers_with_the_fix() {
     let answer = ask(&app, bearer("/", "x"), "").await;
     assert_eq!(answer.status, 500);
     assert!(answer.text.contains("TenantLayer is missing"), "{answer:?}");
+}
+
+/// `pool.tenant_connections_max`: what the tenant has beyond it is answered with 503, and no other tenant waits.
+#[tokio::test]
+async fn a_tenant_that_keeps_its_connections_waits_alone() {
+    let stage = Stage::set_with(|config| {
+        config.with_pool_size_max(3).with_tenant_connections_max(1).with_pool_wait(Duration::from_millis(100))
+    })
+    .await;
+    let (busy, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (entered, ended) = (Arc::clone(&busy), Arc::clone(&go));
+    let keep = async move |db: TenantDb<Problem>| {
+        db.transaction(async |tx| {
+            tx.query("select 1", &[]).await?;
+            entered.notify_one();
+            ended.notified().await;
+            Ok("kept")
+        })
+        .await
+    };
+    let ask = async |db: TenantDb| -> Result<&'static str, Problem> {
+        db.query_one("select 1", &[]).await?;
+        Ok("answered")
+    };
+    let tenants = TenantLayer::new(rules(), &stage.resolver, &stage.db);
+    let app = Router::new().route("/keep", routing::get(keep)).route("/", routing::get(ask)).layer(tenants);
+    let others = async {
+        busy.notified().await;
+        let refused = get(&app, "/", &stage.of["acme"].session).await;
+        let answered = get(&app, "/", &stage.of["globex"].session).await;
+        go.notify_one();
+        (refused, answered)
+    };
+    let (kept, (refused, answered)) = tokio::join!(get(&app, "/keep", &stage.of["acme"].session), others);
+    assert_eq!((kept.status, answered.status, refused.status), (200, 200, 503));
+    assert_eq!((refused.header("retry-after"), &refused.json()["code"]), ("1", &"CGK0210".into()));
+    assert!(!refused.text.contains("acme"), "{}", refused.text);
+    // It is free again.
+    assert_eq!(get(&app, "/", &stage.of["acme"].session).await.status, 200);
 }

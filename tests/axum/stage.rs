@@ -56,6 +56,10 @@ impl Stage {
     }
 
     pub(crate) async fn set_with_pool(size: usize) -> Self {
+        Self::set_with(|config| config.with_pool_size_max(size)).await
+    }
+
+    pub(crate) async fn set_with(adjust: impl FnOnce(Config) -> Config) -> Self {
         let database = TestServer::shared().set_up_database().await.unwrap();
         database.with_tenants(&TENANTS.map(|(slug, ..)| slug)).await.unwrap();
         let watch = connect(&database).await;
@@ -66,7 +70,7 @@ impl Stage {
             );
             run(&watch, &notes).await;
         }
-        let db: Db = Db::connect(&patient(&app_login(&database).await).with_pool_size_max(size)).await.unwrap();
+        let db: Db = Db::connect(&adjust(patient(&app_login(&database).await))).await.unwrap();
         let auth = Auth::new(&db, AuthSettings::default());
         let mut of = HashMap::new();
         for (slug, ..) in TENANTS {

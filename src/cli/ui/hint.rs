@@ -64,6 +64,7 @@ fn connection(error: &Error, refused: &ConnectionError) -> Option<String> {
         }
         ConnectionError::ServerTooOld { needed, .. } => format!("Use a server of PostgreSQL {needed} or newer."),
         ConnectionError::PoolTimeout { .. } => "Raise pool.size_max or pool.wait in cgk.toml.".into(),
+        ConnectionError::TenantLimit { .. } => "Raise pool.tenant_connections_max or pool.wait in cgk.toml.".into(),
         ConnectionError::Lost { .. } => {
             "Each schema is committed completely or not at all. Run the same command again.".into()
         }

@@ -64,7 +64,7 @@ fn every_key_of_the_file_is_read() {
          isolation = 'path'\nsearch_path = ['extensions', 'More']\npooled = true\n\
          [session]\napplication_name = 'web'\nlock_timeout = '1s'\nstatement_timeout = '2min'\n\
          migration_statement_timeout = '3h'\nmigration_wait = '9s'\nidle_in_transaction_timeout = '500ms'\n\
-         [pool]\nsize_max = 3\nwait = '4s'\nconnection_age_max = '1h'\ntenants_per_connection_max = 5\n\
+         [pool]\nsize_max = 3\ntenant_connections_max = 2\nwait = '4s'\nconnection_age_max = '1h'\ntenants_per_connection_max = 5\n\
          descriptions_max = 6\n",
     )]);
     std::fs::write(scratch.path().join("url"), "postgres://file:pw@localhost/db\n").unwrap();
@@ -90,6 +90,7 @@ fn every_key_of_the_file_is_read() {
     assert_eq!(config.session().migration_wait, Duration::from_secs(9));
     assert_eq!(config.session().idle_in_transaction_timeout, Duration::from_millis(500));
     assert_eq!((config.pool().size_max, config.pool().wait), (3, Duration::from_secs(4)));
+    assert_eq!(config.pool().tenant_connections_max, Some(2));
     assert_eq!(config.pool().connection_age_max, Duration::from_secs(3600));
     assert_eq!(config.pool().tenants_per_connection_max, 5);
     assert_eq!(config.pool().descriptions_max, 6);
@@ -119,6 +120,7 @@ fn every_key_of_the_file_is_read() {
         "9s",
         "500ms",
         "3",
+        "2",
         "4s",
         "1h",
         "5",
@@ -146,6 +148,7 @@ fn every_variable_is_read() {
             ("CGK_MIGRATION_STATEMENT_TIMEOUT", "8s"),
             ("CGK_MIGRATION_WAIT", "9s"),
             ("CGK_POOL_SIZE_MAX", "4"),
+            ("CGK_POOL_TENANT_CONNECTIONS_MAX", "3"),
             ("CGK_POOL_CONNECTION_AGE_MAX", "5s"),
             ("CGK_POOL_TENANTS_PER_CONNECTION_MAX", "6"),
             ("CGK_POOL_DESCRIPTIONS_MAX", "7"),
@@ -172,6 +175,7 @@ fn every_variable_is_read() {
         (pool.size_max, pool.wait, pool.connection_age_max),
         (4, Duration::from_secs(9), Duration::from_secs(5))
     );
+    assert_eq!(pool.tenant_connections_max, Some(3));
     assert_eq!((pool.tenants_per_connection_max, pool.descriptions_max), (6, 7));
 }
 
@@ -208,6 +212,10 @@ fn every_flag_is_read() {
 fn nothing_at_all_is_a_missing_url() {
     let error = Scratch::new(&[]).load(&[("DATABASE_URL", "")]).unwrap_err();
     assert!(error.is_missing_url());
+    // As `main` prints it.
+    let printed = "database_url: no connection URL was given. Set DATABASE_URL, in the environment or in .env, to \
+                   postgresql://user:password@host:5432/database.";
+    assert_eq!(format!("{error:?}"), printed);
     assert_eq!(error.to_string(), "database_url: no connection URL was given");
 }
 

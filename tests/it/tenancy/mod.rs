@@ -35,4 +35,5 @@ pub(crate) mod statement_order;
 pub(crate) mod statements;
 pub(crate) mod stream;
 pub(crate) mod switch;
+pub(crate) mod tenant_limit;
 pub(crate) mod wire_protocol;
