@@ -49,9 +49,9 @@ until grep -q 'Ctrl-C' "$scratch/session"; do
 done
 
 # The session that it prints works when it is pasted.
-sed -n '/^  api=/,/openapi.json/p' "$scratch/session" >"$scratch/paste"
+sed -n '/^  api=/,/openapi.json |/p' "$scratch/session" >"$scratch/paste"
 bash -euo pipefail "$scratch/paste" >"$scratch/pasted" 2>/dev/null
-for line in 'HTTP/1.1 201' '"name":"website"' '{"items":\[\],"next":null}' 'HTTP/1.1 404' 'HTTP/1.1 403' 'HTTP/1.1 202' '"openapi": "3.1'; do
+for line in 'HTTP/1.1 201' '"name":"website"' '{"items":\[\],"next":null}' 'HTTP/1.1 404' 'HTTP/1.1 403' 'HTTP/1.1 202' '"/organizations/{organization_id}/repositories": {'; do
     grep -q "$line" "$scratch/pasted" || { echo "the pasted session has no $line:" >&2; cat "$scratch/pasted" >&2; exit 1; }
 done
 

@@ -59,7 +59,7 @@ async fn main() -> anyhow::Result<()> {
     let (rounds, seconds) = (argument("--rounds")?.unwrap_or(5), argument("--seconds")?.unwrap_or(5));
     let server = tokio::task::spawn_blocking(|| LocalServer::start_default(&|_| {})).await??;
     let operator = Config::from_url(&server.url("postgres"))?;
-    let service = demo::prepare(&operator, "repositories_api").await?;
+    let service = Config::from_url(&demo::prepare(&operator, "repositories_api").await?)?;
     let app = App::new(Db::connect(&service).await?);
     let known = tenants(&operator, &app).await?;
     let settings = Settings::default();

@@ -3,7 +3,7 @@
 use crate::sign_in::SignIn;
 use axum::extract::FromRef;
 use cgk::{
-    Db,
+    Config, Db,
     auth::{Auth, AuthSettings},
     cache::{CacheSettings, TenantCaches},
     resolver::{Resolver, ResolverSettings},
@@ -30,6 +30,19 @@ pub struct App {
 }
 
 impl App {
+    /// Connects to the database. Unless the configuration says otherwise, a busy tenant leaves the others half of the pool.
+    pub async fn connect(config: Config) -> cgk::Result<Self> {
+        let pool = config.pool();
+        let config = match pool.tenant_connections_max {
+            Some(_) => config,
+            None => {
+                let half = pool.size_max.div_ceil(2);
+                config.with_tenant_connections_max(half)
+            }
+        };
+        Ok(Self::new(Db::connect(&config).await?))
+    }
+
     pub fn new(db: Db) -> Self {
         let auth = Auth::new(&db, AuthSettings::default());
         let resolver = Resolver::new(&auth, ResolverSettings::default());

@@ -3,7 +3,7 @@
 use crate::{app::App, serve, settings::Settings};
 use anyhow::Context as _;
 use cgk::{
-    Config, Db, Operator, TenantSlug,
+    Config, Operator, TenantSlug,
     auth::{ClientInfo, NewApiKey, NewUser, UserRole},
     lifecycle,
     login::{self, LoginOptions, SharedTables},
@@ -35,8 +35,8 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
     let start = || LocalServer::start_default(&|line| tracing::info!("{line}"));
     let server = tokio::task::spawn_blocking(start).await??;
     let operator_config = Config::from_url(&server.url("postgres"))?;
-    let config = prepare(&operator_config, "repositories_api").await?;
-    let app = App::new(Db::connect(&config).await?);
+    let config = Config::from_url(&prepare(&operator_config, "repositories_api").await?)?;
+    let app = App::connect(config).await?;
     let mut demos = Vec::new();
     for slug in ["acme", "globex"] {
         demos.push(tenant(&operator_config, &app, &slug.parse()?).await?);
@@ -52,15 +52,15 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
     served
 }
 
-/// What an operator does once: the shared schema, and a login for the service that owns nothing. Returns the login's configuration.
-pub async fn prepare(operator: &Config, login: &str) -> anyhow::Result<Config> {
+/// What an operator does once: the shared schema, and a login for the service that owns nothing. Returns the URL of the login.
+pub async fn prepare(operator: &Config, login: &str) -> anyhow::Result<String> {
     let connected = Operator::connect(operator).await?;
     setup::setup(&connected, &migrations()?, &mut Silent).await?;
     let mut options = LoginOptions::default();
     options.shared_tables = Some(SharedTables::All);
     let admitted = login::admit(&connected, &login.parse()?, &options).await?;
     let password = admitted.password.as_ref().context("the login is there already")?;
-    Ok(Config::from_url(&operator.url_of(admitted.name.as_str(), Some(password.reveal())))?)
+    Ok(operator.url_of(admitted.name.as_str(), Some(password.reveal())))
 }
 
 /// A tenant, its owner and a key.
@@ -97,23 +97,23 @@ The service listens on http://127.0.0.1:{port}, with two tenants. Paste this int
   acme={acme_id} acme_key={acme_key}
   globex={globex_id} globex_key={globex_key}
 
-  # Create a repository. The same Idempotency-Key again creates none.
+  echo 'Create a repository. The same Idempotency-Key again creates none.'
   curl -si $api/organizations/$acme/repositories -H "authorization: Bearer $acme_key" \
        -H 'content-type: application/json' -H 'idempotency-key: first' -d '{{"name": "website", "description": "our site"}}'
-  # List them, as each tenant.
-  curl -s $api/organizations/$acme/repositories -H "authorization: Bearer $acme_key"
-  curl -s $api/organizations/$globex/repositories -H "authorization: Bearer $globex_key"
-  # Globex asks for the repositories of acme: 404, as if there were none.
+  echo; echo 'List them, as each tenant.'
+  curl -s $api/organizations/$acme/repositories -H "authorization: Bearer $acme_key"; echo
+  curl -s $api/organizations/$globex/repositories -H "authorization: Bearer $globex_key"; echo
+  echo 'Globex asks for the repositories of acme: 404, as if there were none.'
   curl -si $api/organizations/$acme/repositories -H "authorization: Bearer $globex_key"
-  # The key of one and the host of the other: 403.
+  echo; echo 'The key of one and the host of the other: 403.'
   curl -si http://globex.localhost:{port}/organizations/$acme/repositories -H "authorization: Bearer $acme_key"
-  # A new organization, asked for by the owner of acme; a moment later it is active.
+  echo; echo 'A new organization, asked for by the owner of acme; a moment later it is active.'
   owner={session}
   curl -si $api/organizations -H "authorization: Bearer $owner" -H 'content-type: application/json' \
-       -d '{{"slug": "initech", "name": "Initech"}}'
-  curl -s $api/organizations -H "authorization: Bearer $owner"
-  # All routes.
-  curl -s $api/openapi.json
+       -H 'idempotency-key: first' -d '{{"slug": "initech", "name": "Initech"}}'
+  echo; curl -s $api/organizations -H "authorization: Bearer $owner"; echo
+  echo 'All routes; the whole description is at /openapi.json.'
+  curl -s $api/openapi.json | grep '^    "/'
 
 Ctrl-C ends the service and removes its database.
 "#,

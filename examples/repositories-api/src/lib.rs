@@ -3,6 +3,7 @@
 //! [`routes::router`] is the service, [`worker::Worker`] does its jobs, [`demo`] starts both on a throw-away server.
 
 pub mod app;
+pub mod connections;
 pub mod demo;
 pub mod health;
 pub mod http;

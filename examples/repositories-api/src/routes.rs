@@ -1,15 +1,31 @@
 //! All routes, and the layers around them.
 
 use crate::{
-    app::App, health, http::problems, jobs, openapi, organizations, repositories, settings::Settings, sign_in, summary,
+    app::App,
+    health,
+    http::{origin, problems},
+    jobs, openapi, organizations, repositories,
+    settings::Settings,
+    sign_in, summary,
 };
-use axum::{Router, http::StatusCode, middleware};
+use axum::{
+    Router,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    middleware,
+};
 use cgk::{
     axum::{RequestIdLayer, TenantLayer},
     request::{InvalidRule, TenantRules},
 };
 use tower_http::{
-    catch_panic::CatchPanicLayer, compression::CompressionLayer, limit::RequestBodyLimitLayer, timeout::TimeoutLayer,
+    catch_panic::CatchPanicLayer,
+    compression::{
+        CompressionLayer,
+        predicate::{DefaultPredicate, Predicate},
+    },
+    limit::RequestBodyLimitLayer,
+    set_header::SetResponseHeaderLayer,
+    timeout::TimeoutLayer,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -19,6 +35,13 @@ pub fn router(app: &App, settings: &Settings) -> Result<Router, InvalidRule> {
     let (open, open_document) = open().split_for_parts();
     document.merge(open_document);
     let tenants = tenants.layer(TenantLayer::new(rules(settings)?, &app.resolver, &app.db));
+    // One URL is answered differently for each tenant: no cache may answer one with what another has asked for.
+    let private = HeaderValue::from_static("private, no-cache");
+    let tenants = tenants
+        .layer(middleware::from_fn(origin::check))
+        .layer(SetResponseHeaderLayer::if_not_present(header::CACHE_CONTROL, private));
+    // The strong ETag of a record names its bytes, so those are never other ones.
+    let has_no_tag = |_, _, headers: &HeaderMap, _: &_| !headers.contains_key(header::ETAG);
     Ok(tenants
         .merge(open)
         .route("/openapi.json", openapi::route(&openapi::complete(document)))
@@ -30,7 +53,7 @@ pub fn router(app: &App, settings: &Settings) -> Result<Router, InvalidRule> {
         .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, settings.request_time_max))
         .layer(CatchPanicLayer::custom(problems::panicked))
         .layer(middleware::from_fn(problems::uniform))
-        .layer(CompressionLayer::new())
+        .layer(CompressionLayer::new().compress_when(DefaultPredicate::new().and(has_no_tag)))
         .layer(RequestIdLayer::new()))
 }
 

@@ -1,6 +1,6 @@
 //! A listener, the worker, and their end.
 
-use crate::{app::App, routes, settings::Settings, worker::Worker};
+use crate::{app::App, connections, routes, settings::Settings, worker::Worker};
 use anyhow::Context as _;
 use std::time::Duration;
 use tokio::{
@@ -35,26 +35,19 @@ pub async fn until(
     let (stop, stopped) = watch::channel(false);
     let worker = tokio::spawn(Worker::new(app.clone()).run(stopped.clone()));
     let router = routes::router(&app, settings)?;
-    let stopping = async move |mut stopped: watch::Receiver<bool>| {
-        let _ = stopped.wait_for(|stop| *stop).await;
+    let stopping = async move {
+        let _ = stopped.clone().wait_for(|stop| *stop).await;
     };
-    let served = axum::serve(listener, router).with_graceful_shutdown(stopping(stopped));
-    let mut served = tokio::spawn(served.into_future());
-    tokio::select! {
-        // It ends by itself only if it fails.
-        served = &mut served => return Ok(served??),
-        () = end => {}
-    }
+    tracing::info!(address = %listener.local_addr()?, "listening");
+    let served = tokio::spawn(connections::serve(listener, router, settings.header_time_max, stopping));
+    end.await;
     tracing::info!("stopping");
     app.begin_to_stop();
     let _ = stop.send(true);
-    match timeout(GRACE, &mut served).await {
-        Ok(served) => served??,
+    match timeout(GRACE, served).await {
+        Ok(served) => served?,
         // A client that never finishes its request does not keep the jobs and the pool from ending.
-        Err(_) => {
-            tracing::warn!("requests did not end in time");
-            served.abort();
-        }
+        Err(_) => tracing::warn!("requests did not end in time"),
     }
     timeout(GRACE, worker).await.context("jobs did not end in time")??;
     app.db.close(GRACE).await;

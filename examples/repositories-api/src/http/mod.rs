@@ -4,6 +4,7 @@ pub mod body;
 pub mod cursor;
 pub mod etag;
 pub mod idempotency;
+pub mod origin;
 pub mod ownership;
 pub mod page;
 pub mod path;

@@ -17,18 +17,26 @@ use crate::{
 use axum::http::StatusCode;
 use cgk::{OrganizationId, PlatformTx, Statements, TenantContext, TenantSlug, axum::Problem, provisioning};
 
+/// When an organization was asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Requested {
+    Now,
+    /// By an earlier request with the same Idempotency-Key.
+    Before,
+}
+
 /// Writes the request, or finds the one that the same user made with the same Idempotency-Key.
 pub async fn request(
     app: &App,
     context: &TenantContext,
     key: &IdempotencyKey,
     body: &Body<NewOrganization>,
-) -> Result<Organization, Problem> {
+) -> Result<(Organization, Requested), Problem> {
     let db = app.db.errors::<Problem>();
     db.platform()
         .transaction(async |tx| {
             if let Some(before) = requested_before(tx, context, key, body).await? {
-                return Ok(before);
+                return Ok((before, Requested::Before));
             }
             let id = insert(tx, context, &body.value).await?;
             let creation = "insert into organization_creations
@@ -36,7 +44,8 @@ pub async fn request(
                 values ($1, $2, $3, $4, $5)";
             let user = context.user_id.map(|user| user.0);
             tx.execute(creation, &[&id, &context.organization_id, &user, &key.0, &body.hash.as_slice()]).await?;
-            store::find(tx, context, id.0).await?.ok_or_else(|| Problem::new(StatusCode::CONFLICT))
+            let organization = store::find(tx, context, id.0).await?;
+            Ok((organization.ok_or_else(|| Problem::new(StatusCode::CONFLICT))?, Requested::Now))
         })
         .await
 }

@@ -1,7 +1,7 @@
 //! The routes.
 
 use super::{
-    creation,
+    creation::{self, Requested},
     model::{NewOrganization, Organization, OrganizationFields},
     store,
 };
@@ -11,7 +11,7 @@ use crate::{
         Body, Page, PageQuery,
         cursor::List,
         etag::{IfMatch, IfNoneMatch},
-        idempotency::IdempotencyKey,
+        idempotency::{IdempotencyKey, REPLAYED},
         ownership::changeable,
         page::Parameters,
         path::Own,
@@ -55,10 +55,11 @@ pub async fn create_organization(
     key: IdempotencyKey,
     body: Body<NewOrganization>,
 ) -> Result<Response, Problem> {
-    let organization = creation::request(&app, &context, &key, &body).await?;
-    let headers = [(header::LOCATION, organization.path())];
-    Ok((StatusCode::ACCEPTED, headers, [(header::ETAG, organization.etag().to_value())], Json(organization))
-        .into_response())
+    let (organization, requested) = creation::request(&app, &context, &key, &body).await?;
+    let place = [(header::LOCATION, organization.path())];
+    let state = [(header::ETAG, organization.etag().to_value())];
+    let replayed = (requested == Requested::Before).then_some([(REPLAYED, "true")]);
+    Ok((StatusCode::ACCEPTED, place, state, replayed, Json(organization)).into_response())
 }
 
 /// Shows an organization: the caller's, or one whose creation the caller asked for.

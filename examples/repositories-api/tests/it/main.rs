@@ -10,4 +10,5 @@ mod provider;
 mod repositories;
 mod shutdown;
 mod sign_in;
+mod slow;
 mod stage;

@@ -15,13 +15,15 @@ async fn an_organization_is_made_by_an_operator_and_seen_by_who_asked_for_it() {
     let stage = Stage::set().await;
     let acme = stage.of("acme");
     let tries: Vec<_> = (0..6).map(|_| stage.start(ask_for(&acme.owner, "initech", "one"))).collect();
-    let mut places = Vec::new();
+    let (mut places, mut replayed) = (Vec::new(), 0);
     for one in tries {
         let answer = one.await.unwrap();
         assert_eq!((answer.status, &answer.json()["status"]), (202, &json!("onboarding")), "{answer:?}");
+        replayed += usize::from(answer.header("idempotency-replayed") == "true");
         places.push(answer.header("location").to_owned());
     }
     places.dedup();
+    assert_eq!(replayed, 5);
     let [place] = &places[..] else { panic!("{places:?}") };
     stage.send(&ask_for(&acme.owner, "initech", "two")).await.problem(409);
     stage.send(&ask_for(&acme.owner, "other", "one")).await.problem(422);

@@ -221,3 +221,25 @@ async fn every_error_is_a_problem_that_says_what_is_wrong() {
     stage.send(&rename(key)).await.problem(403);
     assert_eq!(stage.send(&rename(&stage.of("acme").owner)).await.json()["name"], "New");
 }
+
+/// The strong ETag of a record names its bytes (RFC 9110, 8.8.3), so a record has the same ones for every client.
+#[tokio::test]
+async fn what_has_a_strong_etag_is_not_compressed_and_no_cache_shares_an_answer() {
+    let stage = Stage::set().await;
+    let acme = stage.of("acme");
+    let list = format!("/organizations/{}/repositories", acme.organization);
+    let record = format!("{list}/{}", acme.repository);
+    let get = async |path: &str| {
+        let ask = Ask::new("GET", path).bearer(&acme.key).header("accept-encoding", "gzip");
+        let answer = stage.send(&ask).await;
+        assert_eq!((answer.status, answer.header("cache-control")), (200, "private, no-cache"), "{answer:?}");
+        answer
+    };
+    let shown = get(&record).await;
+    assert_eq!((shown.header("etag"), shown.header("content-encoding")), ("\"1\"", ""));
+    // The control: a list has none, and is compressed.
+    for path in [list.as_str(), "/me", "/organizations"] {
+        let answer = get(path).await;
+        assert_eq!((answer.header("etag"), answer.header("content-encoding")), ("", "gzip"), "{path}");
+    }
+}

@@ -86,6 +86,10 @@ async fn a_user_signs_in_by_a_verified_address_and_then_by_the_subject() {
     browser.provider.says(Says::verified("subject-2", "owner@acme.example"));
     browser.sign_in("acme").await.problem(403);
     // The way out ends this session, and no other.
+    // A page of another tenant's host is the same site, and not the same origin.
+    let sibling = Ask::new("POST", "/sign-out").header("cookie", &cookie).header("sec-fetch-site", "same-site");
+    stage.send_to(browser.port, &sibling).await.problem(403);
+    assert_eq!(browser.get("/me", &cookie).await.status, 200);
     let out = stage.send_to(browser.port, &Ask::new("POST", "/sign-out").header("cookie", &cookie)).await;
     assert_eq!(out.status, 204);
     stage.app.resolver.caught_up().await;

@@ -7,7 +7,7 @@ use cgk::{
     testing::{TestDatabase, TestServer},
 };
 use openidconnect::reqwest;
-use repositories_api::{app::App, demo, routes, settings::Settings};
+use repositories_api::{app::App, connections, demo, routes, settings::Settings};
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeSet, HashMap},
@@ -22,7 +22,7 @@ use tokio_postgres::{Client, NoTls};
 pub const HANG: Duration = Duration::from_secs(120);
 
 /// A limit of the service's that comes later, however busy the machine is.
-const LATER: Duration = Duration::from_secs(600);
+pub const LATER: Duration = Duration::from_secs(600);
 
 /// A tenant's credentials and data.
 pub struct Tenant {
@@ -46,6 +46,8 @@ pub struct Stage {
     /// The configuration of an operator, and that of the service.
     pub operator: Config,
     pub service: Config,
+    /// The URL that the service is configured with.
+    pub url: String,
     pub watch: Client,
     /// Another session of the observer's, for locks: in a transaction `pg_stat_activity` stays as it was first read.
     pub blocker: Client,
@@ -124,10 +126,12 @@ impl Stage {
         let database = TestServer::shared().database().await.unwrap();
         let operator = database.config().clone();
         let login = format!("api_{}", database.name().rsplit('_').next().unwrap().to_lowercase());
-        let service = demo::prepare(&operator, &login).await.unwrap();
+        let url = demo::prepare(&operator, &login).await.unwrap();
+        let service = Config::from_url(&url).unwrap();
         let mut settings = Settings {
             hosts: vec!["api.example.com".into()],
             base_domain: "example.com".into(),
+            header_time_max: LATER,
             request_time_max: LATER,
             ..Settings::default()
         };
@@ -142,6 +146,7 @@ impl Stage {
             blocker: connect(&database).await,
             operator,
             service,
+            url,
             of: HashMap::new(),
             http: reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap(),
             seen: Mutex::default(),
@@ -258,7 +263,8 @@ pub async fn serve(app: &App, settings: &Settings) -> (u16, Value) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let router = routes::router(app, settings).unwrap();
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    let header_time_max = settings.header_time_max;
+    tokio::spawn(connections::serve(listener, router, header_time_max, std::future::pending()));
     let document = reqwest::get(format!("http://127.0.0.1:{port}/openapi.json")).await.unwrap();
     (port, serde_json::from_str(&document.text().await.unwrap()).unwrap())
 }

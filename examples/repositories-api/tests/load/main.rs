@@ -16,7 +16,7 @@ use anyhow::{Context as _, ensure};
 use cgk::{Config, Db, testing::LocalServer};
 use client::{Client, Tally};
 use redis::Redis;
-use repositories_api::{app::App, demo, routes, settings::Settings};
+use repositories_api::{app::App, connections, demo, routes, settings::Settings};
 use std::{
     process::Command,
     sync::{
@@ -59,7 +59,7 @@ async fn main() -> anyhow::Result<()> {
     println!("seed {}", arguments.seed);
     let server = tokio::task::spawn_blocking(|| LocalServer::start_default(&|_| {})).await??;
     let operator = Config::from_url(&server.url("postgres"))?;
-    let service = demo::prepare(&operator, "repositories_api").await?;
+    let service = Config::from_url(&demo::prepare(&operator, "repositories_api").await?)?;
     let mut redis = Redis::start().await?;
     let app = App::new(Db::connect(&service).await?).with_redis(&redis.url())?;
     let tenants = tenants::create(&operator, &app, arguments.tenants).await?;
@@ -67,7 +67,9 @@ async fn main() -> anyhow::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let port = listener.local_addr()?.port();
     let router = routes::router(&app, &settings)?;
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    tokio::spawn(async move {
+        connections::serve(listener, router, settings.header_time_max, std::future::pending()).await
+    });
 
     let asked = Arc::new(AtomicUsize::new(0));
     let clients = (0..CLIENTS as u64).map(|number| {
