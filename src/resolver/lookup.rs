@@ -7,10 +7,10 @@ use crate::{
     error::{Error, Result, TenantError},
     resolver::changes::Changes,
     slug::TenantSlug,
-    tenancy::{FoundTenant, find_tenant},
+    tenancy::find_tenant,
     tenant::{Tenant, TenantStatus},
 };
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Runs one database query.
 pub(super) async fn look_up(key: &Subject, auth: &Auth, changes: &Changes) -> Result<Entry> {
@@ -19,11 +19,11 @@ pub(super) async fn look_up(key: &Subject, auth: &Auth, changes: &Changes) -> Re
     let (found, lives) = match key {
         Subject::Slug(slug) => {
             let found = organization(slug, auth).await?;
-            let left = found.as_ref().and_then(|found| found.left);
+            let left = found.as_ref().and_then(|(_, left)| *left);
             // Another slug of its organization is another answer.
-            marks.extend(left.and(found.as_ref()).map(|found| mark_of_organization(found.tenant.id)));
+            marks.extend(left.and(found.as_ref()).map(|(tenant, _)| mark_of_organization(tenant.id)));
             let tenant = |Tenant { id, slug, status, .. }| (TenantIdentity { id, slug }, status);
-            (Found::Tenant(found.map(|found| tenant(found.tenant))), left)
+            (Found::Tenant(found.map(|(found, _)| tenant(found))), left)
         }
         Subject::Domain(name) => {
             let owner = owner(name, auth).await?;
@@ -47,7 +47,7 @@ pub(super) async fn look_up(key: &Subject, auth: &Auth, changes: &Changes) -> Re
     Ok(Entry { marks, found, began, asked_at, lives })
 }
 
-async fn organization(slug: &TenantSlug, auth: &Auth) -> Result<Option<FoundTenant>> {
+async fn organization(slug: &TenantSlug, auth: &Auth) -> Result<Option<(Tenant, Option<Duration>)>> {
     match find_tenant(&auth.db().errors(), slug).await {
         Ok(found) => Ok(Some(found)),
         Err(Error::Tenant(TenantError::NotFound { .. })) => Ok(None),

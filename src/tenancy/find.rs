@@ -13,13 +13,6 @@ use crate::{
 use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
-/// A tenant's row, and how it was found.
-pub(crate) struct FoundTenant {
-    pub(crate) tenant: Tenant,
-    /// How long it is still found, if it was found by a former slug.
-    pub(crate) left: Option<Duration>,
-}
-
 impl<E: From<Error> + Send> Platform<'_, E> {
     /// Returns the registry row of a tenant, whatever its status is, even if its schema does not exist. A former slug that
     /// is kept ([`RenameOptions::keep_alias`](crate::lifecycle::RenameOptions::keep_alias)) finds the tenant, with the slug
@@ -38,14 +31,14 @@ impl<E: From<Error> + Send> Platform<'_, E> {
     ///
     /// If the future is dropped, nothing is changed.
     pub async fn find_tenant(&self, slug: &TenantSlug) -> Result<Tenant, E> {
-        Ok(find_tenant(&self.db().errors(), slug).await?.tenant)
+        Ok(find_tenant(&self.db().errors(), slug).await?.0)
     }
 }
 
-/// [`Platform::find_tenant`], with the remaining time of a former slug.
-pub(crate) async fn find_tenant(db: &Db<Error>, slug: &TenantSlug) -> Result<FoundTenant> {
+/// [`Platform::find_tenant`]; and how long the tenant is still found, if it was found by a former slug.
+pub(crate) async fn find_tenant(db: &Db<Error>, slug: &TenantSlug) -> Result<(Tenant, Option<Duration>)> {
     if let Some(tenant) = by_slug(db, slug).await? {
-        return Ok(FoundTenant { tenant, left: None });
+        return Ok((tenant, None));
     }
     let not_found = || Error::Tenant(TenantError::NotFound { tenant: slug.clone() });
     let exist = db.platform().query_one(aliases::ALIASES_EXIST, &[]).await?;
@@ -62,7 +55,7 @@ pub(crate) async fn find_tenant(db: &Db<Error>, slug: &TenantSlug) -> Result<Fou
     match by_slug(db, &now).await? {
         Some(tenant) if tenant.id == id => {
             db.learn_former(slug);
-            Ok(FoundTenant { tenant, left: Some(left) })
+            Ok((tenant, Some(left)))
         }
         _ => Err(Error::Tenant(TenantError::Changed { tenant: slug.clone() })),
     }

@@ -45,7 +45,7 @@ pub use current::current_tenant;
 #[cfg(any(feature = "platform", feature = "redis"))]
 pub(crate) use current::is_inside_transaction;
 #[cfg(feature = "platform")]
-pub(crate) use find::{FoundTenant, find_tenant};
+pub(crate) use find::find_tenant;
 pub use listen::Listener;
 pub use options::TxOptions;
 pub use platform::Platform;
