@@ -166,4 +166,95 @@ mod tests {
         );
         assert_eq!(told(&[TABLE], &[TABLE, sequence]), ["sequence copy_id_seq: not from any migration"]);
     }
+
+    #[test]
+    fn an_expression_may_be_written_as_a_restored_dump_has_it_and_nothing_else_may() {
+        let (made, restored) = ("CHECK (((a) AND (b)) AND (c))", "CHECK ((a) AND (b) AND (c))");
+        let of = |kind: &'static str, aspect: &str, text: &str| (kind, format!("{aspect}={text}"));
+        let differs = |kind, aspect, given: &str, found: &str| {
+            let ((_, given), (_, found)) = (of(kind, aspect, given), of(kind, aspect, found));
+            !told(&[TABLE, (kind, "orders", "x", &given)], &[TABLE, (kind, "orders", "x", &found)]).is_empty()
+        };
+        for (kind, aspect) in [
+            ("constraint", "definition"),
+            ("column", "default"),
+            ("column", "generated"),
+            ("policy", "using"),
+            ("policy", "check"),
+            ("function", "arguments"),
+        ] {
+            assert!(!differs(kind, aspect, made, restored), "{aspect}");
+            assert!(differs(kind, aspect, made, "CHECK ((a) AND (b))"), "{aspect}");
+        }
+        // A comment is no expression, and the server leaves the body of most functions as it is.
+        assert!(differs("column", "comment", made, restored));
+        assert!(differs("function", "body", made, restored));
+        let atomic = |text: &str| format!("BEGIN ATOMIC {text}");
+        assert!(!differs("function", "body", &atomic(made), &atomic(restored)));
+        // What only one side has differs, whatever it is.
+        assert_eq!(
+            told(
+                &[TABLE, ("column", "orders", "x", "type=text|default=1")],
+                &[TABLE, ("column", "orders", "x", "type=text")]
+            ),
+            ["column orders.x: no default, migrations give 1"]
+        );
+    }
+
+    #[test]
+    fn a_column_with_the_name_of_a_table_hides_nothing_of_it() {
+        let items = ("table", "", "items", "row security=off");
+        let (total, named) = (("column", "orders", "total", "type=text"), ("column", "items", "orders", "type=text"));
+        let (less, more) = (
+            told(&[TABLE, items, total, named], &[TABLE, items]),
+            told(&[TABLE, items], &[TABLE, items, total, named]),
+        );
+        assert_eq!(less, ["column items.orders: missing", "column orders.total: missing"]);
+        assert_eq!(
+            more,
+            ["column items.orders: not from any migration", "column orders.total: not from any migration"]
+        );
+    }
+
+    #[test]
+    fn columns_in_another_order_are_told_where_they_are_the_same_columns() {
+        let columns = |list| ("columns", "orders", "", list);
+        let differs = |found| told(&[TABLE, columns("a, b, c")], &[TABLE, columns(found)]);
+        assert_eq!(differs("a, b, c"), Vec::<String>::new());
+        assert_eq!(differs("b, a, c").len(), 1);
+        // These have lines of their own.
+        assert_eq!(differs("b, a"), Vec::<String>::new());
+        assert_eq!(differs("b, a, c, d"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn differences_are_sorted_by_table_and_the_table_is_first() {
+        let given = [
+            TABLE,
+            ("column", "orders", "b", "type=text"),
+            ("column", "orders", "a", "type=text"),
+            ("statistics", "orders", "s", "kinds=x"),
+            ("table", "", "items", "row security=on"),
+            ("column", "items", "z", "type=text"),
+        ];
+        let found = [
+            ("table", "", "orders", "row security=on"),
+            ("table", "", "items", "row security=off"),
+            ("trigger", "items", "t", "x=y"),
+        ];
+        let told = told(&given, &found);
+        let objects: Vec<&str> = told.iter().map(|line| line.split(':').next().unwrap()).collect();
+        assert_eq!(
+            objects,
+            [
+                "table items",
+                "column items.z",
+                "trigger items.t",
+                "table orders",
+                "column orders.a",
+                "column orders.b",
+                "statistics s"
+            ]
+        );
+    }
 }

@@ -192,4 +192,18 @@ mod tests {
         assert_eq!(census.files(Set::Tenant), [one, two.clone(), three]);
         assert_eq!(census.files(Set::Public), [two]);
     }
+
+    #[test]
+    fn the_file_of_most_schemas_is_counted_over_all_ledgers() {
+        let [two, other, three] = [row(2, "b"), row(2, "B"), row(3, "c")];
+        let census = census(&[
+            (Set::Tenant, std::slice::from_ref(&other), 5),
+            (Set::Tenant, std::slice::from_ref(&two), 1),
+            (Set::Tenant, &[two.clone(), three.clone()], 5),
+        ]);
+        assert_eq!(census.files(Set::Tenant), [two, three]);
+        // Who has the version and a later one does not lack it.
+        assert_eq!(census.past(Set::Tenant, Version::new(2).unwrap()), 0);
+        assert_eq!(census.past(Set::Tenant, Version::new(1).unwrap()), 11);
+    }
 }

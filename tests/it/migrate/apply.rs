@@ -151,6 +151,34 @@ async fn a_deferred_constraint_fails_the_whole() {
     assert_eq!(picture(&raw, "tenant_acme").await, before);
 }
 
+/// A value that a file adds to an enum cannot be used before its commit. Such files get a commit between them, and no others do.
+#[tokio::test]
+async fn files_that_need_a_commit_between_them_get_one_and_no_others() {
+    let first = "create type kind as enum ('a'); create table one (k kind not null)";
+    let more = [
+        ("002_value.sql", "alter type kind add value 'b'"),
+        ("003_use.sql", "create table used as select 'b'::kind as k"),
+    ];
+    let (_database, files, operator, raw) = with_files(first, &more).await;
+    let report = migrate_all(&operator, &files.load()).await.unwrap();
+    let Outcome::Migrated { applied } = &report.tenants[0].result else { panic!("{report:?}") };
+    assert_eq!((applied.len(), versions(&raw, "tenant_acme").await), (2, vec![1, 2, 3]));
+
+    // An error that has nothing to do with the common transaction undoes all of its files.
+    files.tenant("004_more.sql", "create table more ()").tenant("005_bad.sql", "select no_such from one");
+    let report = migrate_all(&operator, &files.load()).await.unwrap();
+    assert_eq!(failure(&report, "acme").sqlstate().unwrap().code(), "42703");
+    assert_eq!(versions(&raw, "tenant_acme").await, [1, 2, 3]);
+
+    // A constraint may depend on it. The error says which files are committed.
+    files.tenant("005_bad.sql", "insert into one values (null)");
+    let report = migrate_all(&operator, &files.load()).await.unwrap();
+    let Error::Migration(MigrationError::Failed(error)) = failure(&report, "acme") else { panic!("{report:?}") };
+    assert_eq!(error.sqlstate.code(), "23502");
+    assert_eq!(error.committed.iter().map(ToString::to_string).collect::<Vec<_>>(), ["004_more"]);
+    assert_eq!(versions(&raw, "tenant_acme").await, [1, 2, 3, 4]);
+}
+
 #[tokio::test]
 async fn a_procedure_cannot_commit_half_of_it() {
     let sql =

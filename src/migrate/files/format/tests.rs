@@ -59,6 +59,8 @@ fn no_transaction_is_heeded_as_the_tool_means_it() {
         "-- evolve-tx-off\nselect 1",
         "-- !txn\n-- +up\nselect 1",
         "-- transactional: false\nselect 1",
+        "-- a head\n-- no-transaction\nselect 1",
+        "-- +goose NO TRANSACTION\n-- +goose Up\nselect 1;\n-- +goose Down\nselect 2",
     ] {
         assert!(run(text).unwrap().2, "{text}");
     }
@@ -70,6 +72,7 @@ fn no_transaction_is_heeded_as_the_tool_means_it() {
         "-- +up\n-- +begin\nselect 1\n-- +end\n-- +down\nselect 2",
         "-- atlas:nolint\n-- atlas:txmode all\nselect 1",
         "-- +goose Up\n-- +goose StatementBegin\nselect 1\n-- +goose StatementEnd",
+        "select 1; -- +migrate Up notransaction\nselect 2",
     ] {
         assert!(!run(text).unwrap().2, "{text}");
     }
@@ -103,7 +106,13 @@ fn what_is_not_understood_is_refused_with_its_tool() {
         let (place, problem) = run(text).unwrap_err();
         assert!(problem.contains(part) && place == at, "{text:?}: {place} {problem}");
     }
-    for text in ["-- +1 day\nselect 1", "-- +---+\nselect 1", "-- + more\nselect 1", "select 1 -- +2"] {
+    for text in [
+        "-- +1 day\nselect 1",
+        "-- +---+\nselect 1",
+        "-- + more\nselect 1",
+        "select 1 -- +2",
+        "/* +pgx\nmore */ select 1",
+    ] {
         assert!(run(text).is_ok(), "{text:?}");
     }
 }
@@ -164,6 +173,14 @@ fn the_heading_of_a_rollback_is_told_from_other_comments() {
         "-- (down)",
         "-- 2. Down",
         "/* Rollback:\n   as before */",
+        "-- down it goes now",
+        "-- undo orders table",
+        "-- how to undo what somebody did last",
+        "-- undo what somebody did last year:",
+        "-- do this to undo:",
+        "-- undo f(1);",
+        "/* Rollback:\nx; */",
+        "-- Rollback:\n-- later\n",
     ] {
         assert!(refused(heading).is_some(), "{heading:?}");
     }
@@ -184,6 +201,17 @@ fn the_heading_of_a_rollback_is_told_from_other_comments() {
         "-- up",
         "-- breakdown:",
         "-- shut down: the queue",
+        "-- slow down:",
+        "-- they slow downs:",
+        "-- nobody wants to undo",
+        "-- no_rollback",
+        "-- undo_log",
+        "-- down here be dragons always",
+        "-- to undo what somebody did last year",
+        "-- undo what somebody did here last year:",
+        "/* Rollback:\nf(1); */",
+        "/* Rollback:\n  x; */",
+        "-- Rollback:\n--  x;\n",
     ] {
         assert!(refused(comment).is_none(), "{comment:?}");
     }
@@ -196,6 +224,8 @@ fn the_heading_of_a_rollback_is_told_from_other_comments() {
     ] {
         assert!(run(text).is_ok(), "{text:?}");
     }
+    // The statement may begin where the comment ends.
+    assert!(run("select 1;\n/* undo */drop table a").is_err());
     // After a statement on the same line, where no tool looks for it.
     assert!(run("create table g (a int); -- migrate:down\ndrop table a").is_err());
 }

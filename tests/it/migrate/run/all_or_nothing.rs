@@ -72,6 +72,60 @@ async fn all_or_nothing_is_that_too_where_a_file_has_a_word_of_transactions() {
     assert_eq!(report.migrated(), 5, "{report:#?}");
 }
 
+/// Asked to stop before a tenant or in the middle of one, it changes nothing and says how many are left.
+#[tokio::test]
+async fn all_or_nothing_that_is_interrupted_changes_nothing() {
+    let fleet = fleet(3).await;
+    fleet.raw.run("create table public.slow (id int); insert into public.slow values (1)").await;
+    let body =
+        "create table m2 (); do $$ begin if current_schema() = 'tenant_t01' and exists (select from public.slow) then
+                  perform pg_sleep(3600); end if; end $$";
+    fleet.files.tenant("002_second.sql", body);
+    let migrations = fleet.files.load();
+    let options = |interrupt: &Interrupt| RunOptions::default().all_or_nothing().unrehearsed().interrupt(interrupt);
+    let before = Interrupt::new();
+    before.stop();
+    let report = fleet.run(&migrations, &options(&before)).await;
+    assert_eq!((report.failed(), report.migrated()), (0, 0), "{report:#?}");
+    assert_eq!(stopped(&report), Some((StopReason::Interrupted, 3)));
+
+    let during = Interrupt::new();
+    let cancel = async {
+        fleet.raw.wait_until("select exists (select from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database())").await;
+        during.stop();
+        during.cancel();
+    };
+    let options_during = options(&during);
+    let (report, ()) = tokio::join!(fleet.run(&migrations, &options_during), cancel);
+    assert_eq!((report.failed(), report.migrated()), (0, 0), "{report:#?}");
+    assert_eq!(stopped(&report), Some((StopReason::Interrupted, 3)));
+    assert_eq!(fleet.with("m2").await, Vec::<String>::new());
+    assert_eq!(fleet.torn().await, Vec::<String>::new());
+
+    // The control: without the interrupt the same files are applied, on the same session.
+    fleet.raw.run("delete from public.slow").await;
+    let report = fleet.run(&migrations, &options(&Interrupt::new())).await;
+    assert_eq!((report.migrated(), stopped(&report), fleet.with("m2").await.len()), (3, None, 3), "{report:#?}");
+}
+
+/// A tenant that cannot be migrated keeps all others from being begun.
+#[tokio::test]
+async fn all_or_nothing_begins_nothing_beside_a_tenant_that_is_refused() {
+    let fleet = fleet(3).await;
+    fleet.raw.run("insert into organizations (slug, name, status) values ('a_ghost', 'x', 'active')").await;
+    fleet.files.tenant("002_second.sql", "create table m2 ()");
+    let migrations = fleet.files.load();
+    let options = RunOptions::default().all_or_nothing();
+    let report = fleet.run(&migrations, &options).await;
+    assert_eq!(stopped(&report), Some((StopReason::RolledBack, 3)), "{report:#?}");
+    assert_eq!(failure(&report, "a_ghost").kind(), ErrorKind::NotReady);
+    assert_eq!((report.migrated(), fleet.with("m2").await), (0, vec![]));
+    // The control: without it they are migrated.
+    fleet.raw.run("delete from organizations where slug = 'a_ghost'").await;
+    let report = fleet.run(&migrations, &options).await;
+    assert_eq!((report.migrated(), stopped(&report), fleet.with("m2").await.len()), (3, None, 3), "{report:#?}");
+}
+
 async fn detail_of(fleet: &Fleet, report: &RunReport) -> migrate::RunDetail {
     let id = report.id.expect("it is recorded").to_string();
     migrate::run_detail(&fleet.operator, &id).await.unwrap().unwrap()
