@@ -153,6 +153,8 @@ mod tests {
     fn an_index_is_told_by_its_constraint() {
         let given = [TABLE, ("constraint", "orders", "k", "definition=x"), ("index", "orders", "k", "state=valid")];
         assert_eq!(told(&given, &[TABLE]), ["constraint orders.k: missing"]);
+        assert_eq!(told(&[TABLE], &given), ["constraint orders.k: not from any migration"]);
+        assert_eq!(told(&given, &given[..2]), ["index k: missing"]);
         let broken = [TABLE, given[1], ("index", "orders", "k", "state=INVALID")];
         assert_eq!(told(&given, &broken), ["index k: state is INVALID, migrations give valid"]);
     }

@@ -32,3 +32,52 @@ impl DriftGroupKey {
             && self.ledger.as_deref() == Some(LedgerDigest::of(rows).as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        drift::objects::Catalogue,
+        migrate::{Applied, Checksum, MigrationId, Version},
+    };
+
+    fn rows(text: &str) -> Vec<Applied> {
+        let id = MigrationId { version: Version::new(1).unwrap(), name: "x".into() };
+        vec![Applied { id, checksum: Checksum::of(text) }]
+    }
+
+    fn found(fingerprint: Option<&str>, comment: &str, ledger: Ledger) -> Inspection {
+        Inspection {
+            fingerprint: fingerprint.map(|text| Fingerprint(text.into())),
+            catalogue: Catalogue::default(),
+            ledger,
+            comment: Some(comment.into()),
+            has_role: true,
+            owner: None,
+        }
+    }
+
+    #[test]
+    fn a_group_has_the_result_of_its_example_only_while_nothing_has_changed() {
+        let key = |fingerprint: Option<&str>| DriftGroupKey {
+            fingerprint: fingerprint.map(|text| Fingerprint(text.into())),
+            comment: Some("c".into()),
+            ledger: Some(LedgerDigest::of(&rows("a")).as_str().to_owned()),
+            role: RoleLook::There,
+        };
+        let same = |text| Ledger::Rows(rows(text));
+        assert!(key(Some("f")).still_holds(&found(Some("f"), "c", same("a"))));
+        for (fingerprint, comment, ledger) in [
+            (Some("g"), "c", same("a")),
+            (None, "c", same("a")),
+            (Some("f"), "d", same("a")),
+            (Some("f"), "c", same("b")),
+            (Some("f"), "c", Ledger::Absent),
+        ] {
+            let now = found(fingerprint, comment, ledger);
+            assert!(!key(Some("f")).still_holds(&now), "{now:?}");
+        }
+        // The quick check did not see the schema at rest.
+        assert!(!key(None).still_holds(&found(None, "c", same("a"))));
+    }
+}

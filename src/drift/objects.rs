@@ -209,7 +209,7 @@ pub(super) fn table_of<'a>(key: &'a Key, facts: &'a BTreeMap<String, String>) ->
 }
 
 /// Returns a text without a word, unless the word is the end of a longer one.
-fn without_word(text: &str, word: &str) -> String {
+pub(super) fn without_word(text: &str, word: &str) -> String {
     let mut parts = text.split(word);
     let mut clean = parts.next().unwrap_or_default().to_owned();
     for part in parts {

@@ -87,6 +87,7 @@ const CASES: &[Case] = &[
         NEW_PARTITION,
         "create table events_2027 partition of events for values from ('2027-01-01') to ('2028-01-01');
          alter table events_2027 enable row level security; revoke all on events_2027 from {role};
+         create policy own on events_2027 using (tenant is not null);
          create index events_2027_more on events_2027 (tenant, at)",
         Clean,
     ),
@@ -119,6 +120,12 @@ const CASES: &[Case] = &[
             "rule events_2027.quiet: not from any migration",
             "trigger events_2027.more: not from any migration",
         ]),
+    ),
+    case(
+        OPEN_PARTITION,
+        "create table events_2027 partition of events for values from ('2027-01-01') to ('2028-01-01');
+         alter table events_2027 enable row level security; create policy own on events_2027 using (true)",
+        Drift(&["policy events_2027.own: using is true, migrations give (tenant IS NOT NULL)"]),
     ),
     case(
         OPEN_PARTITION,

@@ -177,6 +177,17 @@ async fn files_that_need_a_commit_between_them_get_one_and_no_others() {
     assert_eq!(error.sqlstate.code(), "23502");
     assert_eq!(error.committed.iter().map(ToString::to_string).collect::<Vec<_>>(), ["004_more"]);
     assert_eq!(versions(&raw, "tenant_acme").await, [1, 2, 3, 4]);
+
+    // One that is checked at the end is of no file as long as they share the transaction.
+    files.tenant("005_bad.sql", "create table later ()").tenant(
+        "006_deferred.sql",
+        "create table parent (id int primary key);
+         create table child (id int references parent deferrable initially deferred); insert into child values (1)",
+    );
+    let report = migrate_all(&operator, &files.load()).await.unwrap();
+    let Error::Migration(MigrationError::Failed(error)) = failure(&report, "acme") else { panic!("{report:?}") };
+    assert!(error.sqlstate.code() == "23503" && error.file.ends_with("006_deferred.sql"), "{error:?}");
+    assert_eq!(versions(&raw, "tenant_acme").await, [1, 2, 3, 4, 5]);
 }
 
 #[tokio::test]

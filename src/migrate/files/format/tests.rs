@@ -179,6 +179,9 @@ fn the_heading_of_a_rollback_is_told_from_other_comments() {
         "-- undo what somebody did last year:",
         "-- do this to undo:",
         "-- undo f(1);",
+        "-- undoing",
+        "-- reverse migration",
+        "-- @orders down",
         "/* Rollback:\nx; */",
         "-- Rollback:\n-- later\n",
     ] {

@@ -1,6 +1,11 @@
 //! Several runs at once.
 
 use super::*;
+use cgk::{
+    TenantSlug,
+    migrate::{Observer, RunOptions},
+};
+use tokio::sync::Notify;
 
 /// What is before a file without a transaction is committed with it, and stays this run's work when another run turns out to
 /// have done the rest. The file itself plays the other run, so that the order is certain.
@@ -87,6 +92,44 @@ async fn what_is_one_message_waits_for_the_steps_of_another_run() {
     holder.run("select pg_advisory_unlock_all()").await;
     let report = migrate_all(&operator, &files.load()).await.unwrap();
     assert_eq!(report.migrated(), 1, "{report:?}");
+}
+
+/// Notes that a tenant is waited for.
+struct Told(Arc<Notify>);
+
+impl Observer for Told {
+    fn waiting(&mut self, _: &TenantSlug) {
+        self.0.notify_one();
+    }
+}
+
+/// It asks again and again, and goes on when the steps end.
+#[tokio::test]
+async fn what_is_one_message_goes_on_when_the_steps_of_another_run_end() {
+    let (database, files, operator, raw) = with_files(&["acme"], &[("002_x.sql", "create table x ()")]).await;
+    let holder = Raw::on(&database).await;
+    let key = cgk::lock::steps_key(&SchemaName::of_tenant(&"acme".parse().unwrap()));
+    holder.run(&format!("select pg_advisory_lock({key})")).await;
+    let migrations = files.load();
+    let planned = plan_all(&operator, &migrations).await.unwrap();
+    let told = Arc::new(Notify::new());
+    let (mut observer, options) = (Told(Arc::clone(&told)), RunOptions::default().unrehearsed());
+    let run = migrate::run_with(&operator, &migrations, planned, &options, &mut observer);
+    let release = async {
+        told.notified().await;
+        let now: String = raw.one("select clock_timestamp()::text").await;
+        raw.wait_until(&format!(
+            "select exists (select from pg_stat_activity where datname = current_database() and application_name = 'cgk'
+                            and state like 'idle%' and query like '%pg_try_advisory_xact_lock_shared%' and query_start > '{now}')"
+        ))
+        .await;
+        assert_eq!(versions(&raw, "tenant_acme").await, [1]);
+        holder.run("select pg_advisory_unlock_all()").await;
+    };
+    let (report, ()) = tokio::join!(run, release);
+    let report = report.unwrap();
+    assert_eq!((report.migrated(), report.failed()), (1, 0), "{report:?}");
+    assert_eq!(versions(&raw, "tenant_acme").await, [1, 2]);
 }
 
 #[tokio::test]
