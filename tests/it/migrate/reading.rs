@@ -466,13 +466,9 @@ async fn a_character_that_the_encoding_has_not_is_named_before_anything_runs() {
     refused(
         create(&operator, &db, &migrations, &"initech".parse().unwrap(), &CreateOptions::default()).await.unwrap_err(),
     );
-    // A rehearsal asks the server, which names the first of them.
-    let Error::Migration(MigrationError::Rehearsal { source }) =
-        migrate::rehearse(&operator, &migrations).await.unwrap_err()
-    else {
-        panic!("no error of the rehearsal")
-    };
-    assert!(source.to_string().contains("LATIN1 has no '€', at column 7"), "{source}");
+    // A rehearsal of its own asks the server, which names the first of them.
+    let error = format!("{:?}", migrate::rehearse(&operator, &migrations).await.unwrap_err());
+    assert!(error.contains("LATIN1 has no '€', at column 7"), "{error}");
     assert!(!exists(&raw, "tenant_acme.fine").await && !exists(&raw, "tenant_globex.fine").await);
     assert_eq!(versions(&raw, "tenant_acme").await, [1]);
     // The control: it is the characters alone that keep the files from running.
