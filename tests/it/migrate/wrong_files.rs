@@ -4,7 +4,7 @@ use crate::sandbox::{Files, Raw, failure, migrate_all, picture, plan_all, tenant
 use cgk::{
     Error, MigrationError, Operator,
     lifecycle::{self, BaselineOptions, CreateManyOptions, CreateOptions, NewTenant},
-    migrate::{self, Migrations, Mismatch, Outcome, Repair, RepairOutcome, Scope, Silent},
+    migrate::{self, Migrations, Mismatch, Repair, RepairOutcome, Scope, Silent},
     testing::{TestDatabase, TestServer},
 };
 
