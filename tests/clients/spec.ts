@@ -65,6 +65,10 @@ const clients: Record<string, (max: number) => Client | Promise<Client>> = {
       late: (slug, s) => onPostgresJs.withTenant(sql, slug, async (tx) => {
         const inner = await tx.savepoint(async (inner) => [async () => inner.unsafe(s), inner.unsafe.bind(null, s)]);
         const [made, { unsafe }] = [tx.unsafe(s), tx];
+        for (const end of ["commit", " ROLLBACK", "end", "abort", "rollback work"])
+          await assert.rejects(async () => tx.unsafe(end), /ended by its helper/, end);
+        await tx.unsafe("savepoint own");
+        await tx.unsafe("rollback to own");
         return [...inner, async () => made, async () => unsafe(s), async () => made.cursor(1, () => {})];
       }),
       model: (slug) =>

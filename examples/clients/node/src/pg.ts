@@ -19,7 +19,19 @@ export class TenantPool extends Pool {
     if (callback.length) return super.connect(...(callback as [any]));
     return super.connect().then((client) => {
       const [inside, end] = guarded(client);
-      return { ...inside, release: (destroy?: boolean) => (end(), client.release(destroy)) };
+      let isOurs = true;
+      const release = (destroy?: boolean) => {
+        if (isOurs) client.release(destroy);
+        isOurs = false;
+        end();
+      };
+      // Drizzle does not give back a connection on which BEGIN fails.
+      const query = (...args: any[]) => {
+        const sent = (inside.query as any)(...args);
+        if (/^\s*begin\b/i.test(args[0]?.text ?? args[0])) sent.catch(() => release(true));
+        return sent;
+      };
+      return { ...inside, query, release };
     });
   }
 }

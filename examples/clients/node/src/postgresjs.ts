@@ -1,6 +1,7 @@
 // A tenant's transaction with postgres.js: postgres({ prepare: false }).
 import type { Sql, TransactionSql } from "postgres";
 
+const ENDS = /^\s*(commit|end|abort|prepare\s+transaction|rollback(?!\s+(work\s+|transaction\s+)?to\b))\b/i;
 type Body = (tx: TransactionSql) => unknown;
 interface Transaction {
   ended: boolean; // its handles refuse every query
@@ -45,7 +46,9 @@ function begin(sql: Sql, options: any[], work: (tx: TransactionSql, transaction:
  * transaction that uses the connection then.
  */
 async function held<T>(transaction: Transaction, work: Promise<T>): Promise<T> {
-  await work.catch(() => new Promise(setImmediate)); // begin() hears of a lost connection in this turn
+  await work.catch(async () => {
+    for (let turn = 0; turn < 2; turn++) await new Promise(setImmediate); // begin() hears of a lost connection in these
+  });
   return transaction.over ? new Promise(() => {}) : work;
 }
 
@@ -72,7 +75,11 @@ async function run(tx: TransactionSql, transaction: Transaction, body: Body): Pr
 
 /** `tx`, of which every query and savepoint is refused after the transaction. */
 function handle(tx: TransactionSql, transaction: Transaction): TransactionSql {
-  const late = () => new Error("the transaction has ended");
+  const refused = (one: any) => {
+    if (transaction.ended) return new Error("the transaction has ended");
+    // After it, postgres.js would give the connection to the next transaction.
+    if (ENDS.test(one?.strings?.[0])) return new Error("the transaction is ended by its helper");
+  };
   const awaited = <P extends Promise<unknown>>(work: P): P => {
     const done = () => transaction.pending.delete(work);
     transaction.pending.add(work);
@@ -81,7 +88,11 @@ function handle(tx: TransactionSql, transaction: Transaction): TransactionSql {
   };
   const query = (made: any) => {
     const send = made?.handler; // a query is sent when it is awaited, not when it is made
-    if (typeof send === "function") made.handler = (one: any) => (transaction.ended ? one.reject(late()) : send(awaited(one)));
+    if (typeof send === "function")
+      made.handler = (one: any) => {
+        const error = refused(one);
+        return error ? one.reject(error) : send(awaited(one));
+      };
     return made;
   };
   const savepoint = (...args: any[]) => {
@@ -94,7 +105,7 @@ function handle(tx: TransactionSql, transaction: Transaction): TransactionSql {
       const value: unknown = key === "savepoint" ? savepoint : Reflect.get(target, key);
       if (typeof value !== "function") return value;
       return (...args: any[]) => {
-        if (transaction.ended) throw late();
+        if (transaction.ended) throw refused(null);
         return query(value.apply(target, args));
       };
     },
