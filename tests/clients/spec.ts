@@ -12,7 +12,7 @@ import pg from "pg";
 import postgres from "postgres";
 import { DataSource, EntitySchema } from "typeorm";
 import * as onDrizzle from "./drizzle.js";
-import { PrismaClient } from "./generated/client.js";
+import { type Prisma, PrismaClient } from "./generated/client.js";
 import * as onKnex from "./knex.js";
 import * as onKysely from "./kysely.js";
 import * as onPg from "./pg.js";
@@ -159,7 +159,12 @@ const clients: Record<string, (max: number) => Client | Promise<Client>> = {
   prisma: (max) => {
     const prisma = new PrismaClient({ adapter: onPrisma.tenantAdapter({ max }) });
     return {
-      tenant: (slug, body) => onPrisma.withTenant(prisma, slug, (tx) => body((s) => tx.$queryRawUnsafe<Row[]>(s))),
+      tenant: (slug, body) => {
+        const executeIn = (tx: Prisma.TransactionClient) => (s: string) => tx.$queryRawUnsafe<Row[]>(s);
+        return onPrisma.withTenant(prisma, slug, (tx) =>
+          body(executeIn(tx), (inner) => tx.$transaction((nested) => inner(executeIn(nested)))),
+        );
+      },
       outside: (s) => prisma.$queryRawUnsafe<Row[]>(s),
       late: (slug, s) => onPrisma.withTenant(prisma, slug, async (tx) => {
         const made = tx.mark.create({ data: { tag: "late", n: 70 } });
@@ -356,7 +361,7 @@ async function specification(client: Client) {
     await nested;
     end.open();
     await Promise.all(work);
-    const refuses = ["postgresjs", "drizzle-postgresjs", "typeorm"].includes(process.argv[2]!);
+    const refuses = ["postgresjs", "drizzle-postgresjs", "typeorm", "prisma"].includes(process.argv[2]!);
     assert.deepEqual([await outcome, await count("acme", 80)], refuses ? [0, 0] : [1, 1]);
     for (const n of work.keys()) assert.equal(await count("globex", 81 + n), 1, `globex ${n}`);
     await admin.query("delete from tenant_acme.marks where n >= 80; delete from tenant_globex.marks where n >= 80");
