@@ -59,7 +59,8 @@ pub(crate) async fn all(client: &Client) -> Result<Vec<TenantSlug>, Error> {
     Ok(rows.iter().filter_map(|row| row.try_get::<_, &str>(0).ok()?.parse().ok()).collect())
 }
 
-async fn exist(client: &Client) -> Result<bool, Error> {
+/// Whether the table exists.
+pub(super) async fn exist(client: &Client) -> Result<bool, Error> {
     client.query_typed_one(ALIASES_EXIST, &[]).await?.try_get(0)
 }
 
@@ -75,7 +76,7 @@ pub(crate) async fn find_alias(client: &Client, slug: &TenantSlug) -> Result<Opt
     rows.first().map(FoundAlias::of_row).transpose().map(Option::flatten)
 }
 
-/// Whether the table was dropped meanwhile, or somebody has revoked the right to read it.
+/// Whether the table was dropped after it was found, or the right to read it was revoked.
 pub(crate) fn is_closed(state: &SqlState) -> bool {
     [SqlState::UNDEFINED_TABLE, SqlState::INSUFFICIENT_PRIVILEGE].contains(state)
 }

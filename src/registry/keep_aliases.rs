@@ -33,9 +33,7 @@ pub struct TenantAlias {
 
 /// Whether the table exists.
 pub(crate) async fn aliases_exist(operator: &Operator) -> Result<bool> {
-    let doing = || while_doing(format!("look for the table {ALIASES}"));
-    let row = operator.client().query_typed_one(aliases::ALIASES_EXIST, &[]).await.map_err(doing())?;
-    row.try_get(0).map_err(doing())
+    aliases::exist(operator.client()).await.map_err(while_doing(format!("look for the table {ALIASES}")))
 }
 
 /// Creates the table if it does not exist, and the trigger that refuses the slug to other organizations.
