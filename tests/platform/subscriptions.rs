@@ -34,7 +34,8 @@ pub(crate) fn seconds_passed(seconds: i64, which: &str) -> [String; 2] {
     // Far away and back, so that no period starts where another one does while they are moved.
     const FAR: i64 = 100_000 * 24 * 60 * 60;
     [seconds + FAR, -FAR].map(|seconds| {
-        let by = format!("interval '{seconds} seconds'");
+        // PostgreSQL 14 reads no more than 32 bits of seconds in the text of an interval.
+        let by = format!("{seconds} * interval '1 second'");
         format!(
             "update subscriptions set trial_ends_at = trial_ends_at - {by}, period_anchor = period_anchor - {by},
                     period_start = period_start - {by}, period_end = period_end - {by} where {which};
