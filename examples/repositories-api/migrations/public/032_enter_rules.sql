@@ -98,6 +98,10 @@ create or replace function cgk_enter(tenant text, statement_timeout text default
 as $$
 #variable_conflict use_variable
 declare
+    -- Once, and not where they are needed: PL/pgSQL prepares each expression anew in each transaction.
+    tag          constant pg_catalog.text := public.cgk_database_tag();
+    tenant_role  constant pg_catalog.text := pg_catalog.concat('cgk_', tenant, '_', tag);
+    isolation    constant pg_catalog.text := public.cgk_isolation();
     organization pg_catalog.text;
     refusal      pg_catalog.text;
     entered      pg_catalog.text;
@@ -108,8 +112,8 @@ begin
     if tenant operator(pg_catalog.~) '^[a-z][a-z0-9_]{0,47}$'
        and pg_catalog.current_setting('cgk.tenant', true) operator(pg_catalog.<>) '' is not true
        and (not pg_catalog.starts_with(current_user, 'cgk_')
-            or pg_catalog.right(current_user, pg_catalog.length(public.cgk_database_tag()) operator(pg_catalog.+) 1)
-               operator(pg_catalog.<>) pg_catalog.concat('_', public.cgk_database_tag()))
+            or pg_catalog.right(current_user, pg_catalog.length(tag) operator(pg_catalog.+) 1)
+               operator(pg_catalog.<>) pg_catalog.concat('_', tag))
        and pg_catalog.now() operator(pg_catalog.<>) pg_catalog.statement_timestamp()
        and pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.=) 'read committed'
        and (pg_catalog.pg_current_xact_id_if_assigned() is null or public.cgk_is_in_no_other(tenant))
@@ -126,26 +130,26 @@ begin
                 pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.concat('cgk:tenant:', tenant), 'UTF8')), 1, 8), 'hex'))
                 ::pg_catalog.bit(64)::pg_catalog.int8) is null);
         select o.id,
-               case when public.cgk_isolation() operator(pg_catalog.=) 'path'
+               case when isolation operator(pg_catalog.=) 'path'
                          and pg_catalog.current_setting('app.current_organization_id', true) operator(pg_catalog.<>) ''
                          and pg_catalog.current_setting('app.current_organization_id', true)
                              operator(pg_catalog.<>) o.id::pg_catalog.text then 'TN405'
                     when o.status::pg_catalog.text operator(pg_catalog.=) 'suspended' then 'TN402'
                     when o.status::pg_catalog.text operator(pg_catalog.<>) 'active' then 'TN403'
-                    when case when public.cgk_isolation() operator(pg_catalog.=) 'path'
+                    when case when isolation operator(pg_catalog.=) 'path'
                              then pg_catalog.has_schema_privilege(pg_catalog.to_regnamespace(pg_catalog.concat('tenant_', tenant)), 'usage')
-                                  and public.cgk_database_tag() is not null
-                             else pg_catalog.has_schema_privilege(pg_catalog.to_regrole(pg_catalog.concat('cgk_', tenant, '_', public.cgk_database_tag())), pg_catalog.to_regnamespace(pg_catalog.concat('tenant_', tenant)), 'usage')
-                                  and pg_catalog.pg_has_role(pg_catalog.to_regrole(pg_catalog.concat('cgk_', tenant, '_', public.cgk_database_tag())), case when pg_catalog.current_setting('server_version_num')
+                                  and tag is not null
+                             else pg_catalog.has_schema_privilege(pg_catalog.to_regrole(tenant_role), pg_catalog.to_regnamespace(pg_catalog.concat('tenant_', tenant)), 'usage')
+                                  and pg_catalog.pg_has_role(pg_catalog.to_regrole(tenant_role), case when pg_catalog.current_setting('server_version_num')
                                       ::pg_catalog.int4 operator(pg_catalog.>=) 160000 then 'set' else 'member' end)
                          end is not true then 'TN403'
                     -- A login with the rights of the registry's owner can do anything in public whatever is revoked from it.
                     when pg_catalog.has_schema_privilege('public', 'create')
                          and not pg_catalog.pg_has_role((select c.relowner from pg_catalog.pg_class c
                                                           where c.oid operator(pg_catalog.=) 'public.organizations'::pg_catalog.regclass), 'usage')
-                      or case when public.cgk_isolation() operator(pg_catalog.=) 'path'
+                      or case when isolation operator(pg_catalog.=) 'path'
                               then pg_catalog.has_schema_privilege('public', 'public', 'create')
-                              else pg_catalog.has_schema_privilege(pg_catalog.to_regrole(pg_catalog.concat('cgk_', tenant, '_', public.cgk_database_tag())), 'public', 'create')
+                              else pg_catalog.has_schema_privilege(pg_catalog.to_regrole(tenant_role), 'public', 'create')
                          end then 'TN409'
                     when exists (select from pg_catalog.pg_description d
                                   where d.objoid operator(pg_catalog.=) pg_catalog.to_regnamespace(pg_catalog.concat('tenant_', tenant)) and d.objsubid operator(pg_catalog.=) 0
@@ -167,14 +171,14 @@ begin
             entered := pg_catalog.concat(
                 pg_catalog.set_config('app.current_organization_id', organization, true),
                 pg_catalog.set_config('cgk.tenant', pg_catalog.concat(tenant, ' ',
-                    case when public.cgk_isolation() operator(pg_catalog.=) 'path' then current_user else pg_catalog.concat('cgk_', tenant, '_', public.cgk_database_tag()) end, ' ', organization, ' ',
+                    case when isolation operator(pg_catalog.=) 'path' then current_user else tenant_role end, ' ', organization, ' ',
                     pg_catalog.extract('epoch', pg_catalog.now())), true),
                 pg_catalog.set_config('search_path',
                     case when further
                          then public.cgk_search_path(tenant)
                          else pg_catalog.concat('tenant_', tenant, ', public, pg_temp') end, true),
-                case when public.cgk_isolation() operator(pg_catalog.<>) 'path'
-                     then pg_catalog.set_config('role', pg_catalog.concat('cgk_', tenant, '_', public.cgk_database_tag()), true) end,
+                case when isolation operator(pg_catalog.<>) 'path'
+                     then pg_catalog.set_config('role', tenant_role, true) end,
                 case when further then public.cgk_check_path(tenant) is null end);
             return organization;
         end if;
@@ -182,6 +186,26 @@ begin
         return public.cgk_enter(tenant, statement_timeout, lock_timeout, idle_timeout);
     end if;
     return public.cgk_refuse(tenant, refusal);
+end
+$$;
+
+-- As in 009_enter.sql, but in PL/pgSQL: a session plans it when the tenant is another one than before, and not with every call. Names
+-- are qualified, because the tenant's search path is set.
+create or replace function cgk_check(tenant text) returns text
+    language plpgsql volatile parallel unsafe
+as $$
+#variable_conflict use_variable
+begin
+    return case
+        when pg_catalog.current_setting('cgk.tenant', true) operator(pg_catalog.=) pg_catalog.concat(tenant, ' ', current_user, ' ',
+                 pg_catalog.current_setting('app.current_organization_id', true), ' ', pg_catalog.extract('epoch', pg_catalog.now()))
+             and pg_catalog.concat(pg_catalog.current_schema(), ', public, pg_temp')
+                 operator(pg_catalog.=) pg_catalog.current_setting('search_path')
+             and pg_catalog.current_setting('search_path')
+                 operator(pg_catalog.=) pg_catalog.concat('tenant_', tenant, ', public, pg_temp')
+        then tenant
+        else public.cgk_left(tenant)
+    end;
 end
 $$;
 
