@@ -212,3 +212,14 @@ $$;
 grant execute on function cgk_is_in_no_other(text) to public;
 
 comment on function cgk_is_in_no_other(text) is 'Returns true if this session has the lock of no other tenant.';
+
+-- Where the search path keeps tenants apart, the login has its rights on the shared tables inside a tenant too. As with a tenant's role,
+-- it there writes no event and no line of the audit log that is the platform's (029_event_rules.sql), and changes and deletes no event.
+create policy domain_events_kept on domain_events as restrictive for update
+    using ((select coalesce(current_setting('app.current_organization_id', true), '') = ''));
+create policy domain_events_not_deleted on domain_events as restrictive for delete
+    using ((select coalesce(current_setting('app.current_organization_id', true), '') = ''));
+create policy audit_events_reserved on audit_events as restrictive for insert
+    with check ((select coalesce(current_setting('app.current_organization_id', true), '') = '')
+                or not starts_with(lower(action collate "C"), 'cgk.')
+                   and lower(actor_kind collate "C") is distinct from 'operator');

@@ -12,7 +12,6 @@ import (
 	tenant "cgk/tenant"
 
 	"github.com/jackc/pgconn"
-	"github.com/jackc/pgx/v4"
 	"github.com/jackc/pgx/v4/pgxpool"
 )
 
@@ -49,7 +48,7 @@ func main() {
 		panic(err)
 	}
 	run := func(slug string, statements ...string) (tag string, err error) {
-		err = tenant.With(ctx, pool, slug, func(tx pgx.Tx) error {
+		err = tenant.With(ctx, pool, slug, func(tx *tenant.Tx) error {
 			for _, sql := range statements {
 				if _, err := tx.Exec(ctx, sql); err != nil {
 					return err
@@ -94,7 +93,7 @@ func main() {
 		})
 	}
 	check("a transaction that left its tenant is not committed", func() error {
-		err := tenant.With(ctx, pool, "acme", func(tx pgx.Tx) error {
+		err := tenant.With(ctx, pool, "acme", func(tx *tenant.Tx) error {
 			_, err := tx.Exec(ctx, "reset role")
 			return err
 		})
@@ -103,9 +102,48 @@ func main() {
 	for slug, code := range map[string]string{"nope": "TN401", "sleepy": "TN402", "newcomer": "TN403"} {
 		check(slug, func() error { _, err := run(slug); return fails(code, err) })
 	}
+	check("a transaction that is kept refuses statements after its end", func() error {
+		var kept *tenant.Tx
+		err := tenant.With(ctx, pool, "acme", func(tx *tenant.Tx) error { kept = tx; return nil })
+		if err != nil {
+			return err
+		}
+		late := func() error {
+			_, inExec := kept.Exec(ctx, "insert into marks (tag, n) values ('late', 70)")
+			_, inQuery := kept.Query(ctx, "insert into marks (tag, n) values ('late', 70) returning n")
+			var n int
+			inRow := kept.QueryRow(ctx, "insert into marks (tag, n) values ('late', 70) returning n").Scan(&n)
+			for _, err := range []error{inExec, inQuery, inRow} {
+				if err == nil || err.Error() != "the tenant's transaction has ended" {
+					return fmt.Errorf("late: %v", err)
+				}
+			}
+			return nil
+		}
+		return tenant.With(ctx, pool, "globex", func(tx *tenant.Tx) error {
+			if err := late(); err != nil {
+				return err
+			}
+			var count int
+			if err := tx.QueryRow(ctx, "select count(*) from marks where n = 70").Scan(&count); err != nil || count != 0 {
+				return fmt.Errorf("%d late rows: %v", count, err)
+			}
+			return nil
+		})
+	})
+	check("an own commit is an error", func() error {
+		err := tenant.With(ctx, pool, "acme", func(tx *tenant.Tx) error {
+			_, err := tx.Exec(ctx, "commit")
+			return err
+		})
+		if err := fails("TN501", err); err != nil {
+			return err
+		}
+		return clean()
+	})
 	check("a cancelled context leaves nothing", func() error {
 		inner, cancel := context.WithCancel(ctx)
-		err := tenant.With(inner, pool, "acme", func(tx pgx.Tx) error {
+		err := tenant.With(inner, pool, "acme", func(tx *tenant.Tx) error {
 			cancel()
 			_, err := tx.Exec(inner, "select 1")
 			return err

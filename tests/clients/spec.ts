@@ -65,8 +65,14 @@ const clients: Record<string, (max: number) => Client | Promise<Client>> = {
       late: (slug, s) => onPostgresJs.withTenant(sql, slug, async (tx) => {
         const inner = await tx.savepoint(async (inner) => [async () => inner.unsafe(s), inner.unsafe.bind(null, s)]);
         const [made, { unsafe }] = [tx.unsafe(s), tx];
-        for (const end of ["commit", " ROLLBACK", "end", "abort", "rollback work"])
-          await assert.rejects(async () => tx.unsafe(end), /ended by its helper/, end);
+        const ends = ["commit", " ROLLBACK", "end", "abort", "rollback work", "/**/commit", "-- x\rcommit", "-- x\ncommit", ";commit",
+          "/* /* */ */ commit", "select 1; commit", "select '\\'; commit", "select e'\\''; commit", "prepare transaction 'x'"];
+        for (const end of ends) await assert.rejects(async () => tx.unsafe(end), /ended by its helper/, end);
+        await assert.rejects(async () => tx`${tx.unsafe("commit")}`, /ended by its helper/);
+        await assert.rejects(async () => tx` ${tx`/**/`} commit`, /ended by its helper/);
+        await assert.rejects(async () => tx.file("commit.sql"), /sent by unsafe/);
+        await tx`select ';commit', ${1}::int, ${tx("end")} -- ;commit
+          from (select $$;commit$$, $a$;end$a$, e'\\';commit') x (a, b, "end") /* ;commit */`;
         await tx.unsafe("savepoint own");
         await tx.unsafe("rollback to own");
         return [...inner, async () => made, async () => unsafe(s), async () => made.cursor(1, () => {})];

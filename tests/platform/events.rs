@@ -189,6 +189,16 @@ async fn a_login_of_path_mode_writes_inside_a_tenant_only_that_tenants_events() 
     assert_eq!(read.iter().map(|row| row.get(0)).collect::<Vec<String>>(), ["order/1"]);
     let changed = stage.db.tenant(&acme).execute("update public.domain_event_queues set last_sequence = 7", &[]).await;
     assert_eq!(changed.unwrap(), 0);
+    // No event changes into one of the platform's, ends or is deleted; outside of a tenant all of it is allowed.
+    for sql in [
+        "update public.domain_events set type = 'cgk.organization.deleted', actor_kind = 'operator'",
+        "update public.domain_events set status = 'delivered', finished_at = now()",
+        "delete from public.domain_events",
+    ] {
+        assert_eq!(stage.db.tenant(&acme).execute(sql, &[]).await.unwrap(), 0, "{sql}");
+    }
+    let allowed = stage.db.platform().execute("update public.domain_events set subject = subject", &[]).await;
+    assert_eq!(allowed.unwrap(), 2);
     let inbox = Inbox::new();
     assert_eq!(Relay::new(&stage.db, inbox.sink(), options()).deliver_due().await.unwrap().delivered, 2);
 }

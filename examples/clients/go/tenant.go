@@ -3,13 +3,49 @@ package tenant
 
 import (
 	"context"
+	"errors"
+	"sync/atomic"
 
+	"github.com/jackc/pgconn"
 	"github.com/jackc/pgx/v4"
 	"github.com/jackc/pgx/v4/pgxpool"
 )
 
+// Tx refuses statements after the transaction, which With ends. It is the DBTX of code that sqlc generates.
+type Tx struct {
+	tx    pgx.Tx
+	ended atomic.Bool
+}
+
+var errEnded = errors.New("the tenant's transaction has ended")
+
+func (t *Tx) Exec(ctx context.Context, sql string, arguments ...any) (pgconn.CommandTag, error) {
+	if t.ended.Load() {
+		return nil, errEnded
+	}
+	return t.tx.Exec(ctx, sql, arguments...)
+}
+
+func (t *Tx) Query(ctx context.Context, sql string, arguments ...any) (pgx.Rows, error) {
+	if t.ended.Load() {
+		return nil, errEnded
+	}
+	return t.tx.Query(ctx, sql, arguments...)
+}
+
+func (t *Tx) QueryRow(ctx context.Context, sql string, arguments ...any) pgx.Row {
+	if t.ended.Load() {
+		return endedRow{}
+	}
+	return t.tx.QueryRow(ctx, sql, arguments...)
+}
+
+type endedRow struct{}
+
+func (endedRow) Scan(...any) error { return errEnded }
+
 // With commits if body returns nil. Set the pool's PreferSimpleProtocol (v5: QueryExecModeExec): see "Prepared statements".
-func With(ctx context.Context, pool *pgxpool.Pool, slug string, body func(pgx.Tx) error) error {
+func With(ctx context.Context, pool *pgxpool.Pool, slug string, body func(*Tx) error) error {
 	tx, err := pool.Begin(ctx)
 	if err != nil {
 		return err
@@ -18,9 +54,12 @@ func With(ctx context.Context, pool *pgxpool.Pool, slug string, body func(pgx.Tx
 	if _, err := tx.Exec(ctx, "select public.cgk_enter($1)", slug); err != nil {
 		return err
 	}
-	if err := body(tx); err != nil {
+	inside := &Tx{tx: tx}
+	defer inside.ended.Store(true) // also if body panics
+	if err := body(inside); err != nil {
 		return err
 	}
+	inside.ended.Store(true)
 	if _, err := tx.Exec(ctx, "select public.cgk_check($1)", slug); err != nil {
 		return err
 	}

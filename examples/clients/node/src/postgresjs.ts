@@ -2,6 +2,8 @@
 import type { Sql, TransactionSql } from "postgres";
 
 const ENDS = /^\s*(commit|end|abort|prepare\s+transaction|rollback(?!\s+(work\s+|transaction\s+)?to\b))\b/i;
+// Comments and literals.
+const UNREAD = /--[^\r\n]*|\/\*[\s\S]*?\*\/|\be'(?:[^'\\]|''|\\[\s\S])*'|'(?:[^']|'')*'|"[^"]*"|(\$(?:[a-z_]\w*)?\$)[\s\S]*?\1/gi;
 type Body = (tx: TransactionSql) => unknown;
 interface Transaction {
   ended: boolean; // its handles refuse every query
@@ -73,12 +75,19 @@ async function run(tx: TransactionSql, transaction: Transaction, body: Body): Pr
   return Array.isArray(result) ? Promise.all(result) : result;
 }
 
+/** The text of a query with its fragments, and `$` for each parameter. */
+const textOf = (one: any): string =>
+  (one?.strings ?? [""]).reduce((text: string, part: string, n: number) => text + (textOf(one.args[n - 1]) || "$") + part);
+
+/** Whether a statement of the text ends the transaction. A nested comment leaves its end behind. */
+const endsIt = (text: string) => text.replace(UNREAD, " ").split(/;|\*\//).some((statement) => ENDS.test(statement));
+
 /** `tx`, of which every query and savepoint is refused after the transaction. */
 function handle(tx: TransactionSql, transaction: Transaction): TransactionSql {
   const refused = (one: any) => {
     if (transaction.ended) return new Error("the transaction has ended");
     // After it, postgres.js would give the connection to the next transaction.
-    if (ENDS.test(one?.strings?.[0])) return new Error("the transaction is ended by its helper");
+    if (endsIt(textOf(one))) return new Error("the transaction is ended by its helper");
   };
   const awaited = <P extends Promise<unknown>>(work: P): P => {
     const done = () => transaction.pending.delete(work);
@@ -106,6 +115,7 @@ function handle(tx: TransactionSql, transaction: Transaction): TransactionSql {
       if (typeof value !== "function") return value;
       return (...args: any[]) => {
         if (transaction.ended) throw refused(null);
+        if (key === "file") throw new Error("the text of a file is sent by unsafe()");
         return query(value.apply(target, args));
       };
     },

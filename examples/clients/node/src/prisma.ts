@@ -22,18 +22,24 @@ function unqualified<T extends object>(target: T): T {
 export const tenantAdapter = (config: ConstructorParameters<typeof PrismaPg>[0]): PrismaPg =>
   unqualified(new PrismaPg(config, { schema: "cgk_tenant" }));
 
-/** `tx`, and how many transactions inside of it have not ended. */
-function counted(tx: Prisma.TransactionClient): [Prisma.TransactionClient, () => number] {
+/** `tx`, and what ends it: an error if a transaction inside of it has not ended. */
+function counted(tx: Prisma.TransactionClient): [Prisma.TransactionClient, () => void] {
   let open = 0;
+  let ended = false;
   const begin = (...args: any[]) => {
+    if (ended) return Promise.reject(new Error("the transaction has ended"));
     open += 1;
     const work: Promise<unknown> = (tx.$transaction as any)(...args);
-    const ended = () => (open -= 1);
-    work.then(ended, ended);
+    const done = () => (open -= 1);
+    work.then(done, done);
     return work;
   };
   const inside = new Proxy(tx, { get: (target, key) => (key === "$transaction" ? begin : (Reflect.get(target, key) as unknown)) });
-  return [inside, () => open];
+  const end = () => {
+    ended = true;
+    if (open > 0) throw new Error("a nested transaction was not awaited");
+  };
+  return [inside, end];
 }
 
 export function withTenant<T>(
@@ -43,9 +49,9 @@ export function withTenant<T>(
 ): Promise<T> {
   return prisma.$transaction(async (tx) => {
     await tx.$queryRaw`select public.cgk_enter(${slug})`;
-    const [inside, nested] = counted(tx);
+    const [inside, end] = counted(tx);
     const result = await body(inside);
-    if (nested() > 0) throw new Error("a nested transaction was not awaited");
+    end();
     // In one message, so that nothing runs in between. The name of a tenant that was entered is [a-z0-9_]. Prisma then commits nothing.
     const checked = await tx.$executeRawUnsafe(`select public.cgk_check('${slug}'); commit and chain`);
     if (checked === undefined) throw new Error("a statement that was not awaited has failed"); // Prisma had sent both at once
