@@ -373,6 +373,26 @@ async function specification(client: Client) {
     await admin.query("delete from tenant_acme.marks where n >= 80; delete from tenant_globex.marks where n >= 80");
     await isClean(client);
   });
+  if ((await client.tenant("acme", async (_, nest) => nest !== undefined)) === true)
+    await check("a body that fails beside open nested transactions commits nothing", async () => {
+      for (let wait = 0; wait < 24; wait++) {
+        const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+        const acme = client.tenant("acme", async (execute, nest) => {
+          await execute(`insert into marks (tag, n) values ('outer', ${100 + wait})`);
+          const inside = nest!(async (execute) => {
+            await execute("select 1");
+            await pause(wait);
+            await execute("select 1");
+          });
+          if (wait % 2) inside.catch(() => {});
+          await (wait % 2 ? pause(6) : Promise.all([inside, pause(6).then(() => Promise.reject(new Error("stop")))]));
+          throw new Error("stop");
+        });
+        await assert.rejects(acme, `after ${wait} ms`);
+      }
+      assert.equal((await admin.query("select from tenant_acme.marks where n >= 100")).rowCount, 0);
+      await isClean(client);
+    });
   await check("outside of a tenant nothing of a tenant's is reached", async () => {
     await fails("42P01", client.outside("select * from marks"));
     await fails("42501", client.outside("select * from tenant_acme.marks"));

@@ -25,7 +25,11 @@ public final class Tenants {
                 connection.commit();
                 return result;
             } catch (Throwable error) {
-                connection.rollback();
+                try {
+                    connection.rollback();
+                } catch (SQLException lost) {
+                    error.addSuppressed(lost);
+                }
                 throw error;
             } finally {
                 connection.setAutoCommit(true);

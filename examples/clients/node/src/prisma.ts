@@ -22,36 +22,39 @@ function unqualified<T extends object>(target: T): T {
 export const tenantAdapter = (config: ConstructorParameters<typeof PrismaPg>[0]): PrismaPg =>
   unqualified(new PrismaPg(config, { schema: "cgk_tenant" }));
 
-/** `tx`, and what ends it: an error if a transaction inside of it has not ended. */
-function counted(tx: Prisma.TransactionClient): [Prisma.TransactionClient, () => void] {
-  let open = 0;
+type Body<T> = (tx: Prisma.TransactionClient) => Promise<T>;
+
+/**
+ * Runs the body, and waits for the transactions inside of it that it did not await: while one is open, Prisma rolls back no more
+ * than that one, and then commits. It fails if there is one.
+ */
+async function whole<T>(tx: Prisma.TransactionClient, body: Body<T>): Promise<T> {
+  const open = new Set<Promise<unknown>>();
   let ended = false;
-  const begin = (...args: any[]) => {
+  const begin = (work: unknown, ...options: unknown[]) => {
     if (ended) return Promise.reject(new Error("the transaction has ended"));
-    open += 1;
-    const work: Promise<unknown> = (tx.$transaction as any)(...args);
-    const done = () => (open -= 1);
-    work.then(done, done);
-    return work;
+    const nested = typeof work === "function" ? (inner: Prisma.TransactionClient) => whole(inner, work as Body<unknown>) : work;
+    const result: Promise<unknown> = (tx.$transaction as any)(nested, ...options);
+    const done = () => open.delete(result);
+    open.add(result);
+    result.then(done, done);
+    return result;
   };
   const inside = new Proxy(tx, { get: (target, key) => (key === "$transaction" ? begin : (Reflect.get(target, key) as unknown)) });
-  const end = () => {
+  try {
+    const result = await body(inside);
+    if (open.size > 0) throw new Error("a nested transaction was not awaited");
+    return result;
+  } finally {
     ended = true;
-    if (open > 0) throw new Error("a nested transaction was not awaited");
-  };
-  return [inside, end];
+    await Promise.allSettled(open);
+  }
 }
 
-export function withTenant<T>(
-  prisma: PrismaClient,
-  slug: string,
-  body: (tx: Prisma.TransactionClient) => Promise<T>,
-): Promise<T> {
+export function withTenant<T>(prisma: PrismaClient, slug: string, body: Body<T>): Promise<T> {
   return prisma.$transaction(async (tx) => {
     await tx.$queryRaw`select public.cgk_enter(${slug})`;
-    const [inside, end] = counted(tx);
-    const result = await body(inside);
-    end();
+    const result = await whole(tx, body);
     // In one message, so that nothing runs in between. The name of a tenant that was entered is [a-z0-9_]. Prisma then commits nothing.
     const checked = await tx.$executeRawUnsafe(`select public.cgk_check('${slug}'); commit and chain`);
     if (checked === undefined) throw new Error("a statement that was not awaited has failed"); // Prisma had sent both at once
