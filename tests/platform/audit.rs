@@ -117,11 +117,15 @@ async fn a_login_of_path_mode_reads_inside_a_tenant_that_tenants_lines() {
     assert_eq!(stage.db.platform().query("select id from public.audit_events", &[]).await.unwrap().len(), 2);
 
     // It writes no line there that looks like one of the platform or of an operator; the control is one that does not.
-    let line = "insert into public.audit_events (organization_id, actor_kind, actor_id, action, resource_kind, resource_id)
+    let line =
+        "insert into public.audit_events (organization_id, actor_kind, actor_id, action, resource_kind, resource_id)
                 values ($1, $2, 'eve', $3, 'thing', '1')";
-    for (kind, action, allowed) in
-        [("operator", "forged", false), ("OPERATOR", "forged", false), ("user", "CGK.forged", false), ("user", "own", true)]
-    {
+    for (kind, action, allowed) in [
+        ("operator", "forged", false),
+        ("OPERATOR", "forged", false),
+        ("user", "CGK.forged", false),
+        ("user", "own", true),
+    ] {
         let written = stage.db.tenant(&slug("acme")).execute(line, &[&stage.acme, &kind, &action]).await;
         let refused = written.err().and_then(|error| error.sqlstate().cloned());
         assert_eq!(refused, (!allowed).then_some(SqlState::INSUFFICIENT_PRIVILEGE), "{kind} {action}");
