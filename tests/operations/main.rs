@@ -1,5 +1,6 @@
 //! What operators do in a tenant's life, on a real database: `cgk::lifecycle` and the commands `tenant:…`.
 
+mod alias_life;
 mod clone;
 mod doctor;
 mod drop_blocked;
@@ -14,6 +15,7 @@ mod plain_operator;
 mod processes;
 mod rename;
 mod rename_alias;
+mod rename_kills;
 mod report;
 mod seed;
 mod shell;
@@ -30,6 +32,7 @@ mod transfer_contents;
 mod transfer_edges;
 mod transfer_faults;
 mod transfer_fixture;
+mod transfer_indexes;
 mod transfer_locks;
 mod transfer_versions;
 mod warm;

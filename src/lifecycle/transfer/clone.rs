@@ -201,12 +201,14 @@ impl Run<'_> {
             // Without this, the server finishes the statement of a killed client.
             target.send("select pg_catalog.set_config('client_connection_check_interval', '1000', true)").await?;
         }
-        let contents = target.contents(&of_source.partitions).await?;
+        let mut contents = target.contents(&of_source.partitions).await?;
         let sequences = of_source.sequences.iter().map(|sequence| sequence.name.as_str());
         let tables = tables_of(&contents, of_source.tables.iter().map(names_of), sequences)?;
         if *self.rows == CloneRows::SchemaOnly {
             return Ok(Copied::default());
         }
+        let sizes = of_source.tables.iter().map(|table| (table.name.as_str(), table.bytes));
+        contents.read_indexes(operator, target.schema, sizes).await?;
         target.send(&before_sql(target.schema, &contents)).await?;
         let mapped = contents.organization_columns();
         let copied = self.copy(&tables, &mapped, &of_source, observer).await?;

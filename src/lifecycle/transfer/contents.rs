@@ -24,6 +24,8 @@
 //!   cycles, self references and the order of tables do not matter, and each key is checked once, for all rows. The
 //!   same applies to checks that are not validated, and to checks that call functions, which can read tables that are
 //!   loaded later.
+//! - Indexes, primary keys and unique constraints of large tables are dropped before the load and created after it, with
+//!   the same definition ([`Contents::read_indexes`]). To build an index takes less time than to insert into it.
 //! - Foreign keys to other schemas are not dropped, and are checked for each row. Dropping one would lock the shared
 //!   table against readers until the commit.
 //! - Triggers of users do not fire: they are disabled by name, and get their previous state after the load.
@@ -45,6 +47,9 @@ use crate::{
 use std::collections::BTreeSet;
 use tokio_postgres::Row;
 
+/// From this size on, the indexes of a table are built after its rows are loaded.
+const LARGE_BYTES: u64 = 1 << 20;
+
 /// The data of a schema.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Contents {
@@ -54,6 +59,8 @@ pub(crate) struct Contents {
     pub(crate) foreign_keys: Vec<ForeignKey>,
     /// The checks that can fail while rows are loaded. Those of children are before those of their parents.
     pub(crate) checks: Vec<Check>,
+    /// The indexes that are built after the load.
+    pub(crate) indexes: Vec<Index>,
     /// The triggers of users. Those of partitioned tables are before those of their partitions.
     pub(crate) triggers: Vec<Trigger>,
     /// The populated materialized views, in an order in which they can be refreshed.
@@ -141,6 +148,19 @@ pub(crate) struct Check {
     pub(crate) comment: Option<String>,
 }
 
+/// An index of a table, which can be that of a primary key or unique constraint of the same name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Index {
+    pub(crate) table: String,
+    pub(crate) name: String,
+    /// The statement that creates it, with qualified names.
+    pub(crate) definition: String,
+    pub(crate) comment: Option<String>,
+    /// The definition of its constraint.
+    pub(crate) constraint: Option<String>,
+    pub(crate) constraint_comment: Option<String>,
+}
+
 /// A partition of a table in the same schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Partition {
@@ -213,6 +233,32 @@ impl Contents {
         }
         contents.read_sequences(&fields, schema).await?;
         Ok(contents)
+    }
+
+    /// Reads which indexes are built after the load: those of the large ones of some tables, which are given
+    /// with their sizes. For small tables, they are kept: the difference is small, and each new index takes a lock more.
+    pub(super) async fn read_indexes(
+        &mut self,
+        operator: &Operator,
+        schema: &SchemaName,
+        tables: impl Iterator<Item = (&str, u64)>,
+    ) -> Result<()> {
+        let large: Vec<&str> = tables.filter(|(_, bytes)| *bytes >= LARGE_BYTES).map(|(table, _)| table).collect();
+        if large.is_empty() {
+            return Ok(());
+        }
+        let fields = Fields { operator, what: format!("read the indexes of schema {:?}", schema.as_str()) };
+        for row in fields.rows(&sql::indexes_sql(schema, &large)).await? {
+            self.indexes.push(Index {
+                table: fields.of(&row, 0)?,
+                name: fields.of(&row, 1)?,
+                definition: fields.of(&row, 2)?,
+                comment: fields.of(&row, 3)?,
+                constraint: fields.of(&row, 4)?,
+                constraint_comment: fields.of(&row, 5)?,
+            });
+        }
+        Ok(())
     }
 
     fn add_table(&mut self, fields: &Fields<'_>, row: &Row) -> Result<()> {

@@ -157,11 +157,14 @@ impl Load<'_> {
         target.create().await?;
         target.send(&settings_sql(&target.operator.search_path().of(target.schema))).await?;
         let partitions: Vec<Partition> = archive.head.partitions.iter().map(partition).collect();
-        let contents = target.contents(&partitions).await?;
+        let mut contents = target.contents(&partitions).await?;
         contents.refuse_uncopyable(target.schema, RowSecurity::Bypassed)?;
         let sequences: Vec<Sequence> = archive.tail.sequences.iter().map(sequence).collect();
         let names = sequences.iter().map(|sequence| sequence.name.as_str());
         let tables = tables_of(&contents, archive.head.tables.iter().map(names_of), names)?;
+        let of_file = archive.head.tables.iter().zip(&archive.tail.tables);
+        let sizes = of_file.map(|(head, tail)| (head.name.as_str(), tail.bytes));
+        contents.read_indexes(target.operator, target.schema, sizes).await?;
         target.send(&before_sql(target.schema, &contents)).await?;
         let mut progress = Progress { slug: target.slug, done: 0, total: archive.text_bytes(), observer };
         let mapped =
@@ -174,21 +177,21 @@ impl Load<'_> {
                 .map(|column| mapped.contains(&(table.name.clone(), column.name.clone())))
                 .collect();
             mapped_columns += is_mapped.iter().filter(|is_mapped| **is_mapped).count();
-            let loaded = self.load(number, table, is_mapped, &mut progress).await?;
-            self.compare(table, &loaded).await?;
+            let sent = self.load(number, table, is_mapped, &mut progress).await?;
+            self.compare(number, table, sent).await?;
         }
         target.send(&after_sql(target.schema, &contents, &sequences)).await?;
         Ok(mapped_columns)
     }
 
-    /// Loads a table. Returns the sum of the rows that were sent.
+    /// Loads a table. Returns the sum of the rows that were sent, if they are not those of the file.
     async fn load(
         &self,
         number: usize,
         table: &Table,
         is_mapped: Vec<bool>,
         progress: &mut Progress<'_>,
-    ) -> Result<RowSum> {
+    ) -> Result<Option<RowSum>> {
         let doing = || while_doing(format!("load table {} of schema {:?}", table.name, self.target.schema.as_str()));
         let copy = table.copy_in_sql(self.target.schema);
         let rows = self.target.operator.client().copy_in::<_, Bytes>(&copy).await.map_err(doing())?;
@@ -204,27 +207,15 @@ impl Load<'_> {
             rows.send(piece).await.map_err(doing())?;
             progress.advance(bytes);
         }
-        let unread = |source: tokio::task::JoinError| Error::Unexpected {
-            doing: format!("read the rows of table {}", table.name),
-            found: source.to_string(),
-        };
         // Without `finish`, the server does not insert the rows that were sent.
-        let (of_file, sent) = reader.await.map_err(unread)??;
-        let wanted = &self.archive.tail.tables[number];
-        if of_file.checksum() != wanted.checksum || of_file.rows != wanted.rows {
-            let problem = format!("the rows of table {} are not those that were written", table.name);
-            return Err(TransferError::Damaged { problem }.into());
-        }
-        let inserted = rows.finish().await.map_err(doing())?;
-        if inserted != sent.rows {
-            let problem = format!("{} rows were sent, and {inserted} were inserted", sent.rows);
-            return Err(TransferError::NotEqual { table: table.name.clone(), problem }.into());
-        }
+        let sent = reader.await.map_err(|source| unread(table, &source))??;
+        rows.finish().await.map_err(doing())?;
         Ok(sent)
     }
 
-    /// Reads a loaded table as an export does, and compares it with the rows that were sent.
-    async fn compare(&self, table: &Table, sent: &RowSum) -> Result<()> {
+    /// Reads a loaded table as an export does, and compares it with the rows that were sent: with the sum in the file,
+    /// which is that of the rows when they were exported, or with `sent`.
+    async fn compare(&self, number: usize, table: &Table, sent: Option<RowSum>) -> Result<()> {
         let doing = || while_doing(format!("compare table {} of schema {:?}", table.name, self.target.schema.as_str()));
         let rows =
             self.target.operator.client().copy_out(&table.copy_out_sql(self.target.schema)).await.map_err(doing())?;
@@ -233,13 +224,40 @@ impl Load<'_> {
         while let Some(row) = rows.try_next().await.map_err(doing())? {
             found.add(&row);
         }
-        let problem = match (found.rows == sent.rows, found.checksum() == sent.checksum()) {
+        let of_file = &self.archive.tail.tables[number];
+        let wanted = sent.map_or((of_file.rows, of_file.checksum.clone()), |sent| (sent.rows, sent.checksum()));
+        let problem = match (found.rows == wanted.0, found.checksum() == wanted.1) {
             (true, true) => return Ok(()),
             (true, false) => "the checksum of its rows is not that of the file".to_owned(),
-            (false, _) => format!("it has {} rows, and the file has {}", found.rows, sent.rows),
+            (false, _) => format!("it has {} rows, and the file has {}", found.rows, wanted.0),
         };
+        // The file can have been changed after it was checked.
+        let archive = self.archive.clone();
+        let check = tokio::task::spawn_blocking(move || {
+            let mut sum = RowSum::default();
+            archive.read_rows(number, |piece| {
+                sum.add(&piece);
+                true
+            })?;
+            refuse_damaged(&archive, number, &sum)
+        });
+        check.await.map_err(|source| unread(table, &source))??;
         Err(TransferError::NotEqual { table: table.name.clone(), problem }.into())
     }
+}
+
+fn unread(table: &Table, source: &tokio::task::JoinError) -> Error {
+    Error::Unexpected { doing: format!("read the rows of table {}", table.name), found: source.to_string() }
+}
+
+/// Refuses rows of the file that are not those that were exported.
+fn refuse_damaged(archive: &Archive, table: usize, sum: &RowSum) -> Result<()> {
+    let (wanted, name) = (&archive.tail.tables[table], &archive.head.tables[table].name);
+    if sum.checksum() == wanted.checksum && sum.rows == wanted.rows {
+        return Ok(());
+    }
+    let problem = format!("the rows of table {name} are not those that were written");
+    Err(TransferError::Damaged { problem }.into())
 }
 
 /// Returns a table and its columns.
@@ -271,27 +289,28 @@ impl Progress<'_> {
     }
 }
 
-/// Reads a table of the file. Returns the sums of its rows, as they are in the file and as they are sent.
+/// Reads a table of the file. Returns the sum of the rows that are sent, if a map changes them.
 fn read(
     archive: &Archive,
     table: usize,
-    mut map: Option<ValueMap>,
+    map: Option<ValueMap>,
     pieces: &mpsc::Sender<(Bytes, u64)>,
-) -> Result<(RowSum, RowSum)> {
+) -> Result<Option<RowSum>> {
+    let Some(mut map) = map else {
+        archive.read_rows(table, |piece| {
+            let bytes = piece.len() as u64;
+            pieces.blocking_send((piece.into(), bytes)).is_ok()
+        })?;
+        return Ok(None);
+    };
     let (mut of_file, mut sent) = (RowSum::default(), RowSum::default());
     archive.read_rows(table, |piece| {
         let bytes = piece.len() as u64;
         of_file.add(&piece);
-        let piece = match &mut map {
-            Some(map) => {
-                let mapped = map.map(&piece);
-                sent.add(&mapped);
-                mapped
-            }
-            None => piece,
-        };
-        pieces.blocking_send((piece.into(), bytes)).is_ok()
+        let mapped = map.map(&piece);
+        sent.add(&mapped);
+        pieces.blocking_send((mapped.into(), bytes)).is_ok()
     })?;
-    let sent = if map.is_some() { sent } else { of_file.clone() };
-    Ok((of_file, sent))
+    refuse_damaged(archive, table, &of_file)?;
+    Ok(Some(sent))
 }

@@ -1,6 +1,6 @@
 //! Statements that run in a new schema before its rows are loaded, and after.
 
-use super::contents::{Contents, Partition, Sequence, TriggerState, of};
+use super::contents::{Contents, Index, Partition, Sequence, TriggerState, of};
 use crate::ident::{SchemaName, literal, quoted};
 use std::fmt::Write as _;
 
@@ -74,8 +74,8 @@ fn is_bound(text: &str) -> bool {
 }
 
 /// Returns the statements that run before the load. They drop the foreign keys inside the schema and the checks that
-/// depend on the order of rows, disable the triggers, and lift forced row security. They delete the rows that the
-/// migrations inserted, because the source has its own. `contents` are those of the schema that is loaded. Only the
+/// depend on the order of rows, and the indexes of large tables, disable the triggers, and lift forced row security. They
+/// delete the rows that the migrations inserted, because the source has its own. `contents` are those of the schema that is loaded. Only the
 /// owner of its tables may do this.
 pub(crate) fn before_sql(schema: &SchemaName, contents: &Contents) -> String {
     let mut sql = String::new();
@@ -85,6 +85,16 @@ pub(crate) fn before_sql(schema: &SchemaName, contents: &Contents) -> String {
     // The checks of parents are first: an inherited check cannot be dropped from the child.
     for check in contents.checks.iter().rev() {
         let _ = writeln!(sql, "alter table {} drop constraint {};", of(schema, &check.table), quoted(&check.name));
+    }
+    // The foreign keys, which depend on indexes, are already dropped.
+    for index in &contents.indexes {
+        let _ = match &index.constraint {
+            Some(_) => {
+                let (table, name) = (of(schema, &index.table), quoted(&index.name));
+                writeln!(sql, "alter table {table} drop constraint {name};")
+            }
+            None => writeln!(sql, "drop index {};", of(schema, &index.name)),
+        };
     }
     for trigger in contents.triggers.iter().filter(|trigger| trigger.state != TriggerState::Disabled) {
         let (table, name) = (of(schema, &trigger.table), quoted(&trigger.name));
@@ -100,12 +110,13 @@ pub(crate) fn before_sql(schema: &SchemaName, contents: &Contents) -> String {
     sql
 }
 
-/// Returns the statements that run after the load. They run deferred checks, add the foreign keys and the checks, which
-/// also checks the rows, restore triggers and row security, set the sequences to the values of `sequences`, and refresh
+/// Returns the statements that run after the load. They run deferred checks, build the indexes, add the foreign keys
+/// and the checks, which also checks the rows, restore triggers and row security, set the sequences to the values of `sequences`, and refresh
 /// the materialized views.
 pub(crate) fn after_sql(schema: &SchemaName, contents: &Contents, sequences: &[Sequence]) -> String {
     // A table with pending deferred checks cannot be altered.
     let mut sql = "set constraints all immediate;\n".to_owned();
+    add_indexes(&mut sql, schema, &contents.indexes);
     for key in contents.inner_foreign_keys() {
         let (table, name) = (of(schema, &key.table), quoted(&key.name));
         let _ = writeln!(sql, "alter table {table} add constraint {name} {};", key.definition);
@@ -145,6 +156,26 @@ pub(crate) fn after_sql(schema: &SchemaName, contents: &Contents, sequences: &[S
         let _ = writeln!(sql, "refresh materialized view {};", of(schema, view));
     }
     sql
+}
+
+/// Appends the statements that create indexes and their constraints.
+fn add_indexes(sql: &mut String, schema: &SchemaName, indexes: &[Index]) {
+    if !indexes.is_empty() {
+        sql.push_str("select pg_catalog.set_config('default_tablespace', '', true);\n");
+    }
+    for Index { table, name, definition, comment, constraint, constraint_comment } in indexes {
+        let (table, own, name) = (of(schema, table), of(schema, name), quoted(name));
+        let _ = match constraint {
+            Some(definition) => writeln!(sql, "alter table {table} add constraint {name} {definition};"),
+            None => writeln!(sql, "{definition};"),
+        };
+        if let Some(comment) = comment {
+            let _ = writeln!(sql, "comment on index {own} is {};", literal(comment));
+        }
+        if let Some(comment) = constraint_comment {
+            let _ = writeln!(sql, "comment on constraint {name} on {table} is {};", literal(comment));
+        }
+    }
 }
 
 #[cfg(test)]

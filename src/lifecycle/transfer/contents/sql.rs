@@ -103,6 +103,51 @@ order by f.relname, f.conname",
     )
 }
 
+/// Selects the indexes of some tables that can be dropped and created again from their definitions, in the order of their
+/// creation. Not selected: an index of a partitioned table; one that another object depends on, other than a foreign key
+/// of the schema; one that calls a function or operator that is not built in, because the server creates an index under
+/// another search path than it inserts into it; and one with properties that its definition does not contain.
+pub(super) fn indexes_sql(schema: &SchemaName, tables: &[&str]) -> String {
+    let tables: Vec<String> = tables.iter().map(|table| literal(table)).collect();
+    let condition = format!(
+        "c.relkind = 'r' and not c.relispartition and c.relname::pg_catalog.text in ({})
+  and (k.oid is null or k.contype in ('p', 'u') and x.reloptions is null
+       and x.relam = (select m.oid from pg_catalog.pg_am m where m.amname = 'btree'))
+  and not exists (select from pg_catalog.pg_attribute a where a.attrelid = x.oid and coalesce(a.attstattarget, -1) <> -1)
+  and not exists (
+      select from pg_catalog.pg_depend d
+      where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = x.oid
+        and (d.deptype in ('e', 'x')
+             or d.refclassid in ('pg_catalog.pg_proc'::pg_catalog.regclass, 'pg_catalog.pg_operator'::pg_catalog.regclass)
+             or d.refclassid = 'pg_catalog.pg_opclass'::pg_catalog.regclass and not exists (
+                 select from pg_catalog.pg_depend o
+                 where o.classid = d.refclassid and o.objid = d.refobjid and o.deptype = 'e')))
+  and not exists (
+      select from pg_catalog.pg_depend d
+      where (d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.refobjid = x.oid
+             or d.refclassid = 'pg_catalog.pg_constraint'::pg_catalog.regclass and d.refobjid = k.oid)
+        and not (d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = x.oid)
+        and not (d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass and exists (
+            select from pg_catalog.pg_constraint f join pg_catalog.pg_class r on r.oid = f.conrelid
+            where f.oid = d.objid and f.contype = 'f' and r.relnamespace = c.relnamespace)))",
+        tables.join(", ")
+    );
+    format!(
+        "select c.relname::pg_catalog.text, x.relname::pg_catalog.text, pg_catalog.pg_get_indexdef(x.oid),
+       pg_catalog.obj_description(x.oid, 'pg_class'), pg_catalog.pg_get_constraintdef(k.oid),
+       pg_catalog.obj_description(k.oid, 'pg_constraint')
+from {} order by x.oid",
+        relations(
+            schema,
+            "join pg_catalog.pg_index i on i.indrelid = c.oid and i.indisvalid and i.indisready
+ and not i.indisreplident and not i.indisclustered
+join pg_catalog.pg_class x on x.oid = i.indexrelid and x.reltablespace = 0
+left join pg_catalog.pg_constraint k on k.conrelid = c.oid and k.conindid = x.oid and k.contype in ('p', 'u', 'x')",
+            &condition
+        )
+    )
+}
+
 pub(super) fn checks_sql(schema: &SchemaName) -> String {
     let calls = "exists (select from pg_catalog.pg_depend d
              where d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass and d.objid = k.oid

@@ -1,0 +1,110 @@
+//! Former slugs beside the other verbs: no verb gives one to another tenant, and it stays the tenant's until it ends.
+
+use crate::{
+    fixture::{dropped, enters, left_of, refused_as},
+    stage::{Stage, must_end, slug},
+    transfer_fixture::{Folder, export, import},
+    warm::{SCHEMAS, warm},
+};
+use cgk::{
+    ErrorKind, Result,
+    lifecycle::{self, CloneOptions, CreateOptions, DropOptions, ExportOptions, ImportOptions, RenameOptions},
+    migrate::{Migrations, Silent},
+};
+use std::time::Duration;
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// `acme` becomes `apex`, and is still found as `acme`.
+async fn renamed(stage: &Stage) {
+    let options = RenameOptions::default().slug(slug("apex")).keep_alias(HOUR);
+    lifecycle::rename(&stage.operator().await, &slug("acme"), &options).await.unwrap();
+    // The handle learns the former slug.
+    assert_eq!(enters(&stage.db, "acme").await.unwrap_err().code(), "CGK0413");
+    enters(&stage.db, "acme").await.unwrap();
+}
+
+async fn create(stage: &Stage, tenant: &str) -> Result<lifecycle::Created> {
+    let (operator, options) = (stage.operator().await, CreateOptions::default());
+    must_end(lifecycle::create(&operator, &stage.db, &Migrations::bundled(), &slug(tenant), &options)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_verb_gives_a_former_slug_to_another_tenant() {
+    let stage = Stage::set().await;
+    let (operator, migrations, folder) = (stage.operator().await, Migrations::bundled(), Folder::new());
+    let (before, globex) = (folder.path("acme"), folder.path("globex"));
+    export(&stage, "acme", &before, &ExportOptions::default()).await;
+    export(&stage, "globex", &globex, &ExportOptions::default()).await;
+    renamed(&stage).await;
+    assert_eq!(warm(&operator, &migrations, 2).await, (2, 2, 0));
+
+    let acme = slug("acme");
+    let clone = async || {
+        let options = CloneOptions::default();
+        must_end(lifecycle::clone_tenant(&operator, &migrations, &slug("globex"), &acme, &options, &mut Silent)).await
+    };
+    let as_acme = ImportOptions::default().slug(acme.clone());
+    let refused = [
+        ("create from a ready schema", create(&stage, "acme").await.unwrap_err()),
+        ("clone", clone().await.unwrap_err()),
+        ("import", import(&stage, &migrations, &globex, &as_acme).await.unwrap_err()),
+    ];
+    for (verb, error) in refused {
+        assert_eq!((error.code(), error.kind()), ("CGK0414", ErrorKind::Conflict), "{verb}: {error:?}");
+    }
+    // The file from before the rename is of an organization that exists.
+    let error = import(&stage, &migrations, &before, &ImportOptions::default()).await.unwrap_err();
+    assert_eq!(error.code(), "CGK0886");
+    assert!(error.to_string().contains("its slug is apex"), "{error}");
+    assert_eq!((left_of(&stage, "acme").await, stage.count(SCHEMAS).await), ([false; 3], 2));
+    // Other drivers enter by the slug alone.
+    for (tenant, is_entered) in [("apex", true), ("acme", false)] {
+        stage.run("begin").await;
+        let entered = stage.watch.execute("select cgk_enter($1)", &[&tenant]).await;
+        assert_eq!(entered.is_ok(), is_entered, "{tenant}: {entered:?}");
+        stage.run("rollback").await;
+    }
+    enters(&stage.db, "acme").await.unwrap();
+
+    // When it has ended, each verb gives it.
+    stage.run("update cgk_aliases set expires_at = now()").await;
+    let cloned = clone().await.unwrap();
+    assert_eq!(cloned.tenant.slug, acme);
+    enters(&stage.db, "acme").await.unwrap();
+    dropped(&stage, "acme").await;
+    let imported = import(&stage, &migrations, &globex, &as_acme).await.unwrap();
+    dropped(&stage, "acme").await;
+    assert_ne!((imported.tenant.id, create(&stage, "acme").await.unwrap().tenant.id), (stage.acme, stage.acme));
+    assert_eq!(stage.count(SCHEMAS).await, 1, "a ready schema was used");
+    assert_eq!(stage.db.platform().find_tenant(&acme).await.unwrap().slug, acme);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_that_waits_for_its_drop_keeps_its_former_slug() {
+    let stage = Stage::set().await;
+    let (operator, options) = (stage.operator().await, DropOptions::default());
+    renamed(&stage).await;
+    lifecycle::schedule_drop(&operator, &slug("apex"), 30 * 24 * HOUR, &options).await.unwrap();
+    assert_eq!(refused_as(&stage.db, "acme").await, ErrorKind::Suspended);
+    assert_eq!(create(&stage, "acme").await.unwrap_err().code(), "CGK0414");
+    // Operators name the tenant by its slug.
+    let undropped = lifecycle::undrop(&operator, &slug("acme"), &options).await.unwrap_err();
+    assert_eq!(undropped.code(), "CGK0401");
+    lifecycle::undrop(&operator, &slug("apex"), &options).await.unwrap();
+    stage.db.tenant(&slug("acme")).query("select 1", &[]).await.unwrap();
+
+    // A copy of it has none, and does not take it away.
+    let (folder, migrations) = (Folder::new(), Migrations::bundled());
+    export(&stage, "apex", &folder.path("x"), &ExportOptions::default()).await;
+    import(&stage, &migrations, &folder.path("x"), &ImportOptions::default().slug(slug("copy"))).await.unwrap();
+    assert_eq!(stage.count("select count(*) from cgk_aliases").await, 1);
+    assert_eq!(stage.db.platform().find_tenant(&slug("acme")).await.unwrap().id, stage.acme);
+    // With the drop it ends; the tenant that comes back from the file has none.
+    dropped(&stage, "apex").await;
+    assert_eq!(refused_as(&stage.db, "acme").await, ErrorKind::NotFound);
+    let back = import(&stage, &migrations, &folder.path("x"), &ImportOptions::default()).await.unwrap();
+    assert_eq!((back.tenant.id, stage.count("select count(*) from cgk_aliases").await), (stage.acme, 0));
+    assert_eq!(refused_as(&stage.db, "acme").await, ErrorKind::NotFound);
+    assert_ne!(create(&stage, "acme").await.unwrap().tenant.id, stage.acme);
+}
