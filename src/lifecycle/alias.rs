@@ -15,7 +15,7 @@ use crate::{
 ///
 /// # Locks
 ///
-/// The alias's row, until the statement ends.
+/// The alias's row, until the statement ends. It waits for this lock at most `session.lock_timeout`.
 ///
 /// # Committed when
 ///
@@ -24,7 +24,8 @@ use crate::{
 /// # Errors
 ///
 /// - Kind `NotFound`: there is no such tenant.
-/// - Kind `Failed`: an error of the server, also if the role may not change `public.cgk_aliases`.
+/// - Kind `Failed`: an error of the server, also if the lock is not free in time, or the role may not change
+///   `public.cgk_aliases`.
 ///
 /// # Cancel safety
 ///

@@ -2,7 +2,7 @@
 
 use super::{TABLE, aliases};
 use crate::{
-    db::{Operator, message, own_table},
+    db::{Operator, message, milliseconds, own_table},
     error::{Error, Result, TenantError, while_doing},
     ident::literal,
     lock,
@@ -100,8 +100,11 @@ pub(crate) async fn drop_alias(operator: &Operator, id: OrganizationId, alias: &
     if !aliases_exist(operator).await? {
         return Ok(false);
     }
+    // The server does not notice that a waiting client is gone, and would drop the alias later.
+    let wait = literal(&milliseconds(operator.session().lock_timeout));
     let sql = format!(
-        "with dropped as (delete from {ALIASES} a where a.slug = {0} and a.organization_id = {1}::pg_catalog.uuid
+        "set local lock_timeout = {wait};
+with dropped as (delete from {ALIASES} a where a.slug = {0} and a.organization_id = {1}::pg_catalog.uuid
                           returning a.expires_at > pg_catalog.clock_timestamp() as is_valid)
 select 1 from dropped d where d.is_valid;
 do $cgk$ begin

@@ -2,7 +2,7 @@
 
 use crate::{
     fixture::{enters, left_of, picture, refused_as, until},
-    stage::{Stage, must_end, slug},
+    stage::{Stage, must_end, run, slug},
     support::cgk::Shell,
 };
 use cgk::{
@@ -39,7 +39,7 @@ const STEPS_OF_ALIASES: &str =
 
 /// The sessions that do something in the database, without the observer's.
 const GONE: &str = "select not exists (select from pg_stat_activity where application_name like 'cgk%' and datname = current_database()
-     and pid <> pg_backend_pid() and state <> 'idle')";
+     and pid <> pg_backend_pid() and state = 'active')";
 
 async fn aliases(stage: &Stage) -> String {
     if stage.count("select count(*) from pg_class where relname = 'cgk_aliases'").await == 0 {
@@ -51,7 +51,12 @@ async fn aliases(stage: &Stage) -> String {
 
 /// Calls `attempt` again and again, each time killed one step later, until it succeeds. After each kill the tenant is as before.
 /// Returns the number of kills.
-async fn kill_at_each_step(stage: &Stage, tenant: &str, unknown: &str, attempt: impl AsyncFn() -> cgk::Result<()>) -> i64 {
+async fn kill_at_each_step(
+    stage: &Stage,
+    tenant: &str,
+    unknown: &str,
+    attempt: impl AsyncFn() -> cgk::Result<()>,
+) -> i64 {
     let (before, kept) = (picture(stage, tenant).await, aliases(stage).await);
     let table = async || stage.count("select count(*) from pg_class where relname = 'cgk_aliases'").await;
     let (mut had_table, mut number, mut kills) = (table().await, 0, 0);
@@ -103,7 +108,9 @@ async fn a_session_killed_at_any_step_changes_nothing() {
         assert_eq!(former(asked).await, stage.acme, "{asked}");
     }
     let dropping = async || {
-        lifecycle::drop_alias(&stage.operator().await, &slug("zenith"), &slug("acme")).await.map(|dropped| assert!(dropped))
+        lifecycle::drop_alias(&stage.operator().await, &slug("zenith"), &slug("acme"))
+            .await
+            .map(|dropped| assert!(dropped))
     };
     let steps = kill_at_each_step(&stage, "zenith", "initech", dropping).await;
     assert_eq!(steps, 3, "before and after the row, and at the commit");
@@ -125,7 +132,8 @@ async fn a_killed_program_changes_nothing() {
     said(&["tenant:rename", "globex", "initech", "--keep-alias", "1h"]);
     let kill = async |lock: &str, arguments: &[&str], tenant: &str| {
         let before = (picture(&stage, tenant).await, aliases(&stage).await);
-        let holder = stage.holder(lock).await;
+        let holder = stage.holder("select 1").await;
+        run(&holder, lock).await;
         let mut program = shell.start(arguments);
         stage.until_waiting(1).await;
         program.kill().unwrap();
