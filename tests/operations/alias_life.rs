@@ -11,7 +11,7 @@ use cgk::{
     lifecycle::{self, CloneOptions, CreateOptions, DropOptions, ExportOptions, ImportOptions, RenameOptions},
     migrate::{Migrations, Silent},
 };
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -26,35 +26,46 @@ async fn renamed(stage: &Stage) {
 
 async fn create(stage: &Stage, tenant: &str) -> Result<lifecycle::Created> {
     let (operator, options) = (stage.operator().await, CreateOptions::default());
-    must_end(lifecycle::create(&operator, &stage.db, &Migrations::bundled(), &slug(tenant), &options)).await
+    Box::pin(must_end(lifecycle::create(&operator, &stage.db, &Migrations::bundled(), &slug(tenant), &options))).await
+}
+
+/// Clones `globex`.
+async fn clone_to(stage: &Stage, tenant: &str) -> Result<lifecycle::Cloned> {
+    let (operator, migrations, options) = (stage.operator().await, Migrations::bundled(), CloneOptions::default());
+    let (from, to) = (slug("globex"), slug(tenant));
+    Box::pin(must_end(lifecycle::clone_tenant(&operator, &migrations, &from, &to, &options, &mut Silent))).await
+}
+
+async fn exported(stage: &Stage, tenant: &str, file: &Path) {
+    Box::pin(export(stage, tenant, file, &ExportOptions::default())).await;
+}
+
+async fn imported(stage: &Stage, file: &Path, options: ImportOptions) -> Result<lifecycle::Imported> {
+    Box::pin(import(stage, &Migrations::bundled(), file, &options)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_verb_gives_a_former_slug_to_another_tenant() {
     let stage = Stage::set().await;
-    let (operator, migrations, folder) = (stage.operator().await, Migrations::bundled(), Folder::new());
+    let folder = Folder::new();
     let (before, globex) = (folder.path("acme"), folder.path("globex"));
-    export(&stage, "acme", &before, &ExportOptions::default()).await;
-    export(&stage, "globex", &globex, &ExportOptions::default()).await;
+    exported(&stage, "acme", &before).await;
+    exported(&stage, "globex", &globex).await;
     renamed(&stage).await;
-    assert_eq!(warm(&operator, &migrations, 2).await, (2, 2, 0));
+    assert_eq!(Box::pin(warm(&stage.operator().await, &Migrations::bundled(), 2)).await, (2, 2, 0));
 
     let acme = slug("acme");
-    let clone = async || {
-        let options = CloneOptions::default();
-        must_end(lifecycle::clone_tenant(&operator, &migrations, &slug("globex"), &acme, &options, &mut Silent)).await
-    };
-    let as_acme = ImportOptions::default().slug(acme.clone());
+    let as_acme = || ImportOptions::default().slug(slug("acme"));
     let refused = [
         ("create from a ready schema", create(&stage, "acme").await.unwrap_err()),
-        ("clone", clone().await.unwrap_err()),
-        ("import", import(&stage, &migrations, &globex, &as_acme).await.unwrap_err()),
+        ("clone", clone_to(&stage, "acme").await.unwrap_err()),
+        ("import", imported(&stage, &globex, as_acme()).await.unwrap_err()),
     ];
     for (verb, error) in refused {
         assert_eq!((error.code(), error.kind()), ("CGK0414", ErrorKind::Conflict), "{verb}: {error:?}");
     }
     // The file from before the rename is of an organization that exists.
-    let error = import(&stage, &migrations, &before, &ImportOptions::default()).await.unwrap_err();
+    let error = imported(&stage, &before, ImportOptions::default()).await.unwrap_err();
     assert_eq!(error.code(), "CGK0886");
     assert!(error.to_string().contains("its slug is apex"), "{error}");
     assert_eq!((left_of(&stage, "acme").await, stage.count(SCHEMAS).await), ([false; 3], 2));
@@ -69,13 +80,14 @@ async fn no_verb_gives_a_former_slug_to_another_tenant() {
 
     // When it has ended, each verb gives it.
     stage.run("update cgk_aliases set expires_at = now()").await;
-    let cloned = clone().await.unwrap();
+    let cloned = clone_to(&stage, "acme").await.unwrap();
     assert_eq!(cloned.tenant.slug, acme);
     enters(&stage.db, "acme").await.unwrap();
     dropped(&stage, "acme").await;
-    let imported = import(&stage, &migrations, &globex, &as_acme).await.unwrap();
+    let loaded = imported(&stage, &globex, as_acme()).await.unwrap();
     dropped(&stage, "acme").await;
-    assert_ne!((imported.tenant.id, create(&stage, "acme").await.unwrap().tenant.id), (stage.acme, stage.acme));
+    let created = create(&stage, "acme").await.unwrap();
+    assert!(![loaded.tenant.id, created.tenant.id].contains(&stage.acme));
     assert_eq!(stage.count(SCHEMAS).await, 1, "a ready schema was used");
     assert_eq!(stage.db.platform().find_tenant(&acme).await.unwrap().slug, acme);
 }
@@ -95,15 +107,15 @@ async fn a_tenant_that_waits_for_its_drop_keeps_its_former_slug() {
     stage.db.tenant(&slug("acme")).query("select 1", &[]).await.unwrap();
 
     // A copy of it has none, and does not take it away.
-    let (folder, migrations) = (Folder::new(), Migrations::bundled());
-    export(&stage, "apex", &folder.path("x"), &ExportOptions::default()).await;
-    import(&stage, &migrations, &folder.path("x"), &ImportOptions::default().slug(slug("copy"))).await.unwrap();
+    let folder = Folder::new();
+    exported(&stage, "apex", &folder.path("x")).await;
+    imported(&stage, &folder.path("x"), ImportOptions::default().slug(slug("copy"))).await.unwrap();
     assert_eq!(stage.count("select count(*) from cgk_aliases").await, 1);
     assert_eq!(stage.db.platform().find_tenant(&slug("acme")).await.unwrap().id, stage.acme);
     // With the drop it ends; the tenant that comes back from the file has none.
     dropped(&stage, "apex").await;
     assert_eq!(refused_as(&stage.db, "acme").await, ErrorKind::NotFound);
-    let back = import(&stage, &migrations, &folder.path("x"), &ImportOptions::default()).await.unwrap();
+    let back = imported(&stage, &folder.path("x"), ImportOptions::default()).await.unwrap();
     assert_eq!((back.tenant.id, stage.count("select count(*) from cgk_aliases").await), (stage.acme, 0));
     assert_eq!(refused_as(&stage.db, "acme").await, ErrorKind::NotFound);
     assert_ne!(create(&stage, "acme").await.unwrap().tenant.id, stage.acme);

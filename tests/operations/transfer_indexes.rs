@@ -79,10 +79,10 @@ async fn indexes_of_large_tables_are_built_after_the_rows_and_stay_the_same() {
     let folder = Folder::new();
     export(&stage, "acme", &folder.path("x"), &ExportOptions::default()).await;
     let copy = ImportOptions::default().slug(slug("copy"));
-    import(&stage, &migrations, &folder.path("x"), &copy).await.unwrap();
+    Box::pin(import(&stage, &migrations, &folder.path("x"), &copy)).await.unwrap();
     let operator = stage.operator().await;
     let (acme, twin, options) = (slug("acme"), slug("twin"), CloneOptions::default());
-    lifecycle::clone_tenant(&operator, &migrations, &acme, &twin, &options, &mut Silent).await.unwrap();
+    Box::pin(lifecycle::clone_tenant(&operator, &migrations, &acme, &twin, &options, &mut Silent)).await.unwrap();
 
     let ((wanted, none), before) = (indexes(&stage, "acme").await, contents(&stage, "acme").await);
     assert_eq!(none, "");
