@@ -75,8 +75,9 @@ comment on column subscription_periods.is_trial   is 'The first period of a subs
 -- grants. It is a known period if the two starts differ by less than 24 hours, and by no more than half of the shorter of both: the
 -- clocks of two systems differ. It is the trial only if the same is true of the two ends. Returns:
 --
---   starts    the start of the known period, or of a new one. Null if the renewal changes nothing: it names the trial, or what was
---             before the subscription
+--   starts    the start of the known period, or of a new one. Null if the renewal changes nothing: it names the trial, what was before
+--             the subscription, or the rest of a known period, as the invoice of a change of the plan does: it starts within one, and
+--             their ends differ by less than an hour, and by less than half of what is left
 --   paid      the latest end that was named for the period
 --   ends      the same, or earlier if the next period starts before
 --   known     whether the period is known
@@ -89,20 +90,22 @@ create function cgk_subscription_renewal(subscription uuid, new_start timestampt
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    named     record;
-    first     record;
-    following timestamptz;
+    subscribed record;
+    named      record;
+    first      record;
+    following  timestamptz;
 begin
+    select s.organization_id, s.trial_ends_at into subscribed from public.subscriptions s where s.id = subscription;
     select p.* into named
       from public.subscription_periods p
-      join public.subscriptions s on s.organization_id = p.organization_id and s.id = p.subscription_id
      cross join lateral (
-         select case when p.is_trial then s.trial_ends_at else coalesce(p.paid_until, p.ends_at) end as until,
+         select case when p.is_trial then subscribed.trial_ends_at else coalesce(p.paid_until, p.ends_at) end as until,
                 greatest(p.starts_at - new_start, new_start - p.starts_at) as apart) length
      cross join lateral (
          select least(new_end - new_start, length.until - p.starts_at) / 2 as half,
                 greatest(length.until - new_end, new_end - length.until) as ends_apart) other
-     where s.id = subscription and length.apart < interval '24 hours' and length.apart <= other.half
+     where p.organization_id = subscribed.organization_id and p.subscription_id = subscription
+       and length.apart < interval '24 hours' and length.apart <= other.half
        and (not p.is_trial or other.ends_apart < interval '24 hours' and other.ends_apart <= other.half)
      order by p.is_trial desc, length.apart, p.starts_at limit 1;
     known := found;
@@ -114,21 +117,30 @@ begin
         starts := named.starts_at;
     else
         select p.starts_at, p.is_trial into first from public.subscription_periods p
-          join public.subscriptions s on s.organization_id = p.organization_id and s.id = p.subscription_id
-         where s.id = subscription order by p.starts_at limit 1;
+         where p.organization_id = subscribed.organization_id and p.subscription_id = subscription
+         order by p.starts_at limit 1;
         if first.is_trial and starts <= first.starts_at and first.starts_at - starts < interval '24 hours'
            and first.starts_at - starts <= (new_end - starts) / 2 then
             -- Paid from the start of the trial on, by another clock.
             starts := first.starts_at + interval '1 microsecond';
         end if;
-        if starts <= first.starts_at or new_end <= starts then
+        if starts <= first.starts_at or new_end <= starts
+           or exists (select from public.subscription_periods p
+                       cross join lateral (select coalesce(p.paid_until, p.ends_at) as until) own
+                       where p.organization_id = subscribed.organization_id and p.subscription_id = subscription
+                         and not p.is_trial and p.starts_at < starts and p.ends_at > starts
+                         and greatest(own.until - new_end, new_end - own.until) < least(interval '1 hour', (new_end - starts) / 2)
+                         -- An end that only the next period made is no end that was named.
+                         and (p.paid_until is not null
+                              or not exists (select from public.subscription_periods n
+                                              where n.organization_id = p.organization_id
+                                                and n.subscription_id = p.subscription_id and n.starts_at = p.ends_at))) then
             starts := null;
             return;
         end if;
     end if;
     select min(p.starts_at) into following from public.subscription_periods p
-      join public.subscriptions s on s.organization_id = p.organization_id and s.id = p.subscription_id
-     where s.id = subscription and p.starts_at > starts;
+     where p.organization_id = subscribed.organization_id and p.subscription_id = subscription and p.starts_at > starts;
     paid := greatest(named.paid_until, new_end);
     ends := least(paid, following);
     changes := not known or ends <> named.ends_at;

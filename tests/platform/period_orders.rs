@@ -25,7 +25,8 @@ const INCLUDED: u64 = 1000;
 struct Invoice {
     start: i64,
     end: i64,
-    /// The number of the period that it is for; none if it is for the trial, or for what was before the subscription.
+    /// The number of the period that it is for; none if it is for the trial, for what was before the subscription, or for the
+    /// rest of a period.
     of: Option<usize>,
 }
 
@@ -52,22 +53,36 @@ impl Case {
         let trial = random.below(2) == 0;
         let mut first_end = if trial { 14 * DAY } else { random.of(&[12 * HOUR, 3 * DAY, 30 * DAY, 31 * DAY]) };
         let mut start = if trial { random.of(&[0, 0, 2 * HOUR, 5 * DAY, 14 * DAY]) } else { 0 };
-        let (mut invoices, mut moments) = (Vec::new(), vec![HOUR]);
+        let (mut invoices, mut rests, mut ends, mut moments) = (Vec::new(), Vec::new(), Vec::new(), vec![HOUR]);
         for of in 0..2 + usize::try_from(random.below(4)).unwrap() {
-            let length = random.of(&[12 * HOUR, 3 * DAY, 10 * DAY, 30 * DAY]);
-            if of == 0 && !trial && length < DAY {
-                // What starts within a day of a longer one is that one.
-                first_end = length;
+            let mut length = random.of(&[12 * HOUR, 3 * DAY, 10 * DAY, 30 * DAY]);
+            if of == 0 && !trial {
+                if length < DAY {
+                    // What starts within a day of a longer one is that one.
+                    first_end = length;
+                }
+                ends.push(first_end);
             }
+            // What starts within another one and ends with it is the rest of that one.
+            let ends_with = |length: i64| ends.iter().any(|end| (start + length - end).abs() < 2 * HOUR);
+            while of > 0 && (ends_with(length) || ends_with(length / 2)) {
+                length += 4 * HOUR;
+            }
+            ends.push(start + length);
             let jitter = |random: &mut Random| random.of(&[-2, 0, 0, 1, 3]);
             let by = jitter(random);
             invoices.push(Invoice { start: start + by, end: start + length + by, of: Some(of) });
+            // That of a change of the plan, which comes after the one for the period.
+            if random.below(2) == 0 {
+                let by = jitter(random);
+                rests.push((of, Invoice { start: start + length * 9 / 20, end: start + length + by, of: None }));
+            }
             // Again, or an invoice before the period was made longer.
             for _ in 0..random.below(3) {
                 let (by, part) = (jitter(random), random.of(&[length, length, length / 2]));
                 invoices.push(Invoice { start: start + by, end: start + part + by, of: Some(of) });
             }
-            moments.push(start + length * 2 / 5);
+            moments.extend([start + length * 2 / 5, start + length * 3 / 4]);
             // The next one begins when this one ends, later, or earlier.
             let next =
                 start + random.of(&[length, length, length, length + 6 * HOUR, length + 2 * DAY, length * 3 / 5]);
@@ -89,12 +104,15 @@ impl Case {
             *moment += HOUR / 4;
         }
         let early = random.below(2) == 0;
-        let mut invoices: Vec<_> = invoices
-            .into_iter()
-            .map(|invoice| (if early { moments[0] } else { random.of(&moments) }, random.next(), invoice))
-            .collect();
-        invoices.sort_by_key(|(at, order, _)| (*at, *order));
-        Self { trial, first_end, invoices: invoices.into_iter().map(|(at, _, it)| (at, it)).collect(), moments }
+        let mut when = || (if early { moments[0] } else { random.of(&moments) }, random.next());
+        let mut invoices: Vec<_> = invoices.into_iter().map(|invoice| (when(), invoice)).collect();
+        for (of, rest) in rests {
+            // The first one of a period is the one for all of it.
+            let ((at, _), _) = invoices.iter().find(|(_, invoice)| invoice.of == Some(of)).unwrap();
+            invoices.push((when().max((*at, u64::MAX)), rest));
+        }
+        invoices.sort_by_key(|(when, _)| *when);
+        Self { trial, first_end, invoices: invoices.into_iter().map(|((at, _), it)| (at, it)).collect(), moments }
     }
 
     /// The periods as the document says, of the invoices that have come: each from its start to the latest end that was named
@@ -212,6 +230,8 @@ async fn faults_in_the_rule_of_periods_are_found() {
         ("cgk_subscription_renewal", "least(paid, following)", "paid"),
         ("cgk_subscription_renewal", "newest := following is null", "newest := true"),
         ("cgk_subscription_renewal", "starts <= first.starts_at or new_end", "new_end"),
+        ("cgk_subscription_renewal", "and p.ends_at > starts", "and false"),
+        ("cgk_subscription_renewal", "least(interval '1 hour', (new_end - starts) / 2)", "interval '100 days'"),
         ("cgk_subscription_renewal", "if first.is_trial and starts <= first.starts_at", "if false"),
         ("cgk_change_subscription_grants", "g.starts_at < coalesce(following, 'infinity')", "true"),
         ("cgk_change_subscription_grants", "set ends_at = ends, paid_until", "set paid_until"),

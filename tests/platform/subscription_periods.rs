@@ -424,3 +424,41 @@ async fn a_trial_is_not_paid_by_its_own_invoice_nor_by_the_next_period_of_the_ca
     assert_eq!((late.status, late.period_start), (SubscriptionStatus::PastDue, over.period_end));
     assert!(team.subscriptions.renew_due().await.unwrap().renewed.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_proration_of_a_change_of_the_plan_is_no_new_period() {
+    let team = Team::subscribed(NewSubscription::to(key("team"))).await;
+    let first = team.current().await;
+    team.renew_until(first.period_start, first.period_end).await;
+    days_pass(&team.stage, 2).await;
+    team.consume(900, "a").await.unwrap();
+    team.change_plan("scale").await;
+    let running = team.subscriptions.mark_past_due(team.stage.acme).await.unwrap();
+    // It pays for the change, not for the period.
+    assert_eq!(team.renew_until(SystemTime::now(), running.period_end + Duration::from_secs(2)).await, running);
+    assert_eq!(team.credits().await, (10_000, 900, 9100));
+    // Also of the period that the calendar has computed.
+    team.subscriptions.renew(team.stage.acme, RenewalPeriod::Next).await.unwrap();
+    days_pass(&team.stage, 31).await;
+    team.subscriptions.renew(team.stage.acme, RenewalPeriod::Next).await.unwrap();
+    assert_eq!(team.credits().await, (10_000, 0, 10_000));
+    team.consume(900, "b").await.unwrap();
+    days_pass(&team.stage, 2).await;
+    team.renew_until(SystemTime::now(), team.current().await.period_end).await;
+    assert_eq!(team.credits().await, (10_000, 900, 9100));
+    // The control: another end makes it a new period.
+    let now = SystemTime::now();
+    assert_eq!(team.renew_until(now, now + 30 * DAY).await.period_start, team.current().await.period_start);
+    assert_eq!(team.credits().await, (10_000, 0, 10_000));
+}
+
+/// By a clock that is behind, each starts before the one before it ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_period_of_half_an_hour_is_not_the_rest_of_the_one_before() {
+    let minutes = |minutes: u32| minutes * Duration::from_secs(60);
+    let team = Team::subscribed(NewSubscription::to(key("team")).period_end(SystemTime::now() + minutes(30))).await;
+    let first = team.current().await;
+    let start = first.period_end - Duration::from_secs(2);
+    let second = team.renew_until(start, start + minutes(30)).await;
+    assert!(second.period_end > first.period_end + minutes(29), "{second:?}");
+}

@@ -188,8 +188,8 @@ pub enum RenewalPeriod {
     /// than 24 hours, and by no more than half of the shorter of both, it is that period, which ends at the latest end that
     /// was named for it. Otherwise it is a new period: it ends when the next one starts, the one before it ends when it
     /// starts, as at the end of a trial, and what was used after the start counts in it. The invoices may come in any order,
-    /// and again. A period with the start and the end of the trial, and one that began before the subscription, change
-    /// nothing.
+    /// and again. A period with the start and the end of the trial, one that began before the subscription, and one that
+    /// starts within a known period and ends with it, as the invoice of a change of the plan does, change nothing.
     Exactly {
         /// When it starts.
         start: SystemTime,

@@ -204,7 +204,14 @@ impl Model {
         let apart = |period: &Period| (at(period.start) - at(start)).abs();
         let near = self.periods.iter().filter(|period| apart(period) < A_DAY);
         let known = near.min_by_key(|period| apart(period)).copied();
-        if known.is_none() && start < self.periods[0].start {
+        let next_is_at = |end: Moment| self.periods.iter().any(|period| period.start == end);
+        // The rest of a known period, as the invoice of a change of the plan names it. The operations of a day take no hour.
+        let is_rest = |period: &Period| {
+            let ends_with_it = period.paid.unwrap_or(period.end).0 == end.0;
+            let is_its_own = period.paid.is_some() || !next_is_at(period.end);
+            period.start < start && period.end > start && ends_with_it && is_its_own
+        };
+        if known.is_none() && (start < self.periods[0].start || self.periods.iter().any(is_rest)) {
             return;
         }
         let start = known.map_or(start, |known| known.start);
