@@ -11,10 +11,11 @@
 -- names. The renewals of the same periods make the same periods in any order.
 --
 -- Invitations: whoever became a member in another way than by accepting one, such as a row of users that a service inserts, kept the
--- open ones of its address. Now a trigger revokes them. An invitation knows the API key that wrote it.
+-- open ones of its address. Now a trigger revokes them. An invitation knows the API key that wrote it. When the user who sent one is
+-- deleted, it is revoked: it would be one of the service then.
 --
 -- Reads subscriptions and the grants that have not expired, and locks it and quota_consumptions against everybody until it is
--- committed; invitations too, and memberships against everybody who writes.
+-- committed; invitations too, and memberships and users against everybody who writes.
 revoke execute on function cgk_memberships_seat(), cgk_domain_events_inserted() from public;
 
 -- The time of a consumption, which decides in which period it counts; now() would be the time when its transaction began.
@@ -184,6 +185,27 @@ create constraint trigger memberships_invitations
     after insert or update of confirmed_at, organization_id, user_id on memberships
     deferrable initially deferred
     for each row when (new.confirmed_at is not null) execute function cgk_memberships_invitations();
+
+-- Revokes the open invitations that a user has sent before the user is deleted. It is the owner's, as above.
+create function cgk_users_invitations() returns trigger
+    language plpgsql
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if tg_relid <> 'public.users'::regclass then
+        raise insufficient_privilege using message = 'cgk_users_invitations() is the trigger of public.users only';
+    end if;
+    update public.invitations i set revoked_at = clock_timestamp()
+     where i.invited_by = old.id and i.accepted_at is null and i.revoked_at is null;
+    return old;
+end
+$$;
+revoke execute on function cgk_users_invitations() from public;
+
+create trigger users_invitations
+    before delete on users
+    for each row execute function cgk_users_invitations();
 
 -- As in 021, and refuses to be the trigger of another table.
 create or replace function cgk_memberships_seat() returns trigger

@@ -158,6 +158,28 @@ const CREATE: &str = "insert into public.users (organization_id, email, role, st
       from public.organizations o where o.id = $1
     returning id, organization_id, email, role::pg_catalog.text, status::pg_catalog.text, created_at";
 
+/// Changes the user `$2` if `$1` is the organization that decides about it: the one that the user is a confirmed member of
+/// for the longest time, or the home if no membership is confirmed.
+macro_rules! change {
+    ($set:literal) => {
+        concat!(
+            "update public.users u set ",
+            $set,
+            " where u.id = $2 and $1 = (
+                 select m.organization_id from public.memberships m
+                  where m.user_id = u.id and (m.confirmed_at is not null or m.organization_id = u.organization_id)
+                  order by m.confirmed_at, m.organization_id <> u.organization_id, m.created_at, m.id limit 1)"
+        )
+    };
+}
+
+const SET_PASSWORD: &str = change!("password_hash = $3");
+// A password that the home set before the user accepted is not one of the user's.
+const SET_STATUS: &str = change!(
+    "status = $3::pg_catalog.text::public.user_status,
+     password_hash = case when u.status <> 'invited' or u.organization_id = $1 then u.password_hash end"
+);
+
 impl Users<'_> {
     /// Creates a user whose home is this organization, and who is a member of it: confirmed, unless it is invited.
     ///
@@ -197,7 +219,8 @@ impl Users<'_> {
 
     /// Sets a user's password, and revokes all the user's sessions, in every organization.
     ///
-    /// `organization` is the user's home organization: other organizations of the user cannot change the password.
+    /// `organization` is the one that the user is a confirmed member of for the longest time, or the home if no membership
+    /// is confirmed. Other organizations cannot change the password, nor can one that the user has left.
     ///
     /// # Locks
     ///
@@ -205,19 +228,19 @@ impl Users<'_> {
     ///
     /// # Errors
     ///
-    /// `NotFound`: the organization is not the home of such a user. `Invalid`: the password. `Database`.
+    /// `NotFound`: the organization does not decide about such a user. `Invalid`: the password. `Database`.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, either both are done or neither.
     pub async fn set_password(&self, organization: OrganizationId, user: UserId, password: &str) -> Result<()> {
         let hash = self.auth.hasher.hash(password, self.auth.settings.password_chars_min).await?;
-        let set = "update public.users set password_hash = $3 where organization_id = $1 and id = $2";
-        self.change(organization, user, set, &hash).await
+        self.change(organization, user, SET_PASSWORD, &hash).await
     }
 
-    /// Sets a user's status, and revokes all the user's sessions, in every organization. `organization` is the user's
-    /// home organization, as in [`set_password`](Self::set_password).
+    /// Sets a user's status, and revokes all the user's sessions, in every organization. `organization` is the one that
+    /// [`set_password`](Self::set_password) needs. If an organization that is not the home activates an invited user, the
+    /// password that the home has set is deleted.
     ///
     /// # Locks
     ///
@@ -225,15 +248,14 @@ impl Users<'_> {
     ///
     /// # Errors
     ///
-    /// `NotFound`: the organization is not the home of such a user. `Database`, also if the database does not know the
+    /// `NotFound`: the organization does not decide about such a user. `Database`, also if the database does not know the
     /// status.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, either both are done or neither.
     pub async fn set_status(&self, organization: OrganizationId, user: UserId, status: &UserStatus) -> Result<()> {
-        let set = "update public.users set status = $3::pg_catalog.text::public.user_status where organization_id = $1 and id = $2";
-        self.change(organization, user, set, status.as_str()).await
+        self.change(organization, user, SET_STATUS, status.as_str()).await
     }
 
     /// Locks the user's row first. A transaction that issues a session has a lock on this row, so the next statement

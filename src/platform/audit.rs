@@ -4,6 +4,7 @@ use super::{
     Actor, Permission, PlatformError, Result,
     page::{Cursor, Page, PageRequest},
     permissions::{demand_of, demand_service},
+    values::{check_instant, check_no_nul},
 };
 use crate::{
     db::Operator,
@@ -153,6 +154,11 @@ impl AuditLog {
             (before, id) = (until, Uuid::nil());
         }
         let from = filter.from.unwrap_or(SystemTime::UNIX_EPOCH);
+        check_instant("the start", from)?;
+        filter.until.map_or(Ok(()), |until| check_instant("the end", until))?;
+        for text in [&filter.action, &filter.resource_kind, &filter.resource_id].into_iter().flatten() {
+            check_no_nul("the filter", text)?;
+        }
         let organization = filter.organization.map(OrganizationId::uuid);
         let actor_kind = filter.actor.as_ref().map(Actor::kind);
         let actor_id = filter.actor.as_ref().and_then(Actor::id);

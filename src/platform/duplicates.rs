@@ -70,10 +70,16 @@ const JOIN: &str = "insert into public.memberships (organization_id, user_id, ro
     select m.organization_id, $2::pg_catalog.uuid, m.role, m.confirmed_at, m.created_at
       from public.memberships m where m.user_id = $1 order by m.organization_id
     on conflict (organization_id, user_id) do update
-       set role = case when public.memberships.confirmed_at is null then excluded.role
+       set role = case when (public.memberships.confirmed_at is null) = (excluded.confirmed_at is null)
+                       then least(public.memberships.role, excluded.role)
                        when excluded.confirmed_at is null then public.memberships.role
-                       else least(public.memberships.role, excluded.role) end,
+                       else excluded.role end,
            confirmed_at = coalesce(public.memberships.confirmed_at, excluded.confirmed_at)";
+
+// What becomes of the duplicate's memberships outside of its home.
+const JOINED: &str = "select d.organization_id, d.role::pg_catalog.text, p.role::pg_catalog.text
+      from public.memberships d join public.memberships p on p.organization_id = d.organization_id and p.user_id = $2
+     where d.user_id = $1 and d.organization_id <> $3 order by d.organization_id";
 
 // One row for each single-column foreign key to users(id), and for each foreign key of several columns, which cannot be
 // moved. Memberships are excluded, because they are merged separately. Sessions are deleted with their memberships.
@@ -88,6 +94,17 @@ const REFERENCES: &str = "select n.nspname::pg_catalog.text, c.relname::pg_catal
      where k.contype = 'f' and k.confrelid = 'public.users'::pg_catalog.regclass and k.conparentid = 0
        and k.conrelid <> 'public.memberships'::pg_catalog.regclass
      order by 1, 2, 3";
+
+// How many rows of each table that points at users this transaction has changed. What a foreign key deletes or sets to null counts
+// too, also where a policy hides the row from this login, or the key points at the membership.
+const TOUCHED: &str = "select n.nspname::pg_catalog.text, c.relname::pg_catalog.text,
+           pg_catalog.pg_stat_get_xact_tuples_updated(c.oid) + pg_catalog.pg_stat_get_xact_tuples_deleted(c.oid)
+      from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+     where exists (select from pg_catalog.pg_constraint k
+                    where k.conrelid = c.oid and k.contype = 'f'
+                      and k.confrelid in ('public.users'::pg_catalog.regclass, 'public.memberships'::pg_catalog.regclass)
+                      and k.conrelid not in ('public.sessions'::pg_catalog.regclass, 'public.memberships'::pg_catalog.regclass))
+     order by 1, 2";
 
 impl DuplicateUsers {
     /// Creates the handle for the duplicates of this database.
@@ -123,7 +140,8 @@ impl DuplicateUsers {
 
     /// Merges a user into another user of the same address, and deletes it. Its memberships become memberships of
     /// `person`. Where both are members of one organization, the stronger role is used. Columns of other tables that
-    /// point at the duplicate are changed to point at `person`. The sessions of the duplicate end. Its password is
+    /// point at the duplicate are changed to point at `person`. The event is written for the home of the duplicate and for
+    /// each organization that it was a member of. The sessions of the duplicate end. Its password is
     /// deleted, and the password of `person` is used.
     ///
     /// # Locks
@@ -134,8 +152,8 @@ impl DuplicateUsers {
     /// # Errors
     ///
     /// `NotFound`: one of the users does not exist. `Invalid`: they are the same user, they have different addresses,
-    /// or only `person` is disabled. `Referenced`: rows point at the duplicate through a foreign key of several
-    /// columns; move them first. `Forbidden`: the actor is not the service or an operator. `TablesMissing`. `Database`, also
+    /// or only one of them is disabled. `Referenced`: rows point at the duplicate through a foreign key of several
+    /// columns, or at its membership, or a policy hides them from this login; move them first. `Forbidden`: the actor is not the service or an operator. `TablesMissing`. `Database`, also
     /// where a table does not accept a second row of `person`; then nothing is changed.
     ///
     /// # Cancel safety
@@ -149,25 +167,39 @@ impl DuplicateUsers {
             let (from, into) = locked(tx, duplicate, person).await?;
             move_references(tx, duplicate, person).await?;
             tx.execute(JOIN, &[&duplicate, &person]).await?;
-            tx.execute("delete from public.users where id = $1", &[&duplicate]).await?;
+            let joined = tx.query(JOINED, &[&duplicate, &person, &from.organization_id]).await?;
+            delete(tx, duplicate).await?;
             // The user that held the address may have been deleted by the merge.
             let holds = r#"update public.users u set holds_address = true,
-                       status = case when $2 and u.status = 'invited' then 'active' else u.status end
+                       status = case when $2 and u.status = 'invited' then 'active' else u.status end,
+                       password_hash = case when $2 and u.status = 'invited' then null else u.password_hash end
                  where u.id = $1
                    and not exists (select from public.users o
                                     where o.holds_address and o.id <> u.id
                                       and pg_catalog.lower(o.email collate pg_catalog."C")
                                           = pg_catalog.lower(u.email collate pg_catalog."C"))"#;
             tx.execute(holds, &[&person, &(from.status == "active")]).await?;
-            let change = Change {
-                actor: &actor,
-                organization: Some(from.organization_id),
-                name: "cgk.user.merged",
-                resource: ("user", duplicate.to_string()),
-                before: Some(json!({ "home": from.organization_id })),
-                after: Some(json!({ "user_id": person, "home": into.organization_id })),
-            };
-            change.record(tx).await
+            let mut changes = vec![(
+                from.organization_id,
+                json!({ "home": from.organization_id }),
+                json!({ "user_id": person, "home": into.organization_id }),
+            )];
+            changes.extend(joined.iter().map(|row| {
+                let (before, after): (&str, &str) = (row.get(1), row.get(2));
+                (row.get(0), json!({ "role": before }), json!({ "user_id": person, "role": after }))
+            }));
+            for (organization, before, after) in changes {
+                let change = Change {
+                    actor: &actor,
+                    organization: Some(organization),
+                    name: "cgk.user.merged",
+                    resource: ("user", duplicate.to_string()),
+                    before: Some(before),
+                    after: Some(after),
+                };
+                change.record(tx).await?;
+            }
+            Ok(())
         });
         merged.await
     }
@@ -208,6 +240,9 @@ async fn locked(tx: &PlatformTx<'_>, duplicate: UserId, person: UserId) -> Resul
         () if into.status == "disabled" && from.status != "disabled" => {
             Err(invalid("the user to merge into is disabled"))
         }
+        () if from.status == "disabled" && into.status != "disabled" => {
+            Err(invalid("it is disabled, and the other user would have its roles"))
+        }
         () => Ok((from, into)),
     }
 }
@@ -228,6 +263,20 @@ async fn move_references(tx: &PlatformTx<'_>, duplicate: UserId, person: UserId)
         }
     }
     Ok(())
+}
+
+/// Deletes the user, or returns an error if a foreign key changes rows of another table then.
+async fn delete(tx: &PlatformTx<'_>, duplicate: UserId) -> Result<()> {
+    let before = tx.query(TOUCHED, &[]).await?;
+    tx.execute("delete from public.users where id = $1", &[&duplicate]).await?;
+    let after = tx.query(TOUCHED, &[]).await?;
+    let touched = after.iter().zip(&before).find(|(after, before)| after.get::<_, i64>(2) != before.get::<_, i64>(2));
+    match touched {
+        Some((row, _)) => {
+            Err(PlatformError::Referenced { table: format!("{}.{}", row.get::<_, &str>(0), row.get::<_, &str>(1)) })
+        }
+        None => Ok(()),
+    }
 }
 
 fn read(row: &Row) -> Duplicate {

@@ -150,8 +150,10 @@ impl PlatformError {
 
 /// Returns what the message of a refusal adds, so that a service that acts for itself in a context does not look for a role.
 fn advice(actor: &str, permission: &str) -> &'static str {
-    match actor {
-        "anonymous" => ", and the context has no user and no API key; name the actor with acting_as(...)",
+    match permission {
+        _ if actor == Actor::Anonymous.kind() => {
+            ", and the context has no user and no API key; name the actor with acting_as(...)"
+        }
         _ if Permission::ALL.iter().any(|one| one.as_str() == permission) => "",
         _ => ", which only the service has; name it with acting_as(Actor::System)",
     }

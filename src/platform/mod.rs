@@ -46,7 +46,7 @@ pub use members::{Member, Members, MembershipId, NewMember};
 pub use organizations::{CreatedOrganization, Organization, OrganizationChange, Organizations};
 pub use page::{Cursor, InvalidCursor, Page, PageRequest};
 pub use permissions::Permission;
-pub(crate) use permissions::{demand, demand_service, owner_of_accounts};
+pub(crate) use permissions::{demand, demand_service, explain_nothing, owner_of_accounts};
 pub use plans::{Entitlement, Issuance, Plan, PlanDefinition, PlanId, Plans, UsageType};
 pub use quota::{Consumption, Grant, GrantId, GrantSource, NewGrant, Quota, QuotaBalance};
 pub(crate) use record::Change;

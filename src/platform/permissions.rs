@@ -141,13 +141,26 @@ pub(crate) fn demand_service(actor: &Actor, permission: &'static str) -> Result<
 
 const IS_DISABLED: &str = "select from public.users u where u.id = $1 and u.status = 'disabled'";
 
-/// Returns an error if the actor is a user who is disabled. For operations of users on what is their own, which no role
-/// gives.
+/// Returns an error if the actor is this user and disabled. For changes of users to what is their own, which no role gives.
+/// The status must be read with a lock on the user's row.
+///
+/// # Errors
+///
+/// `UserDisabled`.
+pub(crate) fn demand_enabled(actor: &Actor, user: UserId, status: &str) -> Result<()> {
+    match actor {
+        Actor::User(actor) if *actor == user && status == "disabled" => Err(PlatformError::UserDisabled),
+        _ => Ok(()),
+    }
+}
+
+/// Returns an error if the actor is a user who is disabled. For statements that find nothing for such a user: the caller
+/// calls this only if nothing was found.
 ///
 /// # Errors
 ///
 /// `UserDisabled`. `Database`.
-pub(crate) async fn demand_enabled<E>(db: &Db<E>, actor: &Actor) -> Result<()> {
+pub(crate) async fn explain_nothing<E>(db: &Db<E>, actor: &Actor) -> Result<()> {
     let Actor::User(user) = actor else { return Ok(()) };
     match db.errors::<PlatformError>().platform().query_opt(IS_DISABLED, &[user]).await? {
         Some(_) => Err(PlatformError::UserDisabled),
@@ -159,9 +172,8 @@ pub(crate) async fn demand_enabled<E>(db: &Db<E>, actor: &Actor) -> Result<()> {
 ///
 /// # Errors
 ///
-/// `Forbidden`: the actor is an API key, or not known. `UserDisabled`. `Database`.
-pub(crate) async fn owner_of_accounts<E>(db: &Db<E>, actor: &Actor) -> Result<Option<UserId>> {
-    demand_enabled(db, actor).await?;
+/// `Forbidden`: the actor is an API key, or not known.
+pub(crate) fn owner_of_accounts(actor: &Actor) -> Result<Option<UserId>> {
     match actor {
         Actor::User(user) => Ok(Some(*user)),
         Actor::ApiKey(_) | Actor::Anonymous => Err(PlatformError::forbidden(actor, ACCOUNTS_MANAGE)),

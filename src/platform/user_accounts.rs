@@ -3,7 +3,7 @@
 use super::{
     Actor, PlatformError,
     error::Result,
-    permissions::{ACCOUNTS_MANAGE, owner_of_accounts},
+    permissions::{ACCOUNTS_MANAGE, demand_enabled, explain_nothing, owner_of_accounts},
     record::Change,
     values::check_text,
 };
@@ -64,7 +64,8 @@ macro_rules! columns {
     };
 }
 
-const LOCK_USER: &str = "select u.organization_id from public.users u where u.id = $1 for no key update";
+const LOCK_USER: &str =
+    "select u.organization_id, u.status::pg_catalog.text from public.users u where u.id = $1 for no key update";
 
 // If the row belongs to another user, it is not changed, so it is not returned.
 const LINK: &str = concat!(
@@ -76,13 +77,27 @@ const LINK: &str = concat!(
     ", a.xmax = 0"
 );
 
-const FIND: &str =
-    concat!("select ", columns!(), " from public.user_accounts a where a.provider = $1 and a.subject = $2");
+/// An account that the actor may use: `$2` is the user that it is, if it is one.
+macro_rules! own {
+    () => {
+        " ($2::pg_catalog.uuid is null or a.user_id = $2)
+          and not exists (select from public.users u where u.id = $2 and u.status = 'disabled')"
+    };
+}
+
+const FIND: &str = concat!(
+    "select ",
+    columns!(),
+    " from public.user_accounts a where a.provider = $1 and a.subject = $3 and ",
+    own!()
+);
 
 const LIST: &str = concat!(
     "select ",
     columns!(),
-    " from public.user_accounts a where a.user_id = $1 order by a.linked_at, a.id limit 1000"
+    " from public.user_accounts a where a.user_id = $1 and ",
+    own!(),
+    " order by a.linked_at, a.id limit 1000"
 );
 
 const UNLINK: &str =
@@ -119,7 +134,7 @@ impl UserAccounts {
     ///
     /// If the future is dropped, the change may or may not be committed. The same call again has the same result.
     pub async fn link(&self, user: UserId, provider: &str, subject: &str, email: Option<&str>) -> Result<UserAccount> {
-        let actor = self.actor(user).await?;
+        let (actor, _) = self.actor(user)?;
         for (what, text, max) in [("the provider", provider, 500), ("the subject", subject, 255)] {
             check_text(what, text, max)?;
         }
@@ -127,6 +142,7 @@ impl UserAccounts {
         let platform = self.db.platform();
         let linked = platform.transaction(async |tx| {
             let home = tx.query_opt(LOCK_USER, &[&user]).await?.ok_or(PlatformError::NotFound { what: "user" })?;
+            demand_enabled(&actor, user, home.get(1))?;
             let row = tx.query_opt(LINK, &[&user, &provider, &subject, &email]).await?;
             let row = row.ok_or(PlatformError::AccountLinked)?;
             let account = read(&row);
@@ -149,13 +165,17 @@ impl UserAccounts {
     ///
     /// If the future is dropped, nothing changes: the function only reads.
     pub async fn find(&self, provider: &str, subject: &str) -> Result<Option<UserAccount>> {
-        let own = owner_of_accounts(&self.db, &self.actor.clone().unwrap_or_else(Actor::current)).await?;
+        let actor = self.actor.clone().unwrap_or_else(Actor::current);
+        let own = owner_of_accounts(&actor)?;
         // Text in the database cannot contain NUL, so there is no such account.
         if provider.contains('\0') || subject.contains('\0') {
             return Ok(None);
         }
-        let found = self.db.platform().query_opt(FIND, &[&provider, &subject]).await?.as_ref().map(read);
-        Ok(found.filter(|account| own.is_none_or(|own| account.user_id == own)))
+        let found = self.db.platform().query_opt(FIND, &[&provider, &own, &subject]).await?;
+        if found.is_none() {
+            explain_nothing(&self.db, &actor).await?;
+        }
+        Ok(found.as_ref().map(read))
     }
 
     /// Returns the accounts of a user in the order in which they were linked, at most 1,000.
@@ -168,8 +188,12 @@ impl UserAccounts {
     ///
     /// If the future is dropped, nothing changes: the function only reads.
     pub async fn list(&self, user: UserId) -> Result<Vec<UserAccount>> {
-        self.actor(user).await?;
-        Ok(self.db.platform().query(LIST, &[&user]).await?.iter().map(read).collect())
+        let (actor, own) = self.actor(user)?;
+        let rows = self.db.platform().query(LIST, &[&user, &own]).await?;
+        if rows.is_empty() {
+            explain_nothing(&self.db, &actor).await?;
+        }
+        Ok(rows.iter().map(read).collect())
     }
 
     /// Removes an account of a user, with its tokens. The user may have no other way to sign in: check that first.
@@ -187,10 +211,11 @@ impl UserAccounts {
     ///
     /// If the future is dropped, the change may or may not be committed.
     pub async fn unlink(&self, user: UserId, account: UserAccountId) -> Result<()> {
-        let actor = self.actor(user).await?;
+        let (actor, _) = self.actor(user)?;
         let platform = self.db.platform();
         let unlinked = platform.transaction(async |tx| {
             let home = tx.query_opt(LOCK_USER, &[&user]).await?.ok_or(PlatformError::NotFound { what: "account" })?;
+            demand_enabled(&actor, user, home.get(1))?;
             let row = tx.query_opt(UNLINK, &[&user, &account]).await?;
             let row = row.ok_or(PlatformError::NotFound { what: "account" })?;
             self.record(tx, &actor, &home, "cgk.user_account.unlinked", &read(&row)).await
@@ -198,12 +223,12 @@ impl UserAccounts {
         unlinked.await
     }
 
-    /// Returns the actor. It must be the user itself, the service or an operator.
-    async fn actor(&self, user: UserId) -> Result<Actor> {
+    /// Returns the actor, which must be the user itself, the service or an operator, and the user that it is.
+    fn actor(&self, user: UserId) -> Result<(Actor, Option<UserId>)> {
         let actor = self.actor.clone().unwrap_or_else(Actor::current);
-        match owner_of_accounts(&self.db, &actor).await? {
+        match owner_of_accounts(&actor)? {
             Some(own) if own != user => Err(PlatformError::forbidden(&actor, ACCOUNTS_MANAGE)),
-            _ => Ok(actor),
+            own => Ok((actor, own)),
         }
     }
 

@@ -33,3 +33,13 @@ pub(crate) fn check_text(what: &'static str, text: &str, chars_max: usize) -> Re
         false => Ok(()),
     }
 }
+
+/// # Errors
+///
+/// `Invalid`: the text has a zero byte, so nothing in the database is equal to it.
+pub(crate) fn check_no_nul(what: &'static str, text: &str) -> Result<()> {
+    match text.contains('\0') {
+        true => Err(PlatformError::Invalid { what, why: "it contains NUL".into() }),
+        false => Ok(()),
+    }
+}

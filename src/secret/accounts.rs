@@ -2,7 +2,7 @@
 
 use super::{PlainSecret, Result, Rotation, SecretError, SecretPlace, Secrets, key_id};
 use crate::{
-    platform::{PlatformError, UserAccountId, owner_of_accounts},
+    platform::{PlatformError, UserAccountId, explain_nothing, owner_of_accounts},
     user::UserId,
 };
 use tokio_postgres::types::ToSql;
@@ -17,9 +17,11 @@ const ROWS_AT_ONCE: i64 = 100;
 const BYTES_MAX: usize = 16_000;
 
 const SET: &str = "update public.user_accounts set tokens = $2, tokens_key_id = $3 where id = $1
-    and ($4::pg_catalog.uuid is null or user_id = $4)";
+    and ($4::pg_catalog.uuid is null or user_id = $4)
+    and not exists (select from public.users u where u.id = $4 and u.status = 'disabled')";
 const GET: &str = "select tokens from public.user_accounts where id = $1
-    and ($2::pg_catalog.uuid is null or user_id = $2)";
+    and ($2::pg_catalog.uuid is null or user_id = $2)
+    and not exists (select from public.users u where u.id = $2 and u.status = 'disabled')";
 const EXISTS: &str = "select pg_catalog.to_regclass('public.user_accounts') is not null";
 const FOUND: &str = "
     select id, tokens from public.user_accounts where tokens is not null and id > $1 order by id limit $2";
@@ -44,7 +46,7 @@ impl Secrets {
     ///
     /// If the future is dropped, the change may or may not be committed.
     pub async fn set_account_tokens(&self, account: UserAccountId, tokens: Option<&[u8]>) -> Result<()> {
-        let owner = self.owner().await?;
+        let owner = self.owner()?;
         if tokens.is_some_and(|tokens| tokens.len() > BYTES_MAX) {
             let why = format!("they have more than {BYTES_MAX} bytes");
             return Err(PlatformError::Invalid { what: "the tokens", why }.into());
@@ -52,7 +54,7 @@ impl Secrets {
         let sealed = tokens.map(|tokens| self.keys.seal(place(account), tokens)).transpose()?;
         let key = sealed.as_ref().map(|_| self.keys.current());
         match self.db.platform().execute(SET, &[&account, &sealed, &key, &owner]).await? {
-            0 => Err(SecretError::NotFound),
+            0 => Err(self.nothing().await),
             _ => Ok(()),
         }
     }
@@ -68,15 +70,24 @@ impl Secrets {
     ///
     /// If the future is dropped, nothing changes: the function only reads.
     pub async fn account_tokens(&self, account: UserAccountId) -> Result<Option<PlainSecret>> {
-        let row =
-            self.db.platform().query_opt(GET, &[&account, &self.owner().await?]).await?.ok_or(SecretError::NotFound)?;
+        let Some(row) = self.db.platform().query_opt(GET, &[&account, &self.owner()?]).await? else {
+            return Err(self.nothing().await);
+        };
         let sealed: Option<Vec<u8>> = row.get(0);
         sealed.map(|sealed| self.keys.open(place(account), &sealed)).transpose()
     }
 
     /// Returns the user whose accounts the actor may use. `None`: those of every user.
-    async fn owner(&self) -> Result<Option<UserId>> {
-        Ok(owner_of_accounts(&self.db, &self.actor()).await?)
+    fn owner(&self) -> Result<Option<UserId>> {
+        Ok(owner_of_accounts(&self.actor())?)
+    }
+
+    /// Returns why no account was found.
+    async fn nothing(&self) -> SecretError {
+        match explain_nothing(&self.db, &self.actor()).await {
+            Ok(()) => SecretError::NotFound,
+            Err(error) => error.into(),
+        }
     }
 
     /// Encrypts the tokens with the first key. Does nothing in a database without accounts.

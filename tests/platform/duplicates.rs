@@ -41,7 +41,8 @@ async fn a_duplicate_is_listed_until_it_is_merged() {
     assert_eq!(author, person);
     assert!(users.list(&PageRequest::default()).await.unwrap().items.is_empty());
     assert!(matches!(users.merge(duplicate, person).await, Err(PlatformError::NotFound { .. })));
-    assert_eq!(stage.count("select count(*) from audit_events where action = 'cgk.user.merged'").await, 1);
+    // One for each of its organizations.
+    assert_eq!(stage.count("select count(*) from audit_events where action = 'cgk.user.merged'").await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,8 +57,14 @@ async fn what_is_not_one_person_is_not_merged() {
     let by_a_user = users.clone().acting_as(Actor::User(person));
     assert!(matches!(by_a_user.merge(duplicate, person).await, Err(PlatformError::Forbidden { .. })));
     assert!(matches!(by_a_user.list(&PageRequest::default()).await, Err(PlatformError::Forbidden { .. })));
-    stage.run("update users set status = 'disabled' where email = 'ada@x.io'").await;
-    assert!(matches!(users.merge(duplicate, person).await, Err(PlatformError::Invalid { .. })));
+    for disabled in ["ada@x.io", "Ada@x.io"] {
+        stage
+            .run(&format!(
+                "update users set status = case email when '{disabled}' then 'disabled'::user_status else 'active' end"
+            ))
+            .await;
+        assert!(matches!(users.merge(duplicate, person).await, Err(PlatformError::Invalid { .. })), "{disabled}");
+    }
 
     // A foreign key over two columns ties the row to the duplicate's home.
     stage
@@ -108,5 +115,65 @@ async fn a_merge_whose_session_is_ended_leaves_both_users() {
         let members: String = stage.watch.query_one(MEMBERS, &[&person]).await.unwrap().get(0);
         assert_eq!(members, "acme t member, globex f owner", "{lock}");
     }
+    users.merge(duplicate, person).await.unwrap();
+}
+
+/// Each organization of the duplicate is told who its member is from then on; and of two roles that nobody has accepted the stronger
+/// one stays too.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_organization_of_the_duplicate_is_told_of_the_merge() {
+    let stage = Stage::set().await;
+    let (person, duplicate) = twins(&stage).await;
+    stage
+        .run(
+            "insert into memberships (organization_id, user_id, role)
+             select o.id, u.id, 'admin' from organizations o, users u where o.slug = 'acme' and u.email = 'Ada@x.io';
+             update memberships m set role = 'member', confirmed_at = null from organizations o
+              where o.id = m.organization_id and o.slug = 'acme' and m.role <> 'admin'",
+        )
+        .await;
+    DuplicateUsers::new(&stage.db).merge(duplicate, person).await.unwrap();
+    let members: String = stage.watch.query_one(MEMBERS, &[&person]).await.unwrap().get(0);
+    assert_eq!(members, "acme t admin, globex t owner");
+    for (table, name) in [("domain_events", "type"), ("audit_events", "action")] {
+        let sql = format!(
+            "select o.slug from organizations o join {table} e on e.organization_id = o.id and e.{name} = 'cgk.user.merged' order by 1"
+        );
+        let told: Vec<String> = stage.rows(&sql, &[]).await.iter().map(|row| row.get(0)).collect();
+        assert_eq!(told, ["acme", "globex"], "{table}");
+    }
+}
+
+/// A foreign key deletes rows that point at the membership, and rows that a policy hides: then the merge is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_merge_deletes_no_row_of_another_table() {
+    const LINKED: &str = "from memberships m join users u on u.id = m.user_id where u.email = 'Ada@x.io'";
+    let stage = Stage::set().await;
+    let (person, duplicate) = twins(&stage).await;
+    let users = DuplicateUsers::new(&stage.db);
+    for (table, insert) in [
+        (
+            "create table public.own (membership_id uuid references memberships (id) on delete cascade)",
+            format!("insert into public.own select m.id {LINKED}"),
+        ),
+        (
+            "create table public.own (organization_id uuid, user_id uuid,
+                 foreign key (organization_id, user_id) references memberships (organization_id, user_id) on delete set null)",
+            format!("insert into public.own select m.organization_id, m.user_id {LINKED}"),
+        ),
+        (
+            "create table public.own (user_id uuid references users (id) on delete cascade)",
+            format!("insert into public.own select m.user_id {LINKED}; alter table public.own enable row level security"),
+        ),
+    ] {
+        stage.run(&format!("{table}; grant select, update, delete on public.own to public; {insert}")).await;
+        let rows = "select count(*) from public.own o where to_jsonb(o)::text not like '%null%'";
+        assert_eq!(stage.count(rows).await, 1, "{table}");
+        let refused = users.merge(duplicate, person).await;
+        assert!(matches!(&refused, Err(PlatformError::Referenced { table }) if table == "public.own"), "{refused:?}");
+        assert_eq!(stage.count(rows).await, 1, "{table}");
+        stage.run("drop table public.own").await;
+    }
+    // The control: without them it is merged.
     users.merge(duplicate, person).await.unwrap();
 }

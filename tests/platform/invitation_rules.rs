@@ -108,3 +108,19 @@ async fn whoever_becomes_a_member_has_no_open_invitation() {
     stage.run(&sql).await;
     assert_eq!(open("back@x.io").await, 1);
 }
+
+/// Without its sender an invitation would be one of the service.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_invitations_of_a_user_who_is_deleted_are_revoked() {
+    let stage = Stage::set().await;
+    stage.user(stage.acme, "first@example.com", "owner").await;
+    let ada = stage.user(stage.acme, "ada@example.com", "admin").await;
+    let (invitations, new) = (Invitations::new(&stage.db), NewInvitation::of_address("crony@example.com"));
+    let sent = invitations.clone().acting_as(Actor::User(ada)).create(stage.acme, &new).await.unwrap();
+    let kept = invitations.create(stage.acme, &NewInvitation::of_address("own@example.com")).await.unwrap();
+    stage.run(&format!("delete from users where id = '{ada}'")).await;
+    let refused = invitations.accept(sent.1.reveal(), &Invitee::Address("crony@example.com".into())).await;
+    assert!(matches!(refused, Err(PlatformError::InvitationRevoked)), "{refused:?}");
+    // The control: that of the service is accepted.
+    invitations.accept(kept.1.reveal(), &Invitee::Address("own@example.com".into())).await.unwrap();
+}

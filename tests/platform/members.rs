@@ -480,7 +480,7 @@ async fn the_command_names_the_home_where_a_user_cannot_be_disabled() {
     assert_snapshot!(shell.transcript(&["user:disable globex ada@example.com", "user:disable acme ada@example.com"]), @"
     $ cgk user:disable globex ada@example.com
     --- stderr
-    error: user ada@example.com is a member of tenant globex, and another tenant is its home
+    error: user ada@example.com is a member of tenant globex, and another tenant decides about it
       help: `cgk member:remove globex ada@example.com` removes it from this tenant alone.
     --- exit 1
 

@@ -65,7 +65,11 @@ impl Case {
             }
             // What starts within another one and ends with it is the rest of that one.
             let ends_with = |length: i64| ends.iter().any(|end| (start + length - end).abs() < 2 * HOUR);
-            while of > 0 && (ends_with(length) || ends_with(length / 2)) {
+            // Nor is one about a day longer than the trial, which is the trial up to there.
+            let a_day_longer = |length: i64| (start + length - first_end - DAY).abs() < HOUR;
+            while of > 0 && (ends_with(length) || ends_with(length / 2))
+                || of == 0 && trial && (a_day_longer(length) || a_day_longer(length / 2))
+            {
                 length += 4 * HOUR;
             }
             ends.push(start + length);

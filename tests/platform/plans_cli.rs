@@ -16,6 +16,8 @@ async fn what_people_and_programs_see() {
         "subscription:change acme platinum",
         "subscription:change acme Team!",
         "subscription:change acme hobby --trial 14days",
+        "subscription:change acme team --trial 3days",
+        "subscription:change acme team --months 12",
         "subscription:change acme team",
         "subscription:show acme --json",
         "quota:show acme",

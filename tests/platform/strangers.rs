@@ -309,3 +309,36 @@ async fn a_disabled_owner_is_refused_by_every_operation() {
     let accounts = UserAccounts::new(db).acting_as(Actor::User(scene.ada));
     assert_eq!(accounts.list(scene.ada).await.unwrap()[0].id, scene.account);
 }
+
+/// The status counts that holds when the change is made, not the one from before it had to wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_is_disabled_while_its_call_waits_changes_nothing() {
+    let scene = Scene::set().await;
+    let (stage, ben) = (&scene.stage, scene.ben);
+    let actor = Actor::User(ben);
+    let account = UserAccounts::new(&stage.db).link(ben, "https://id.example", "ben", None).await.unwrap().id;
+    let before = scene.state().await;
+    for call in ["leave", "link", "unlink", "create"] {
+        let holder = stage.holder(&format!("update users set status = 'disabled' where id = '{ben}'")).await;
+        let (db, acme, actor) = (stage.db.clone(), stage.acme, actor.clone());
+        let waits = tokio::spawn(async move {
+            let accounts = UserAccounts::new(&db).acting_as(actor.clone());
+            let new = NewOrganization::new("fresh".parse().unwrap());
+            match call {
+                "leave" => Members::new(&db).acting_as(actor).remove(acme, ben).await,
+                "link" => accounts.link(ben, "https://id.example", "x", None).await.map(|_| ()),
+                "unlink" => accounts.unlink(ben, account).await,
+                _ => Organizations::new(&db).acting_as(actor).create(&new, ben).await.map(|_| ()),
+            }
+        });
+        stage.until_waiting(1).await;
+        crate::stage::run(&holder, "commit").await;
+        let outcome = crate::stage::must_end(waits).await.unwrap();
+        assert!(matches!(outcome, Err(PlatformError::UserDisabled)), "{call}: {outcome:?}");
+        stage.run(&format!("update users set status = 'active' where id = '{ben}'")).await;
+        assert_eq!(scene.state().await, before, "{call}");
+    }
+    // The control: the same as an active user.
+    UserAccounts::new(&stage.db).acting_as(actor.clone()).unlink(ben, account).await.unwrap();
+    Members::new(&stage.db).acting_as(actor).remove(stage.acme, ben).await.unwrap();
+}

@@ -19,7 +19,12 @@ async fn no_trigger_function_of_the_owner_is_executable_by_anybody_else() {
     let stage = Stage::set().await;
     assert_eq!(open(&stage).await, [""; 0]);
     // The control: as it was before 030_quota_rules.
-    let functions = ["cgk_domain_events_inserted()", "cgk_memberships_invitations()", "cgk_memberships_seat()"];
+    let functions = [
+        "cgk_domain_events_inserted()",
+        "cgk_memberships_invitations()",
+        "cgk_memberships_seat()",
+        "cgk_users_invitations()",
+    ];
     stage.run(&format!("grant execute on function {} to public", functions.join(", "))).await;
     assert_eq!(open(&stage).await, functions);
 }

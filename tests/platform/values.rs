@@ -3,8 +3,9 @@
 use crate::stage::Stage;
 use cgk::{
     platform::{
-        Invitations, NewGrant, NewInvitation, NewSubscription, OrganizationChange, Organizations, PlatformError, Quota,
-        QuotaKind, RenewalPeriod, Subscriptions, UserAccounts,
+        AuditFilter, AuditLog, EventFilter, Invitations, NewGrant, NewInvitation, NewSubscription, OrganizationChange,
+        Organizations, Outbox, PageRequest, PlatformError, Quota, QuotaKind, RenewalPeriod, Subscriptions,
+        UserAccounts,
     },
     secret::{SecretError, Secrets},
 };
@@ -61,6 +62,22 @@ async fn a_value_that_cannot_be_stored_is_named() {
         named(organizations.update(acme, &OrganizationChange::default().settings(settings)).await, "the settings");
     }
     named(organizations.update(acme, &OrganizationChange::default().name("a\0")).await, "the name");
+
+    let lines = |from, until, action: Option<&str>| {
+        let mut filter = AuditFilter::default();
+        (filter.from, filter.until, filter.action) = (from, until, action.map(str::to_owned));
+        filter
+    };
+    let log = AuditLog::new(&stage.db);
+    for (filter, what) in [
+        (lines(Some(late), None, None), "the start"),
+        (lines(None, Some(early), None), "the end"),
+        (lines(None, None, Some("a\0")), "the filter"),
+    ] {
+        named(log.list(&filter, &PageRequest::default()).await, what);
+    }
+    let events = EventFilter { event_type: Some("a\0".into()), ..EventFilter::default() };
+    named(Outbox::new(&stage.db).list(&events).await, "the type");
 
     let secrets = Secrets::new(&stage.db, "2025:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=".parse().unwrap());
     for domain in

@@ -26,20 +26,24 @@ pub(crate) struct Arguments {
     /// Start with a trial of this length, for example 14days; only for a tenant that has no subscription
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     trial: Option<Duration>,
-    /// Months of a period; only for a tenant that has no subscription
-    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=120))]
-    months: u32,
+    /// Months of a period (default: 1); only for a tenant that has no subscription
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=120))]
+    months: Option<u32>,
 }
 
 pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
     let plan: PlanKey = arguments.plan.parse()?;
     let target = Target::open(session, &arguments.slug).await?;
     let subscriptions = &target.subscriptions;
-    let mut new = NewSubscription::to(plan.clone()).period_months(arguments.months);
+    let mut new = NewSubscription::to(plan.clone()).period_months(arguments.months.unwrap_or(1));
     if let Some(trial) = arguments.trial {
         new = new.trial(trial);
     }
-    let changed = match subscriptions.change_plan(target.tenant.id, &plan).await {
+    let changed = match arguments.trial.is_some() || arguments.months.is_some() {
+        true => Err(PlatformError::NotFound { what: "subscription" }),
+        false => subscriptions.change_plan(target.tenant.id, &plan).await,
+    };
+    let changed = match changed {
         Err(PlatformError::NotFound { what: "subscription" }) => subscriptions.subscribe(target.tenant.id, &new).await,
         changed => changed,
     };

@@ -104,6 +104,10 @@ impl Target {
             (PlatformError::NotFound { what: "plan" }, Some(plan)) => {
                 (format!("there is no plan {plan} on sale"), "`cgk plan:list` lists the plans.".into())
             }
+            (PlatformError::AlreadySubscribed, _) => (
+                format!("tenant {slug} has a subscription"),
+                "`--trial` and `--months` are only for a new one: change the plan without them.".into(),
+            ),
             (PlatformError::TrialUsed, _) => {
                 (format!("tenant {slug} has had a trial"), "Subscribe it without `--trial`.".into())
             }

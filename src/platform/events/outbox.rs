@@ -8,6 +8,7 @@ use crate::{
         Actor, Permission, PlatformError, Result,
         permissions::{demand_of, demand_service},
         record::Change,
+        values::check_no_nul,
     },
     tenancy::{Db, PlatformTx, Statements, TenantTx},
     tenant::OrganizationId,
@@ -268,6 +269,7 @@ impl Outbox {
     /// If the future is dropped, nothing changes: the function only reads.
     pub async fn list(&self, filter: &EventFilter) -> Result<Vec<EventRecord>> {
         let status = filter.status.as_ref().map(EventStatus::as_str);
+        filter.event_type.as_deref().map_or(Ok(()), |text| check_no_nul("the type", text))?;
         let organization = filter.organization.map(OrganizationId::uuid);
         let limit = i64::from(filter.limit.unwrap_or(100).min(PAGE_MAX));
         let (platform, actor) = (self.db.platform(), self.actor());

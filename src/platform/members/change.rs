@@ -105,7 +105,7 @@ impl Members {
         let member = platform.transaction(async |tx| {
             organizations::lock(tx, organization).await?;
             demand(tx, &actor, organization, Permission::to_manage(role)).await?;
-            let before = lock(tx, organization, user).await?;
+            let before = lock(tx, &actor, organization, user).await?;
             demand(tx, &actor, organization, Permission::to_manage(&before)).await?;
             if before == *role {
                 return find(tx, organization, user).await;
@@ -142,13 +142,12 @@ impl Members {
         let actor = self.actor();
         let platform = self.db.platform();
         let leaves = actor == Actor::User(user);
-        demand_enabled(&self.db, &actor).await?;
         let removed = platform.transaction(async |tx| {
             organizations::lock(tx, organization).await?;
             if !leaves {
                 demand(tx, &actor, organization, Permission::MembersManage).await?;
             }
-            let role = lock(tx, organization, user).await?;
+            let role = lock(tx, &actor, organization, user).await?;
             if !leaves {
                 demand(tx, &actor, organization, Permission::to_manage(&role)).await?;
             }
@@ -178,7 +177,8 @@ pub(crate) async fn join(
     replaces: bool,
 ) -> Result<Member> {
     let locked = tx.query_opt(LOCK_USER, &[&user]).await?;
-    locked.ok_or(PlatformError::NotFound { what: "user" })?;
+    let locked = locked.ok_or(PlatformError::NotFound { what: "user" })?;
+    demand_enabled(actor, user, locked.get(0))?;
     if tx.query_opt(SAME_ADDRESS, &[&organization, &user]).await?.is_some() {
         return Err(PlatformError::AlreadyMember);
     }
@@ -192,10 +192,11 @@ pub(crate) async fn join(
     Ok(member)
 }
 
-/// Locks the user and the membership. Returns the role.
-async fn lock(tx: &PlatformTx<'_>, organization: OrganizationId, user: UserId) -> Result<UserRole> {
+/// Locks the user and the membership. Returns the role, or an error if the actor is the user and disabled.
+async fn lock(tx: &PlatformTx<'_>, actor: &Actor, organization: OrganizationId, user: UserId) -> Result<UserRole> {
     let missing = || PlatformError::NotFound { what: "member" };
-    tx.query_opt(LOCK_USER, &[&user]).await?.ok_or_else(missing)?;
+    let locked = tx.query_opt(LOCK_USER, &[&user]).await?.ok_or_else(missing)?;
+    demand_enabled(actor, user, locked.get(0))?;
     let row = tx.query_opt(LOCK_MEMBERSHIP, &[&organization, &user]).await?.ok_or_else(missing)?;
     Ok(row.get::<_, &str>(0).into())
 }

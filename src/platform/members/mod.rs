@@ -24,7 +24,7 @@ use super::{
     Actor, PlatformError,
     error::Result,
     page::{Cursor, Page, PageRequest},
-    permissions::{Permission, demand, demand_enabled},
+    permissions::{Permission, demand, explain_nothing},
 };
 use crate::{
     auth::{UserRole, UserStatus},
@@ -151,6 +151,7 @@ const LIST: &str =
 const FIND: &str = members!("where m.organization_id = $1 and m.user_id = $2");
 const OF_USER: &str = members!(
     "where m.user_id = $1 and m.confirmed_at is not null and (m.created_at, m.id) > ($2, $3)
+       and (u.status <> 'disabled' or not $5::pg_catalog.bool)
      order by m.created_at, m.id limit $4"
 );
 
@@ -232,7 +233,6 @@ impl Members {
     /// If the future is dropped, nothing changes: the function only reads.
     pub async fn of_user(&self, user: UserId, page: &PageRequest) -> Result<Page<Member>> {
         let actor = self.actor();
-        demand_enabled(&self.db, &actor).await?;
         match actor {
             Actor::User(actor) if actor != user => return Err(PlatformError::NotFound { what: "user" }),
             Actor::ApiKey(_) => return Err(PlatformError::NotFound { what: "user" }),
@@ -240,7 +240,11 @@ impl Members {
             _ => {}
         }
         let (at, id) = page.start();
-        let rows = self.db.platform().query(OF_USER, &[&user, &at, &id, &page.rows()]).await?;
+        let is_own = actor == Actor::User(user);
+        let rows = self.db.platform().query(OF_USER, &[&user, &at, &id, &page.rows(), &is_own]).await?;
+        if rows.is_empty() {
+            explain_nothing(&self.db, &actor).await?;
+        }
         Ok(page.page(rows.iter().map(read).collect(), cursor))
     }
 

@@ -58,8 +58,10 @@ const SAME_ADDRESS: &str = r#"select u.status::pg_catalog.text,
       from public.users u where u.id = $1 for no key update"#;
 
 // A user who was invited to its home and has not accepted yet. The user has now proved that it can read the mail of its
-// address. It has not accepted the other invitation.
-const ACTIVATE: &str = "update public.users set status = 'active' where id = $1 and status = 'invited'";
+// address. It has not accepted the other invitation. A password that its home has set is known there, and is not its own.
+const ACTIVATE: &str =
+    "update public.users set status = 'active', password_hash = case when organization_id = $2 then password_hash end
+     where id = $1 and status = 'invited'";
 
 const HOME_UNCONFIRMED: &str = "select m.id from public.memberships m join public.users u on u.id = m.user_id
      where u.id = $1 and u.status = 'invited' and m.organization_id = u.organization_id and m.organization_id <> $2
@@ -68,7 +70,8 @@ const HOME_UNCONFIRMED: &str = "select m.id from public.memberships m join publi
 const IS_HOME: &str = "select from public.users where id = $1 and organization_id = $2";
 
 /// Prepares a person, who has proved that the address is theirs, to become a member. Returns an error if the address
-/// differs or the person is disabled. Activates an invited person. Returns whether the membership may already exist,
+/// differs or the person is disabled. Activates an invited person, without the password that another organization has set.
+/// Returns whether the membership may already exist,
 /// created with the user or confirmed by this call.
 pub(crate) async fn accept_person(
     tx: &PlatformTx<'_>,
@@ -83,7 +86,7 @@ pub(crate) async fn accept_person(
         ("disabled", _) => Err(PlatformError::UserDisabled),
         ("invited", _) => {
             let home = tx.query_opt(HOME_UNCONFIRMED, &[&person.id, &organization]).await?;
-            tx.execute(ACTIVATE, &[&person.id]).await?;
+            tx.execute(ACTIVATE, &[&person.id, &organization]).await?;
             if let Some(home) = home {
                 let membership: uuid::Uuid = home.get(0);
                 tx.execute("update public.memberships set confirmed_at = null where id = $1", &[&membership]).await?;

@@ -75,7 +75,7 @@ impl Organizations {
     ///
     /// If the future is dropped, either everything is committed or nothing.
     pub async fn create(&self, new: &NewOrganization, owner: UserId) -> Result<CreatedOrganization> {
-        let actor = self.demand_creator(owner).await?;
+        let actor = self.demand_creator(owner)?;
         let platform = self.db.platform();
         let created = platform.transaction(async |tx| {
             let created = create_in(tx, &actor, new).await?;

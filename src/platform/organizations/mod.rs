@@ -25,7 +25,7 @@ use super::{
     Actor, PlatformError,
     error::Result,
     page::{Cursor, Page, PageRequest},
-    permissions::{Permission, demand, demand_enabled},
+    permissions::{Permission, demand, explain_nothing},
 };
 use crate::{
     slug::TenantSlug,
@@ -80,8 +80,8 @@ const FIND: &str = organizations!("where o.id = $1");
 const BY_SLUG: &str = organizations!("where o.slug = $1");
 const LIST: &str = organizations!("where (o.created_at, o.id) > ($1, $2) order by o.created_at, o.id limit $3");
 const OF_USER: &str = organizations!(
-    "join public.memberships m on m.organization_id = o.id
-     where (o.created_at, o.id) > ($1, $2) and m.user_id = $4 and m.confirmed_at is not null
+    "join public.memberships m on m.organization_id = o.id join public.users u on u.id = m.user_id
+     where (o.created_at, o.id) > ($1, $2) and u.id = $4 and u.status <> 'disabled' and m.confirmed_at is not null
      order by o.created_at, o.id limit $3"
 );
 
@@ -168,22 +168,22 @@ impl Organizations {
     pub async fn list(&self, page: &PageRequest) -> Result<Page<Organization>> {
         let ((at, id), limit) = (page.start(), page.rows());
         let (platform, actor) = (self.db.platform(), self.actor());
-        demand_enabled(&self.db, &actor).await?;
-        let rows = match actor {
-            Actor::User(user) => platform.query(OF_USER, &[&at, &id, &limit, &user]).await?,
+        let rows = match &actor {
+            Actor::User(user) => platform.query(OF_USER, &[&at, &id, &limit, user]).await?,
             Actor::System | Actor::Operator(_) => platform.query(LIST, &[&at, &id, &limit]).await?,
-            actor @ (Actor::ApiKey(_) | Actor::Anonymous) => {
+            Actor::ApiKey(_) | Actor::Anonymous => {
                 return Err(PlatformError::forbidden(&actor, "organizations:list"));
             }
         };
+        if rows.is_empty() {
+            explain_nothing(&self.db, &actor).await?;
+        }
         Ok(page.page(rows.iter().map(read).collect(), |row| Cursor::at(row.created_at, row.id)))
     }
 
     /// Returns an error if the user may not own an organization that this actor creates.
-    async fn demand_creator(&self, owner: UserId) -> Result<Actor> {
-        let actor = self.actor();
-        demand_enabled(&self.db, &actor).await?;
-        match actor {
+    fn demand_creator(&self, owner: UserId) -> Result<Actor> {
+        match self.actor() {
             actor @ (Actor::ApiKey(_) | Actor::Anonymous) => Err(PlatformError::forbidden(&actor, CREATE)),
             Actor::User(user) if user != owner => Err(PlatformError::forbidden(&Actor::User(user), CREATE)),
             actor => Ok(actor),

@@ -94,7 +94,7 @@ async fn set_status(target: &Target, user: &mut User, text: &str, status: UserSt
         AuthError::NotFound { .. } => {
             let slug = &target.tenant.slug;
             let message =
-                format!("user {} is a member of tenant {slug}, and another tenant is its home", sanitize(text));
+                format!("user {} is a member of tenant {slug}, and another tenant decides about it", sanitize(text));
             let hint = format!("`cgk member:remove {slug} {}` removes it from this tenant alone.", sanitize(text));
             Refusal { message, hint, exit: Exit::Failed }.into()
         }
