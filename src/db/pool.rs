@@ -31,6 +31,8 @@ pub(crate) struct Connection {
     default_isolation: String,
     /// The variant of the entering statement for this connection.
     check: IsolationCheck,
+    /// Whether the server can detect a lost client while a statement runs.
+    notices_lost_clients: bool,
     /// The number of its own statements that the driver had prepared at the last check.
     drivers: AtomicUsize,
     /// The tenants that used this connection.
@@ -63,11 +65,20 @@ pub(crate) const STAY_ON_ERROR: &str = "set exit_on_error = off";
 /// duplicates of those whose caller was dropped.
 const DRIVERS_MAX: usize = 16;
 
-/// Reads the isolation level of a transaction that sets none, and whether the database has recorded how it separates
-/// tenants.
+/// Reads the isolation level of a transaction that sets none, whether the database has recorded how it separates
+/// tenants, and whether the server can detect a lost client.
 const LOOK: &str = "select pg_catalog.current_setting('default_transaction_isolation'), exists (
     select from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-    where p.proname = 'cgk_isolation_modes' and p.pronargs = 0 and n.nspname = 'public')";
+    where p.proname = 'cgk_isolation_modes' and p.pronargs = 0 and n.nspname = 'public'),
+    pg_catalog.version() operator(pg_catalog.~~) '%linux%'";
+
+/// The facts that a new connection needs.
+struct Facts {
+    entry: Option<Statement>,
+    default_isolation: String,
+    check: IsolationCheck,
+    notices_lost_clients: bool,
+}
 
 /// The maximum time of a cancel request. The connection is discarded in any case.
 const CANCEL_MAX: Duration = Duration::from_secs(5);
@@ -109,6 +120,11 @@ impl Connection {
     /// Returns whether the entry into a tenant on this connection checks the database's isolation.
     pub(crate) fn isolation_check(&self) -> IsolationCheck {
         self.check
+    }
+
+    /// Returns whether the server can detect a lost client while a statement runs.
+    pub(crate) fn notices_lost_clients(&self) -> bool {
+        self.notices_lost_clients
     }
 
     /// Returns the isolation level of a transaction whose options set none.
@@ -162,10 +178,7 @@ impl ConnectionManager {
     }
 
     /// Prepares the entering statement, and reads the facts that a new connection needs.
-    async fn look(
-        &self,
-        client: &Client,
-    ) -> Result<(Option<Statement>, String, IsolationCheck), tokio_postgres::Error> {
+    async fn look(&self, client: &Client) -> Result<Facts, tokio_postgres::Error> {
         let look = client.query_typed(LOOK, &[]);
         let path = self.search_path.get().cloned().unwrap_or_default();
         let prepare = async |check| client.prepare(&(self.entry_sql)(self.isolation, check, &path)).await.ok();
@@ -173,9 +186,9 @@ impl ConnectionManager {
             Pooling::Direct => tokio::join!(prepare(IsolationCheck::Checked), look),
             Pooling::Transaction => (None, look.await),
         };
-        let (default_isolation, says_isolation) = match look?.first() {
-            Some(row) => (row.try_get(0)?, row.try_get(1)?),
-            None => (String::from("read committed"), false),
+        let (default_isolation, says_isolation, notices_lost_clients) = match look?.first() {
+            Some(row) => (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?),
+            None => (String::from("read committed"), false, false),
         };
         let check = if says_isolation { IsolationCheck::Checked } else { IsolationCheck::Unchecked };
         if self.pooling == Pooling::Direct && check == IsolationCheck::Unchecked {
@@ -186,7 +199,7 @@ impl ConnectionManager {
             // the session.
             message::run(client, EXIT_ON_ERROR).await?.complete()?;
         }
-        Ok((entry, default_isolation, check))
+        Ok(Facts { entry, default_isolation, check, notices_lost_clients })
     }
 
     /// Sets the additional schemas in the search path of future connections.
@@ -226,13 +239,14 @@ impl managed::Manager for ConnectionManager {
     async fn create(&self) -> Result<Connection, tokio_postgres::Error> {
         let client = managed::Manager::create(&self.inner).await?;
         // The future is boxed, so that the futures of a service's requests, which contain this one, stay small.
-        let (entry, default_isolation, check) = Box::pin(self.look(&client)).await?;
+        let Facts { entry, default_isolation, check, notices_lost_clients } = Box::pin(self.look(&client)).await?;
         Ok(Connection {
             client: Arc::new(client),
             born: Instant::now(),
             entry,
             default_isolation,
             check,
+            notices_lost_clients,
             drivers: AtomicUsize::new(0),
             tenants: Mutex::default(),
         })

@@ -5,7 +5,7 @@ use super::{
     lease::Lease,
     options::TxOptions,
     pooled,
-    protocol::{Nonce, begin, begin_locked, demand_same},
+    protocol::{NOTICE_LOST_CLIENT, Nonce, begin, begin_locked, demand_same},
     scope::Scope,
 };
 use crate::{
@@ -77,9 +77,14 @@ impl Entry {
             Pooling::Direct => String::new(),
             Pooling::Transaction => pooled::before(config.pg().get_application_name()),
         };
+        let notice = match config.pooling() {
+            Pooling::Direct if connection.notices_lost_clients() => NOTICE_LOST_CLIENT,
+            Pooling::Direct | Pooling::Transaction => "",
+        };
         let (message, check, context) = match scope {
             Scope::Tenant(target) => {
-                let mut begin = reset + &begin_locked(&target.slug, options, isolation, session, config.pooling());
+                let begin = begin_locked(&target.slug, options, isolation, session, config.pooling());
+                let mut begin = reset + &begin + notice;
                 if let Some(sql) = options.sql_before_entry() {
                     begin.push_str("; ");
                     begin.push_str(sql);
@@ -102,11 +107,11 @@ impl Entry {
                 }
             }
             Scope::Platform(target) => {
-                let begin = reset + &begin(options, isolation, session, config.pooling());
+                let begin = reset + &begin(options, isolation, session, config.pooling()) + notice;
                 (Message::send(client, &format!("{begin}; {}", target.enter_sql(nonce))).await?, None, None)
             }
             Scope::Reader(target) => {
-                let begin = reset + &begin(options, isolation, session, config.pooling());
+                let begin = reset + &begin(options, isolation, session, config.pooling()) + notice;
                 (Message::send(client, &format!("{begin}; {}", target.enter_sql(nonce))).await?, None, None)
             }
         };

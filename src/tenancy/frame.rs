@@ -28,6 +28,9 @@
 //! - Close the connection unless [`Frame::is_clean`] returns true. It returns true if the session contains no statement
 //!   prepared by SQL.
 //! - After `leave` or `roll_back`, the session ends at any error outside of a transaction (`exit_on_error`).
+//! - To let the server end a statement whose client is gone, send
+//!   `set local client_connection_check_interval = 1000` after `enter`. [`Db`](crate::Db) does it if the server runs on
+//!   Linux. A server on another system may refuse it.
 
 use super::{
     TxOptions,

@@ -149,6 +149,11 @@ pub(crate) fn begin(
     format!("{}; {}", open(&options.modes(default_isolation), pooling), timeouts(settings))
 }
 
+/// Makes the server check every second, while a statement of the transaction runs, whether the client is still there.
+/// Without this, a statement whose cancel request was lost would run to its end or to its timeout. It follows the SQL
+/// that opens the transaction. Behind a pooler it has no effect, because the server's client is the pooler.
+pub(super) const NOTICE_LOST_CLIENT: &str = "; set local client_connection_check_interval = 1000";
+
 /// Returns SQL that sets the timeouts for the transaction. The statements are separate, because the server then has no
 /// expression to parse.
 fn timeouts(settings: &SessionSettings) -> String {

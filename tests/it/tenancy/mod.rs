@@ -37,3 +37,4 @@ pub(crate) mod stream;
 pub(crate) mod switch;
 pub(crate) mod tenant_limit;
 pub(crate) mod wire_protocol;
+mod wire_proxy;

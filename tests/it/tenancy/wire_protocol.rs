@@ -4,186 +4,20 @@
 //! message and the statement together, then the last message), 3 when the statement has to be prepared, 2 without any, and
 //! one more for each further statement.
 
+use super::wire_proxy::{Pace, Proxy, Way};
 use crate::{
     stage::{Stage, address, long, report, slug},
-    support::{patience::must_end, score},
-};
-use cgk::{Config, ConnectionError, Db, Error, TenantError, TransactionError};
-use std::{
-    ops::RangeInclusive,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, AtomicUsize, Ordering},
+    support::{
+        patience::{must_end, patient},
+        score,
     },
 };
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpListener, TcpStream, UnixStream},
-    sync::Notify,
+use cgk::{ConnectionError, Db, Error, TenantError, TransactionError};
+use std::{
+    ops::RangeInclusive,
+    sync::atomic::{AtomicUsize, Ordering},
 };
-use tokio_postgres::{config::Host, types::Type};
-
-/// Nothing is cut.
-const NEVER: i64 = i64::MAX;
-
-/// A proxy in front of the server of the tests.
-struct Proxy {
-    port: u16,
-    wire: Arc<Wire>,
-    accepting: tokio::task::JoinHandle<()>,
-}
-
-/// What the proxy does and has seen.
-struct Wire {
-    /// How many more bytes go through before the connection is cut.
-    to_server: AtomicI64,
-    to_client: AtomicI64,
-    cut: Notify,
-    /// Bytes that went through since the last look.
-    sent: AtomicUsize,
-    answered: AtomicUsize,
-    /// How often the client wrote after it had been answered.
-    turns: AtomicUsize,
-    last_was_answer: AtomicUsize,
-    /// How the answers arrive.
-    pace: Pace,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Pace {
-    AtOnce,
-    /// Each answer is held back, so that whatever the client sends without waiting is sent before.
-    Late,
-    /// A byte at a time.
-    InPieces,
-}
-
-impl Proxy {
-    async fn start(stage: &Stage, pace: Pace) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let wire = Arc::new(Wire {
-            to_server: AtomicI64::new(NEVER),
-            to_client: AtomicI64::new(NEVER),
-            cut: Notify::new(),
-            sent: AtomicUsize::new(0),
-            answered: AtomicUsize::new(0),
-            turns: AtomicUsize::new(0),
-            last_was_answer: AtomicUsize::new(1),
-            pace,
-        });
-        let server = address(stage.database.name());
-        let shared = Arc::clone(&wire);
-        let accepting = tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let (wire, server) = (Arc::clone(&shared), server.clone());
-                tokio::spawn(async move {
-                    client.set_nodelay(true).unwrap();
-                    let port = server.get_ports().first().copied().unwrap_or(5432);
-                    match &server.get_hosts()[0] {
-                        Host::Unix(dir) => {
-                            let socket = UnixStream::connect(dir.join(format!(".s.PGSQL.{port}"))).await.unwrap();
-                            let (read, write) = socket.into_split();
-                            wire.join(client, read, write).await;
-                        }
-                        Host::Tcp(host) => {
-                            let socket = TcpStream::connect((host.as_str(), port)).await.unwrap();
-                            let (read, write) = socket.into_split();
-                            wire.join(client, read, write).await;
-                        }
-                    }
-                });
-            }
-        });
-        Self { port, wire, accepting }
-    }
-
-    fn config(&self, stage: &Stage) -> Config {
-        let user = address(stage.database.name()).get_user().unwrap().to_owned();
-        let url = format!("postgresql://{user}@127.0.0.1:{}/{}?sslmode=disable", self.port, stage.database.name());
-        Config::from_url(&url).unwrap().with_pool_size_max(1)
-    }
-
-    /// Forgets what was counted.
-    fn reset(&self) {
-        self.wire.sent.store(0, Ordering::SeqCst);
-        self.wire.answered.store(0, Ordering::SeqCst);
-        self.wire.turns.store(0, Ordering::SeqCst);
-        self.wire.last_was_answer.store(1, Ordering::SeqCst);
-    }
-
-    fn never_cut(&self) {
-        self.wire.to_server.store(NEVER, Ordering::SeqCst);
-        self.wire.to_client.store(NEVER, Ordering::SeqCst);
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.accepting.abort();
-    }
-}
-
-impl Wire {
-    async fn join(&self, client: TcpStream, from_server: impl AsyncRead + Unpin, to_server: impl AsyncWrite + Unpin) {
-        let (from_client, to_client) = client.into_split();
-        // Whichever ends first takes the other with it: both sockets are closed.
-        tokio::select! {
-            () = self.carry(from_client, to_server, Way::ToServer) => {}
-            () = self.carry(from_server, to_client, Way::ToClient) => {}
-            () = self.cut.notified() => {}
-        }
-    }
-
-    async fn carry(&self, mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, way: Way) {
-        let mut buffer = vec![0; 65_536];
-        loop {
-            let Ok(length @ 1..) = from.read(&mut buffer).await else { return };
-            let budget = match way {
-                Way::ToServer => &self.to_server,
-                Way::ToClient => &self.to_client,
-            };
-            let left = budget.load(Ordering::SeqCst);
-            let passing = usize::try_from(left).map_or(length, |left| left.min(length));
-            if left != NEVER {
-                budget.fetch_sub(passing as i64, Ordering::SeqCst);
-            }
-            match way {
-                Way::ToServer => {
-                    self.sent.fetch_add(passing, Ordering::SeqCst);
-                    self.turns.fetch_add(self.last_was_answer.swap(0, Ordering::SeqCst), Ordering::SeqCst);
-                }
-                Way::ToClient => {
-                    // Every other task of the one thread comes to its end or waits for this answer; the client among them.
-                    for _ in 0..if self.pace == Pace::Late { 1_000 } else { 0 } {
-                        tokio::task::yield_now().await;
-                    }
-                    self.last_was_answer.store(1, Ordering::SeqCst);
-                    self.answered.fetch_add(passing, Ordering::SeqCst);
-                }
-            }
-            let pieces = if self.pace == Pace::InPieces && way == Way::ToClient { 1 } else { passing.max(1) };
-            for piece in buffer[..passing].chunks(pieces) {
-                if to.write_all(piece).await.is_err() {
-                    return;
-                }
-                // Time for the other side to read it as it is.
-                for _ in 0..if pieces < passing { 4 } else { 0 } {
-                    tokio::task::yield_now().await;
-                }
-            }
-            if passing < length || (left != NEVER && passing as i64 == left) {
-                return;
-            }
-        }
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    ToServer,
-    ToClient,
-}
+use tokio_postgres::types::Type;
 
 /// What a transaction does: in each case it writes three rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -469,6 +303,41 @@ async fn a_statement_that_is_not_polled_again_holds_nothing_up() {
         Ok(first?[0].get::<_, i32>(0) + second[0].get::<_, i32>(0) + third?[0].get::<_, i32>(0))
     });
     assert_eq!(must_end("the sum", summed).await.unwrap(), 6);
+}
+
+/// The connection breaks while a statement runs, and no cancel request arrives: the server notices it and ends the statement.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_statement_whose_cancel_request_is_lost_is_ended_by_the_server() {
+    let stage = Stage::set().await;
+    let proxy = Proxy::start(&stage, Pace::AtOnce).await;
+    // The control: a session without cgk.
+    let user = address(stage.database.name()).get_user().unwrap().to_owned();
+    let url = format!("postgresql://{user}@127.0.0.1:{}/{}?sslmode=disable", proxy.port, stage.database.name());
+    let (other, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let control = tokio::spawn(async move { other.query("select pg_sleep(3601)", &[]).await });
+    let db = Db::connect(&patient(&proxy.config(&stage)).with_pool_size_max(2)).await.unwrap();
+    let platform = db.clone();
+    let calls = [
+        tokio::spawn(async move {
+            db.with_tenant(&slug("acme"), async |tx| tx.query_typed("select pg_sleep(3602)", &[]).await).await
+        }),
+        tokio::spawn(async move { platform.platform().query_typed("select pg_sleep(3603)", &[]).await }),
+    ];
+    let left = stage.until_running("pg_sleep(3601)").await;
+    let ended = [stage.until_running("pg_sleep(3602)").await, stage.until_running("pg_sleep(3603)").await];
+    proxy.vanish();
+    for call in calls {
+        must_end("a call", call).await.unwrap().unwrap_err();
+    }
+    must_end("the control", control).await.unwrap().unwrap_err();
+    for pid in ended {
+        stage.until_gone(pid).await;
+    }
+    let runs_on = format!("select count(*) from pg_stat_activity where pid = {left} and state = 'active'");
+    assert_eq!(stage.number(&runs_on).await, 1);
+    stage.sql(&format!("select pg_terminate_backend({left})")).await;
 }
 
 #[tokio::test]
