@@ -1,6 +1,9 @@
 //! Percent-encoding, as connection URLs use it.
 
-use std::fmt::Write;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+/// Every character that has a special meaning somewhere in a URL.
+const SPECIAL: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A `%` without two hexadecimal digits after it, or an escaped NUL, which PostgreSQL does not accept.
 #[derive(Debug, PartialEq, Eq)]
@@ -8,39 +11,15 @@ pub(crate) struct BadEscape;
 
 /// Encodes every byte except those that have no special meaning anywhere in a URL.
 pub(crate) fn encode(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            write!(encoded, "%{byte:02X}").expect("writing to a string does not fail");
-        }
-    }
-    encoded
+    utf8_percent_encode(text, SPECIAL).to_string()
 }
 
 /// Decodes `%41` to `A`. A `+` stays a `+`, as in libpq.
 pub(crate) fn decode(text: &str) -> Result<Vec<u8>, BadEscape> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        let byte = if byte == b'%' {
-            let high = bytes.next().and_then(digit).ok_or(BadEscape)?;
-            let low = bytes.next().and_then(digit).ok_or(BadEscape)?;
-            high * 16 + low
-        } else {
-            byte
-        };
-        if byte == 0 {
-            return Err(BadEscape);
-        }
-        decoded.push(byte);
-    }
-    Ok(decoded)
-}
-
-fn digit(byte: u8) -> Option<u8> {
-    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+    let decoded: Vec<u8> = percent_decode_str(text).collect();
+    // The crate keeps a `%` without two digits. Each `%` that it decodes makes the text two bytes shorter.
+    let kept_one = text.len() - decoded.len() != 2 * text.matches('%').count();
+    if kept_one || decoded.contains(&0) { Err(BadEscape) } else { Ok(decoded) }
 }
 
 #[cfg(test)]
