@@ -90,10 +90,6 @@ async fn everything_goes_and_nothing_else(stage: &Stage) {
     // Repeated, there is nothing; and the slug is free.
     let error = lifecycle::drop_tenant(&operator, &acme, &Default::default(), &mut Silent).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
-    let operator =
-        cgk::Operator::connect(&stage.database.config().clone().with_isolation(stage.db.config().isolation()))
-            .await
-            .unwrap();
     let created = lifecycle::create(&operator, &stage.db, &Migrations::bundled(), &acme, &CreateOptions::default())
         .await
         .unwrap();

@@ -6,7 +6,6 @@ use crate::{
 };
 use cgk::{
     ErrorKind, Operator, TenantSlug,
-    config::Isolation,
     lifecycle::{
         self, ExecAccess, ExecColumn, ExecObserver, ExecOptions, ExecReport, ExecRow, ExecScript, SuspendOptions,
     },
@@ -102,8 +101,7 @@ async fn each_tenant_is_its_own_transaction_as_its_role() {
 #[tokio::test(flavor = "multi_thread")]
 async fn under_path_isolation_it_is_the_operator() {
     let stage = Stage::set_path_mode().await;
-    let config = patient(stage.database.config()).with_isolation(Isolation::Path);
-    let operator = Operator::connect(&config).await.unwrap();
+    let operator = stage.operator().await;
     let user = operator.facts().role.clone();
     each_tenant_is_its_own(&stage, &operator, [&user, &user]).await;
 }

@@ -7,7 +7,6 @@ use crate::{
 };
 use cgk::{
     ErrorKind, Operator,
-    config::Isolation,
     lifecycle::{self, RenameOptions, SeedOptions, SeedReport, SeedSet, SuspendOptions},
     migrate::{Canary, Interrupt, Scope, Selection, Silent, StopReason},
 };
@@ -90,8 +89,7 @@ async fn a_seed_runs_once_as_the_tenants_role() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_seed_runs_once_under_path_isolation() {
     let stage = Stage::set_path_mode().await;
-    let config = patient(stage.database.config()).with_isolation(Isolation::Path);
-    once_then_again_then_changed(&stage, &Operator::connect(&config).await.unwrap(), None).await;
+    once_then_again_then_changed(&stage, &stage.operator().await, None).await;
 }
 
 /// Nothing of a tenant that fails is committed, neither rows nor records, and the others go on.

@@ -6,8 +6,8 @@ use crate::{
     support::cgk::{Answer, Shell},
 };
 use cgk::{
-    ErrorKind, Operator,
-    config::{Isolation, TargetHost},
+    ErrorKind,
+    config::TargetHost,
     lifecycle::{self, ShellAccess, ShellOptions},
 };
 use std::{
@@ -140,8 +140,7 @@ async fn under_path_isolation_psql_stays_the_operator() {
     let said = shell.run(&["tenant:shell", "acme", "--", "-XAtc", "select 1"]).stderr;
     assert!(said.contains("as the operator") && said.contains("read-only"), "{said}");
 
-    let config = stage.database.config().clone().with_isolation(Isolation::Path);
-    let operator = Operator::connect(&config).await.unwrap();
+    let operator = stage.operator().await;
     let options = ShellOptions::default().access(ShellAccess::Write).system_roots("/etc/roots.pem");
     let prepared = lifecycle::shell(&operator, &slug("acme"), &options).await.unwrap();
     assert_eq!(prepared.role(), None);

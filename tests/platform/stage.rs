@@ -59,9 +59,10 @@ impl Stage {
         Self { database, db, acme, globex, watch }
     }
 
-    /// An operator's connection.
+    /// An operator's connection, with the isolation of the service.
     pub(crate) async fn operator(&self) -> Operator {
-        Operator::connect(self.database.config()).await.unwrap()
+        let config = self.database.config().clone().with_isolation(self.db.config().isolation());
+        Operator::connect(&config).await.unwrap()
     }
 
     /// What the observer reads.
