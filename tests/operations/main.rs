@@ -2,6 +2,7 @@
 
 mod alias_life;
 mod clone;
+mod clone_mask;
 mod doctor;
 mod drop_blocked;
 mod drop_contents;

@@ -4,6 +4,7 @@ mod adding;
 mod again;
 mod analytics;
 mod analytics_json;
+mod analytics_values;
 mod examples;
 mod init;
 mod stage;
