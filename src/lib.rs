@@ -69,6 +69,7 @@
 //! | `redis` | `cgk::cache`: a cache per tenant, stored in Redis |
 //! | `report` | [`report`]: the whole fleet as data and as an HTML page; turns `migrate` on |
 //! | `testing` | `cgk::testing`: a temporary private PostgreSQL server and a database per test; turns `migrate` on |
+//! | `webhooks` | `cgk::platform::Webhook`: delivers domain events to a URL, signed; turns `platform` on |
 
 #![warn(missing_docs)]
 // Without `migrate`, much of the lower layers is unused. The build with all features checks for dead code.

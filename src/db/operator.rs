@@ -298,6 +298,10 @@ impl Operator {
     /// # Errors
     ///
     /// Kind `Unavailable`: when the connection is lost.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the connection may be read-only or not. Call it again.
     pub async fn read_only(&self) -> Result<()> {
         let sql = "set session characteristics as transaction read only";
         let doing = || while_doing("make the session read-only");

@@ -76,6 +76,10 @@ pub async fn baseline(
 /// # Errors
 ///
 /// Those of [`baseline`].
+///
+/// # Cancel safety
+///
+/// That of [`baseline`].
 pub async fn baseline_public(
     operator: &Operator,
     migrations: &Migrations,

@@ -228,14 +228,9 @@ async fn try_once(
     if whole && fresh.is_some() {
         return existed();
     }
-    let unknown;
-    let logins = match fresh.filter(|_| facts.owner.is_none() && !facts.has_role) {
-        Some(fresh) => &fresh.logins,
-        None => {
-            unknown = login::admitted(operator, slug).await?;
-            &unknown
-        }
-    };
+    let known = fresh.filter(|_| facts.owner.is_none() && !facts.has_role).map(|fresh| &fresh.logins);
+    let read = if known.is_some() { Vec::new() } else { login::admitted(operator, slug).await? };
+    let logins = known.unwrap_or(&read);
     let needs_logins = logins.iter().any(|login| !login.may_enter);
     let planned = plan_of(operator, migrations, &schema, facts, fresh).await?;
     if whole && !needs_logins {
@@ -252,12 +247,8 @@ async fn try_once(
         check_role(operator, facts, role, needs_logins)?;
     }
 
-    // Statements that no transaction allows run after the transaction that creates the tenant. Until then, the tenant
-    // must not be entered.
     let is_new = facts.owner.is_none();
-    let in_one = if is_new { !apply::is_born_in_steps(&planned) } else { !onboarding };
-    let grouping = if in_one { replay.grouping() } else { Grouping::FileByFile };
-    let in_steps = if is_new { grouping == Grouping::FileByFile } else { onboarding || planned.needs_quiet() };
+    let (grouping, in_steps) = grouping_of(&planned, is_new, onboarding, replay);
     let role = role.as_ref();
     let warm = match facts.has_warm && is_new && !facts.has_role && !in_steps {
         true => warm::ready(operator, migrations, logins).await?,
@@ -286,6 +277,15 @@ async fn try_once(
             applied: planned.pending.iter().map(|file| file.id().clone()).collect(),
         }),
     })
+}
+
+/// Returns how the files are grouped, and whether statements that no transaction allows run after the transaction that
+/// creates the tenant. Until they have run, the tenant must not be entered.
+fn grouping_of(planned: &Plan<'_>, is_new: bool, onboarding: bool, replay: &Replay) -> (Grouping, bool) {
+    let in_one = if is_new { !apply::is_born_in_steps(planned) } else { !onboarding };
+    let grouping = if in_one { replay.grouping() } else { Grouping::FileByFile };
+    let in_steps = if is_new { grouping == Grouping::FileByFile } else { onboarding || planned.needs_quiet() };
+    (grouping, in_steps)
 }
 
 /// Whether the tenant is registered and still being created.

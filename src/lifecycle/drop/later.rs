@@ -153,6 +153,10 @@ pub async fn undrop(operator: &Operator, slug: &TenantSlug, options: &DropOption
 ///
 /// - Kind `NotReady`: there is no registry.
 /// - Kinds `Unavailable` and `Failed`: an error of the server.
+///
+/// # Cancel safety
+///
+/// Writes nothing.
 pub async fn planned_drops(operator: &Operator) -> Result<Vec<DropSchedule>> {
     registry::require(operator).await?;
     let facts = registry::facts_of_fleet(operator).await?;

@@ -113,6 +113,10 @@ pub struct RunDetail {
 ///
 /// Kinds `Unavailable` and `Failed`: an error of the server. This includes a role that may not read the history
 /// (42501).
+///
+/// # Cancel safety
+///
+/// Writes nothing.
 pub async fn history(operator: &Operator, limit: u32) -> Result<Vec<RunRecord>> {
     let limit = i64::from(limit);
     runs(operator, "order by r.started_at desc limit $1", &[(&limit, Type::INT8)]).await
@@ -123,6 +127,10 @@ pub async fn history(operator: &Operator, limit: u32) -> Result<Vec<RunRecord>> 
 /// # Errors
 ///
 /// Those of [`history`].
+///
+/// # Cancel safety
+///
+/// Writes nothing.
 pub async fn run_detail(operator: &Operator, id: &str) -> Result<Option<RunDetail>> {
     let filter = "where pg_catalog.starts_with(r.id::pg_catalog.text, pg_catalog.lower($1)) limit 2";
     let mut found = runs(operator, filter, &[(&id, Type::TEXT)]).await?;
@@ -144,6 +152,10 @@ pub async fn run_detail(operator: &Operator, id: &str) -> Result<Option<RunDetai
 /// # Errors
 ///
 /// Those of [`history`].
+///
+/// # Cancel safety
+///
+/// Writes nothing.
 pub async fn failed_last(operator: &Operator) -> Result<Vec<TenantSlug>> {
     let doing = || while_doing("read the history");
     let sql = format!(

@@ -90,6 +90,10 @@ impl FleetPlan<'_> {
 /// - Kind `NotFound`: a tenant of [`Scope::Only`] or an excluded tenant is not in the registry.
 /// - Kind `Invalid`: the target version has no file, or a file contains a character that the database's encoding lacks.
 /// - Kind `NotReady`: tenants are selected while the shared schema is not at head, or there is no registry.
+///
+/// # Cancel safety
+///
+/// Writes nothing.
 pub async fn plan_fleet<'a>(
     operator: &Operator,
     migrations: &'a Migrations,

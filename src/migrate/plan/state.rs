@@ -114,6 +114,10 @@ impl TenantState {
 ///
 /// - Kind `NotReady`: the database has no registry.
 /// - Kinds `Unavailable` and `Failed`: an error of the server.
+///
+/// # Cancel safety
+///
+/// Writes nothing.
 pub async fn look(operator: &Operator, migrations: &Migrations) -> Result<FleetState> {
     let (public, public_head) = look_at_public(operator, migrations).await?;
     registry::require(operator).await?;
