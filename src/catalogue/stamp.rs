@@ -20,7 +20,7 @@ const STAMP: &str = "cgk:stamp";
 
 /// How rows are found: for many schemas by reading the complete catalogues, for a few schemas by index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reach {
+enum AccessPath {
     Scan,
     Lookup,
 }
@@ -131,22 +131,22 @@ const IS_TYPE: &str = "(x.typtype in ('e', 'd', 'r', 'c') or (x.typtype = 'b' an
 
 /// Returns rows of a mark, a schema, its stamp. `major` is the server's version.
 pub(crate) fn stamps_sql(schemas: &Schemas<'_>, rows: Rows, major: u32) -> String {
-    let reach = match schemas {
-        Schemas::These { names, .. } if names.len() > LOOKUP_MAX => Reach::Scan,
-        Schemas::These { .. } | Schemas::One { .. } => Reach::Lookup,
+    let access = match schemas {
+        Schemas::These { names, .. } if names.len() > LOOKUP_MAX => AccessPath::Scan,
+        Schemas::These { .. } | Schemas::One { .. } => AccessPath::Lookup,
     };
     // New catalogues have no statistics, so the planner would join a million rows with nested loops.
     let set = |nestloop: &str| format!("select pg_catalog.set_config('enable_nestloop', '{nestloop}', true)");
-    let (before, after) = match reach {
-        Reach::Scan => (set("off") + ";\n", ";\n".to_owned() + &set("on")),
-        Reach::Lookup => (String::new(), String::new()),
+    let (before, after) = match access {
+        AccessPath::Scan => (set("off") + ";\n", ";\n".to_owned() + &set("on")),
+        AccessPath::Lookup => (String::new(), String::new()),
     };
     format!(
         "{before}with s (nsp, schema, owner, role) as materialized ({}),\n{}
 select '{STAMP}', s.schema, pg_catalog.concat_ws(':', coalesce(s.role::pg_catalog.text, '-'), coalesce(f.rows, 0), coalesce(f.hash, 0))
 from s left join (select x.nsp, pg_catalog.count(*) as rows, pg_catalog.bit_xor(x.hash) as hash from stamped x group by x.nsp) f on f.nsp = s.nsp{after}",
         schemas.sql(),
-        rows_sql(reach, rows, major),
+        rows_sql(access, rows, major),
     )
 }
 
@@ -199,7 +199,7 @@ from (select pg_catalog.count(*) as rows, pg_catalog.bit_xor(x.hash) as hash fro
         and (r.oid < 16384 or exists (select from pg_catalog.pg_shdepend d
              where d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass and d.refobjid = r.oid
                and d.dbid = (select b.oid from pg_catalog.pg_database b where b.datname = pg_catalog.current_database())))) r",
-        rows = rows_sql(Reach::Lookup, Rows::All, major),
+        rows = rows_sql(AccessPath::Lookup, Rows::All, major),
         all = all.join("\n    union all "),
         tag = literal(tag),
         slugs = registry::sql::SLUGS,
@@ -250,15 +250,15 @@ fn marked(row: &tokio_postgres::SimpleQueryRow) -> Option<(&str, &str)> {
 }
 
 /// Returns `stamped (nsp, hash)` of the schemas of `s`, and the queries before it.
-fn rows_sql(reach: Reach, wanted: Rows, major: u32) -> String {
-    let mut sets = vec![held(), relations(reach), constraints(reach), types()];
+fn rows_sql(access: AccessPath, wanted: Rows, major: u32) -> String {
+    let mut sets = vec![held(), relations(access), constraints(access), types()];
     let object = |(catalogue, column, _): &(&str, &str, &str)| {
-        match reach {
-        Reach::Scan => format!(
+        match access {
+        AccessPath::Scan => format!(
             "{catalogue} as materialized (select x.oid, s.nsp, {} as hash from pg_catalog.{catalogue} x join s on s.nsp = x.{column})",
             hash("x.oid::pg_catalog.int8", number(catalogue))
         ),
-        Reach::Lookup => format!(
+        AccessPath::Lookup => format!(
             "{catalogue} as materialized (select x.oid, s.nsp, {} as hash from held h
                 join pg_catalog.{catalogue} x on x.oid = h.objid and h.classid = 'pg_catalog.{catalogue}'::pg_catalog.regclass join s on s.nsp = x.{column})",
             hash("x.oid::pg_catalog.int8", number(catalogue))
@@ -317,13 +317,13 @@ fn held() -> String {
     .into()
 }
 
-fn relations(reach: Reach) -> String {
+fn relations(access: AccessPath) -> String {
     let hash = hash("x.oid::pg_catalog.int8", number("pg_class"));
-    match reach {
-        Reach::Scan => format!(
+    match access {
+        AccessPath::Scan => format!(
             "rel as materialized (select x.oid, s.nsp, {hash} as hash from pg_catalog.pg_class x join s on s.nsp = x.relnamespace)"
         ),
-        Reach::Lookup => format!(
+        AccessPath::Lookup => format!(
             "own as materialized (
     select c.oid from (select h.objid from held h where h.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
           union all
@@ -341,13 +341,13 @@ rel as materialized (
     }
 }
 
-fn constraints(reach: Reach) -> String {
+fn constraints(access: AccessPath) -> String {
     let hash = hash("x.oid::pg_catalog.int8", number("pg_constraint"));
-    match reach {
-        Reach::Scan => format!(
+    match access {
+        AccessPath::Scan => format!(
             "pg_constraint as materialized (select x.oid, s.nsp, {hash} as hash from pg_catalog.pg_constraint x join s on s.nsp = x.connamespace)"
         ),
-        Reach::Lookup => format!(
+        AccessPath::Lookup => format!(
             "pg_constraint as materialized (
     select x.oid, o.nsp, {hash} as hash from pg_catalog.pg_constraint x join rel o on o.oid = x.conrelid
     union all

@@ -10,7 +10,7 @@ use super::error::Problem;
 use super::options::Options;
 use super::parts::{DEFAULT_PORT, Parts};
 use super::settings::RemotePlaintext;
-use super::target::{Reach, Target, TargetHost, reach};
+use super::target::{Distance, Target, TargetHost, distance};
 use super::tls::{self, TlsMode};
 
 /// How long one address may take to respond. The URL can set another time.
@@ -56,7 +56,7 @@ impl Address {
                 pg.host(address.to_string());
             }
         }
-        let tls = tls::decide(&mut options, reaches(&hosts, pg.get_hostaddrs()), plaintext, base)?;
+        let tls = tls::decide(&mut options, distances(&hosts, pg.get_hostaddrs()), plaintext, base)?;
 
         for host in &hosts {
             pg.port(host.port());
@@ -144,8 +144,8 @@ fn hosts(names: &[String], ports: &[u16], addresses: &[IpAddr]) -> Result<Vec<Ta
     names
         .into_iter()
         .enumerate()
-        .map(|(index, name)| match reach(&name) {
-            Reach::Socket => Ok(TargetHost::Socket { directory: name, port: port(index) }),
+        .map(|(index, name)| match distance(&name) {
+            Distance::Socket => Ok(TargetHost::Socket { directory: name, port: port(index) }),
             _ if name.chars().all(|c| c.is_ascii_alphanumeric() || "-._:%".contains(c)) => {
                 Ok(TargetHost::Network { name, port: port(index) })
             }
@@ -159,12 +159,12 @@ fn hosts(names: &[String], ports: &[u16], addresses: &[IpAddr]) -> Result<Vec<Ta
 
 /// Returns how far away the nearest and the farthest host are. If an address is given, it is used, because the data is
 /// sent there.
-fn reaches(hosts: &[TargetHost], addresses: &[IpAddr]) -> (Reach, Reach) {
+fn distances(hosts: &[TargetHost], addresses: &[IpAddr]) -> (Distance, Distance) {
     let of = |(index, host): (usize, &TargetHost)| match (addresses.get(index), host) {
-        (Some(address), _) => reach(&address.to_string()),
-        (None, TargetHost::Network { name, .. }) => reach(name),
-        (None, TargetHost::Socket { .. }) => Reach::Socket,
+        (Some(address), _) => distance(&address.to_string()),
+        (None, TargetHost::Network { name, .. }) => distance(name),
+        (None, TargetHost::Socket { .. }) => Distance::Socket,
     };
     let all = || hosts.iter().enumerate().map(of);
-    (all().min().unwrap_or(Reach::Remote), all().max().unwrap_or(Reach::Remote))
+    (all().min().unwrap_or(Distance::Remote), all().max().unwrap_or(Distance::Remote))
 }

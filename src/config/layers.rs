@@ -25,7 +25,7 @@ pub(super) const fn names(key: &'static str, variable: &'static str, flag: &'sta
 }
 
 /// A text with its source. This is not `Debug`, because the text may be the connection URL.
-pub(super) struct Found {
+pub(super) struct SourcedText {
     pub(super) text: String,
     pub(super) origin: Origin,
 }
@@ -59,24 +59,24 @@ impl<'a> Layers<'a> {
     }
 
     /// Looks up a variable in the environment, then in `.env`.
-    pub(super) fn variable(&self, names: Names) -> Result<Option<Found>, ConfigError> {
+    pub(super) fn variable(&self, names: Names) -> Result<Option<SourcedText>, ConfigError> {
         if let Some(found) = self.environment(names)? {
             return Ok(Some(found));
         }
         Ok(self.dotenv(names))
     }
 
-    pub(super) fn environment(&self, names: Names) -> Result<Option<Found>, ConfigError> {
+    pub(super) fn environment(&self, names: Names) -> Result<Option<SourcedText>, ConfigError> {
         let origin = Origin::Environment(names.variable);
         match self.sources.variable(names.variable) {
-            Ok(found) => Ok(found.map(|text| Found { text: text.to_owned(), origin })),
+            Ok(found) => Ok(found.map(|text| SourcedText { text: text.to_owned(), origin })),
             Err(problem) => Err(problem.of(names.key, Some(origin))),
         }
     }
 
-    pub(super) fn dotenv(&self, names: Names) -> Option<Found> {
+    pub(super) fn dotenv(&self, names: Names) -> Option<SourcedText> {
         let (text, origin) = self.dotenv.variable(names.variable)?;
-        Some(Found { text: text.to_owned(), origin })
+        Some(SourcedText { text: text.to_owned(), origin })
     }
 
     /// Chooses a setting's value from the first source that has one, and records the source.
@@ -89,7 +89,7 @@ impl<'a> Layers<'a> {
     ) -> Result<Option<T>, ConfigError> {
         let (value, origin) = if let Some(value) = flag {
             (value, Origin::Flag(names.flag))
-        } else if let Some(Found { text, origin }) = self.variable(names)? {
+        } else if let Some(SourcedText { text, origin }) = self.variable(names)? {
             match read(text.trim()) {
                 Ok(value) => (value, origin),
                 Err(problem) => return Err(problem.of(names.key, Some(origin))),

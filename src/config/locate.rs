@@ -6,7 +6,7 @@ use std::path::Path;
 use super::address::Address;
 use super::env::Sources;
 use super::error::{ConfigError, ConfigErrorKind, Problem};
-use super::layers::{Found, Layers, Names, names};
+use super::layers::{Layers, Names, SourcedText, names};
 use super::libpq_env;
 use super::origin::Origin;
 use super::overrides::Overrides;
@@ -41,13 +41,13 @@ pub(super) fn database_address(
         overrides.database_url_file.take().map(|path| path.into_os_string().into_string()),
     );
     let flag_file = match flag.1.transpose() {
-        Ok(path) => path.map(|text| Found { text, origin: Origin::Flag(DATABASE_URL_FILE.flag) }),
+        Ok(path) => path.map(|text| SourcedText { text, origin: Origin::Flag(DATABASE_URL_FILE.flag) }),
         Err(_) => {
             let problem = Problem::invalid("is not UTF-8", "Give the file a name that is UTF-8 text.");
             return Err(problem.of(DATABASE_URL_FILE.key, Some(Origin::Flag(DATABASE_URL_FILE.flag))));
         }
     };
-    let flag_url = flag.0.map(|text| Found { text, origin: Origin::Flag(DATABASE_URL.flag) });
+    let flag_url = flag.0.map(|text| SourcedText { text, origin: Origin::Flag(DATABASE_URL.flag) });
     let visible =
         flag_url.as_ref().is_some_and(|flag| Parts::parse(&flag.text).is_ok_and(|parts| parts.password.is_some()));
     let found = match one(DATABASE_URL, DATABASE_URL_FILE, flag_url, flag_file, sources.directory())? {
@@ -55,7 +55,7 @@ pub(super) fn database_address(
         None => below_flags(layers, sources, DATABASE_URL, DATABASE_URL_FILE)?,
     };
     let (parts, origin) = match found {
-        Some(Found { text, origin }) => (Parts::parse(&text), origin),
+        Some(SourcedText { text, origin }) => (Parts::parse(&text), origin),
         None => {
             let origin = Origin::Environment(libpq_env::STAND_IN);
             match libpq_env::names_a_database(sources) {
@@ -92,7 +92,7 @@ pub(super) fn direct_address(
     sources: &Sources,
     plaintext: RemotePlaintext,
 ) -> Result<Option<Address>, ConfigError> {
-    let Some(Found { text, origin }) = below_flags(layers, sources, DIRECT_URL, DIRECT_URL_FILE)? else {
+    let Some(SourcedText { text, origin }) = below_flags(layers, sources, DIRECT_URL, DIRECT_URL_FILE)? else {
         return Ok(None);
     };
     let address = Parts::parse(&text).and_then(|parts| completed(parts, plaintext, sources)).and_then(|address| {
@@ -113,7 +113,7 @@ fn below_flags(
     sources: &Sources,
     url: Names,
     file: Names,
-) -> Result<Option<Found>, ConfigError> {
+) -> Result<Option<SourcedText>, ConfigError> {
     let here = sources.directory();
     if let Some(found) = one(url, file, layers.environment(url)?, layers.environment(file)?, here)? {
         return Ok(Some(found));
@@ -127,8 +127,8 @@ fn below_flags(
     } else {
         (&settings.database_url, &settings.database_url_file)
     };
-    let in_file = text.as_ref().map(|text| Found { text: text.clone(), origin: layers.file.origin(url.key) });
-    if let Some(Found { text, origin }) = &in_file {
+    let in_file = text.as_ref().map(|text| SourcedText { text: text.clone(), origin: layers.file.origin(url.key) });
+    if let Some(SourcedText { text, origin }) = &in_file {
         let parts = Parts::parse(text).map_err(|problem| problem.of(url.key, Some(origin.clone())))?;
         if parts.password.is_some() {
             let advice = format!(
@@ -139,8 +139,9 @@ fn below_flags(
             return Err(Problem::refused(what, advice).of(url.key, Some(origin.clone())));
         }
     }
-    let named =
-        path.as_ref().map(|path| Found { text: path.display().to_string(), origin: layers.file.origin(file.key) });
+    let named = path
+        .as_ref()
+        .map(|path| SourcedText { text: path.display().to_string(), origin: layers.file.origin(file.key) });
     one(url, file, in_file, named, layers.file.directory())
 }
 
@@ -148,20 +149,20 @@ fn below_flags(
 fn one(
     url_names: Names,
     file_names: Names,
-    url: Option<Found>,
-    file: Option<Found>,
+    url: Option<SourcedText>,
+    file: Option<SourcedText>,
     base: &Path,
-) -> Result<Option<Found>, ConfigError> {
+) -> Result<Option<SourcedText>, ConfigError> {
     match (url, file) {
-        (Some(_), Some(Found { origin, .. })) => {
+        (Some(_), Some(SourcedText { origin, .. })) => {
             let what = format!("is given together with {}", url_names.key);
             Err(Problem::invalid(what, "Give one of the two.").of(file_names.key, Some(origin)))
         }
-        (None, Some(Found { text, origin })) => {
+        (None, Some(SourcedText { text, origin })) => {
             let path = base.join(text);
             let problem = match fs::read_to_string(&path) {
                 Ok(text) if !text.trim().is_empty() => {
-                    return Ok(Some(Found { text: text.trim().to_owned(), origin }));
+                    return Ok(Some(SourcedText { text: text.trim().to_owned(), origin }));
                 }
                 Ok(_) => Problem::invalid(
                     format!("the file {} is empty", path.display()),

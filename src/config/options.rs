@@ -7,7 +7,7 @@ use super::parts::{KeySecrecy, Parts};
 /// The options of a connection string, grouped by their reader.
 #[derive(Debug, Default)]
 pub(super) struct Options {
-    pub(super) ssl: Option<SslWish>,
+    pub(super) ssl: Option<SslMode>,
     pub(super) root_certificates: Option<String>,
     pub(super) client_certificate: Option<String>,
     pub(super) client_key: Option<String>,
@@ -21,7 +21,7 @@ pub(super) struct Options {
 
 /// The value of `sslmode`, if it makes a difference here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SslWish {
+pub(super) enum SslMode {
     Disable,
     Prefer,
     Verify,
@@ -49,7 +49,7 @@ impl Options {
 
     fn take(&mut self, key: &str, value: &str, secrecy: KeySecrecy) -> Result<(), Problem> {
         match key {
-            "sslmode" | "ssl" => self.ssl = Some(self.ssl_wish(value)?),
+            "sslmode" | "ssl" => self.ssl = Some(self.ssl_mode(value)?),
             "sslrootcert" => self.root_certificates = Some(value.to_owned()),
             "sslcert" => self.client_certificate = Some(value.to_owned()),
             "sslkey" => self.client_key = Some(value.to_owned()),
@@ -87,14 +87,14 @@ impl Options {
         self.driver.push((key, value.to_owned()));
     }
 
-    fn ssl_wish(&mut self, value: &str) -> Result<SslWish, Problem> {
+    fn ssl_mode(&mut self, value: &str) -> Result<SslMode, Problem> {
         match value {
-            "disable" | "false" | "0" => Ok(SslWish::Disable),
-            "prefer" => Ok(SslWish::Prefer),
-            "require" | "verify-full" | "true" | "1" => Ok(SslWish::Verify),
+            "disable" | "false" | "0" => Ok(SslMode::Disable),
+            "prefer" => Ok(SslMode::Prefer),
+            "require" | "verify-full" | "true" | "1" => Ok(SslMode::Verify),
             "verify-ca" => {
                 self.notices.push("sslmode=verify-ca is taken as verify-full: the host name is verified too".into());
-                Ok(SslWish::Verify)
+                Ok(SslMode::Verify)
             }
             "allow" | "no-verify" => Err(refuse(
                 format!("sslmode={value} would accept any server"),

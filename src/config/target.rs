@@ -126,22 +126,22 @@ impl TargetHost {
 
 /// How far away a host is. It decides whether a connection may be unencrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Reach {
+pub(super) enum Distance {
     Socket,
     Loopback,
     Remote,
 }
 
 /// Returns how far away an address or a host name is. The only name that counts as local is `localhost`.
-pub(super) fn reach(host: &str) -> Reach {
+pub(super) fn distance(host: &str) -> Distance {
     if host.starts_with('/') {
-        return Reach::Socket;
+        return Distance::Socket;
     }
     let local = match host.parse::<IpAddr>() {
         Ok(address) => address.to_canonical().is_loopback(),
         Err(_) => host.eq_ignore_ascii_case("localhost"),
     };
-    if local { Reach::Loopback } else { Reach::Remote }
+    if local { Distance::Loopback } else { Distance::Remote }
 }
 
 #[cfg(test)]
@@ -151,11 +151,11 @@ mod tests {
     #[test]
     fn only_loopback_is_local() {
         for host in ["localhost", "LOCALHOST", "127.0.0.1", "127.3.2.1", "::1", "::ffff:127.0.0.1"] {
-            assert_eq!(reach(host), Reach::Loopback, "{host}");
+            assert_eq!(distance(host), Distance::Loopback, "{host}");
         }
         for host in ["localhost.example.com", "127.0.0.1.example.com", "10.0.0.1", "::", "0.0.0.0", "db", "128.0.0.1"] {
-            assert_eq!(reach(host), Reach::Remote, "{host}");
+            assert_eq!(distance(host), Distance::Remote, "{host}");
         }
-        assert_eq!(reach("/var/run/postgresql"), Reach::Socket);
+        assert_eq!(distance("/var/run/postgresql"), Distance::Socket);
     }
 }

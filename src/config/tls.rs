@@ -5,9 +5,9 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::error::Problem;
-use super::options::{Options, SslWish};
+use super::options::{Options, SslMode};
 use super::settings::RemotePlaintext;
-use super::target::Reach;
+use super::target::Distance;
 
 /// Whether a connection is encrypted. There are only two modes: no optional encryption and no unverified certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl fmt::Display for TlsMode {
 /// Decides whether to use TLS for hosts that are at most `farthest` and at least `nearest` away.
 pub(super) fn decide(
     options: &mut Options,
-    (nearest, farthest): (Reach, Reach),
+    (nearest, farthest): (Distance, Distance),
     plaintext: RemotePlaintext,
     base: &Path,
 ) -> Result<TlsMode, Problem> {
@@ -68,18 +68,18 @@ pub(super) fn decide(
         || options.client_certificate.is_some()
         || options.channel_binding_required.is_some();
     let wanted = match (farthest, options.ssl) {
-        (_, Some(SslWish::Disable)) if options.channel_binding_required.is_some() => {
+        (_, Some(SslMode::Disable)) if options.channel_binding_required.is_some() => {
             return Err(Problem::refused(
                 "asks for channel_binding=require without TLS",
                 "Remove sslmode=disable; channel binding only exists over TLS.",
             ));
         }
         // PostgreSQL does not support TLS over sockets, with any sslmode.
-        (Reach::Socket, _) => false,
-        (_, Some(SslWish::Verify)) => true,
-        (Reach::Loopback, Some(SslWish::Disable | SslWish::Prefer)) => false,
-        (Reach::Loopback, None) => implied,
-        (Reach::Remote, Some(SslWish::Disable)) => match plaintext {
+        (Distance::Socket, _) => false,
+        (_, Some(SslMode::Verify)) => true,
+        (Distance::Loopback, Some(SslMode::Disable | SslMode::Prefer)) => false,
+        (Distance::Loopback, None) => implied,
+        (Distance::Remote, Some(SslMode::Disable)) => match plaintext {
             RemotePlaintext::Allow => unencrypted(options),
             RemotePlaintext::Refuse => {
                 return Err(Problem::refused(
@@ -89,7 +89,7 @@ pub(super) fn decide(
                 ));
             }
         },
-        (Reach::Remote, Some(SslWish::Prefer) | None) => match plaintext {
+        (Distance::Remote, Some(SslMode::Prefer) | None) => match plaintext {
             RemotePlaintext::Allow if !implied => unencrypted(options),
             _ => {
                 if options.ssl.is_some() {
@@ -102,7 +102,7 @@ pub(super) fn decide(
     if !wanted {
         return Ok(TlsMode::Disable);
     }
-    if nearest == Reach::Socket {
+    if nearest == Distance::Socket {
         return Err(Problem::refused(
             "mixes socket directories and hosts that need TLS",
             "Name either sockets or network hosts in one URL.",

@@ -51,7 +51,7 @@ pub(crate) enum IsolationCheck {
 pub(crate) type EntrySql = fn(Isolation, IsolationCheck, &SearchPath) -> String;
 
 pub(crate) type Pool = managed::Pool<ConnectionManager>;
-pub(crate) type Lease = managed::Object<ConnectionManager>;
+pub(crate) type PooledConnection = managed::Object<ConnectionManager>;
 
 /// The setting of a session while it is in the pool. The session then ends at any error outside of cgk's transactions.
 ///
@@ -296,7 +296,7 @@ pub(crate) fn record_load(pool: &Pool) {
 }
 
 /// Takes a connection. The configuration limits the wait.
-pub(crate) async fn take(pool: &Pool, config: &Config) -> Result<Lease> {
+pub(crate) async fn take(pool: &Pool, config: &Config) -> Result<PooledConnection> {
     let began = Instant::now();
     let taken = pool.get().await;
     record_load(pool);

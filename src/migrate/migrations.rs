@@ -26,12 +26,12 @@ pub struct Migrations {
     public: Source,
     tenant: Source,
     accepted: Accepted,
-    origin: Origin,
+    origin: SetOrigin,
 }
 
 /// The origin of a set of migrations.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Origin {
+enum SetOrigin {
     Bundled,
     Directory(PathBuf),
 }
@@ -47,14 +47,14 @@ impl Migrations {
             public: read(Set::Public, bundled::PUBLIC),
             tenant: read(Set::Tenant, bundled::TENANT),
             accepted: Accepted::parse(Path::new(lint::ACCEPTED_FILE), bundled::ACCEPTED),
-            origin: Origin::Bundled,
+            origin: SetOrigin::Bundled,
         }
     }
 
     /// Returns sets without files, to which single files are added for parsing.
     pub(crate) fn empty() -> Self {
         let (public, tenant) = (Source::parse(Set::Public, Vec::new()).0, Source::parse(Set::Tenant, Vec::new()).0);
-        Self { public, tenant, accepted: Accepted::default(), origin: Origin::Bundled }
+        Self { public, tenant, accepted: Accepted::default(), origin: SetOrigin::Bundled }
     }
 
     /// Reads the folders `public` and `tenant` of a directory.
@@ -80,7 +80,7 @@ impl Migrations {
 
     fn of_directory(directory: &Path, read: Directory) -> Result<Self> {
         let accepted = Accepted::read(directory)?;
-        let origin = Origin::Directory(directory.to_owned());
+        let origin = SetOrigin::Directory(directory.to_owned());
         Self { public: read.public, tenant: read.tenant, accepted, origin }.checked(read.unreadable)
     }
 
@@ -192,8 +192,8 @@ impl fmt::Display for Migrations {
     /// The origin of the files and their number, for the line that is printed before a change.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.origin {
-            Origin::Bundled => f.write_str("bundled with cgk")?,
-            Origin::Directory(path) => write!(f, "{}", crate::migration::printable(path))?,
+            SetOrigin::Bundled => f.write_str("bundled with cgk")?,
+            SetOrigin::Directory(path) => write!(f, "{}", crate::migration::printable(path))?,
         }
         write!(f, " ({} public, {} tenant)", self.public.files().len(), self.tenant.files().len())
     }

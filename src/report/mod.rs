@@ -46,7 +46,7 @@ pub struct ReportOptions {
     /// How many runs are listed.
     pub runs_max: u32,
     /// Whether every schema is compared with the migrations.
-    pub drift: DriftWish,
+    pub drift: DriftMode,
     /// The report to compare the sizes with.
     pub earlier: Option<EarlierReport>,
     /// The limits of the checks.
@@ -55,7 +55,7 @@ pub struct ReportOptions {
 
 /// Whether a report compares every schema with the migrations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DriftWish {
+pub enum DriftMode {
     /// A fleet of at most 20 tenants is compared. For a larger one, the records of the last comparison are read.
     #[default]
     Recorded,
@@ -68,7 +68,7 @@ impl Default for ReportOptions {
         Self {
             named_max: 20,
             runs_max: 20,
-            drift: DriftWish::Recorded,
+            drift: DriftMode::Recorded,
             earlier: None,
             doctor: DoctorOptions::default(),
         }
@@ -100,8 +100,8 @@ pub async fn examine(operator: &Operator, migrations: &Migrations, options: &Rep
     operator.read_only().await?;
     let state = migrate::look(operator, migrations).await;
     let compared_max = match options.drift {
-        DriftWish::Recorded => doctor::COMPARED_MAX,
-        DriftWish::Compared => usize::MAX,
+        DriftMode::Recorded => doctor::COMPARED_MAX,
+        DriftMode::Compared => usize::MAX,
     };
     let known = doctor::known_drift(operator, migrations, state.as_ref(), compared_max).await;
     let diagnosis = doctor::diagnose(operator, migrations, &options.doctor, state.as_ref(), known.as_ref()).await?;

@@ -20,7 +20,7 @@ pub(super) enum Subject {
 }
 
 /// The answer to a lookup.
-pub(super) enum Found {
+pub(super) enum FoundSubject {
     /// The organization with its slug, which is another one if it was found by a former slug, and its status; `None`: it
     /// does not exist.
     Tenant(Option<(TenantIdentity, TenantStatus)>),
@@ -32,7 +32,7 @@ pub(super) enum Found {
 
 /// An answer and its age.
 pub(super) struct Entry {
-    pub(super) found: Found,
+    pub(super) found: FoundSubject,
     /// Taken before the query was sent.
     pub(super) began: Point,
     /// Taken before the query was sent.
@@ -56,11 +56,14 @@ impl Entry {
     pub(super) fn holds(&self, changes: &Changes, limits: Limits, now: Instant) -> bool {
         let age = now.saturating_duration_since(self.asked_at);
         let limit = match &self.found {
-            Found::Tenant(Some(_)) | Found::Domain(Some(_)) | Found::Session(Ok(_)) => limits.known,
-            Found::ApiKey(Ok(_)) => limits.known.min(limits.api_key),
-            Found::Tenant(None) | Found::Domain(None) | Found::Session(Err(_)) | Found::ApiKey(Err(_)) => {
-                limits.unknown
+            FoundSubject::Tenant(Some(_)) | FoundSubject::Domain(Some(_)) | FoundSubject::Session(Ok(_)) => {
+                limits.known
             }
+            FoundSubject::ApiKey(Ok(_)) => limits.known.min(limits.api_key),
+            FoundSubject::Tenant(None)
+            | FoundSubject::Domain(None)
+            | FoundSubject::Session(Err(_))
+            | FoundSubject::ApiKey(Err(_)) => limits.unknown,
         };
         age < limit && self.lives.is_none_or(|lives| age < lives) && changes.none_since(self.began, &self.marks)
     }

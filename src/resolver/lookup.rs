@@ -1,6 +1,6 @@
 //! Looks up in the database what is not cached.
 
-use super::entry::{Entry, Found, Subject, mark_of_organization, marks_of};
+use super::entry::{Entry, FoundSubject, Subject, mark_of_organization, marks_of};
 use crate::{
     auth::{Auth, AuthError, Rejection, TenantIdentity},
     domains::{DomainError, DomainName, Domains},
@@ -23,26 +23,27 @@ pub(super) async fn look_up(key: &Subject, auth: &Auth, changes: &Changes) -> Re
             // Another slug of its organization is another answer.
             marks.extend(left.and(found.as_ref()).map(|(tenant, _)| mark_of_organization(tenant.id)));
             let tenant = |Tenant { id, slug, status, .. }| (TenantIdentity { id, slug }, status);
-            (Found::Tenant(found.map(|(found, _)| tenant(found))), left)
+            (FoundSubject::Tenant(found.map(|(found, _)| tenant(found))), left)
         }
         Subject::Domain(name) => {
             let owner = owner(name, auth).await?;
             marks.extend(owner.iter().map(|(tenant, _)| mark_of_organization(tenant.id)));
-            (Found::Domain(owner), None)
+            (FoundSubject::Domain(owner), None)
         }
         Subject::Session(hash) => {
             let verified = auth.sessions().verify_hash(hash).await.map_err(database)?;
             marks.extend(marks_of(&verified));
-            (Found::Session(verified.outcome), verified.lives)
+            (FoundSubject::Session(verified.outcome), verified.lives)
         }
         Subject::ApiKey(hash) => {
             let verified = auth.api_keys().verify_hash(hash).await.map_err(database)?;
             marks.extend(marks_of(&verified));
-            (Found::ApiKey(verified.outcome), verified.lives)
+            (FoundSubject::ApiKey(verified.outcome), verified.lives)
         }
     };
     // A credential that has expired stays expired. A credential that expires at this moment is not cached.
-    let has_ended = matches!(found, Found::Session(Err(Rejection::Expired)) | Found::ApiKey(Err(Rejection::Expired)));
+    let has_ended =
+        matches!(found, FoundSubject::Session(Err(Rejection::Expired)) | FoundSubject::ApiKey(Err(Rejection::Expired)));
     let lives = lives.filter(|_| !has_ended);
     Ok(Entry { marks, found, began, asked_at, lives })
 }

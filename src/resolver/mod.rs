@@ -41,7 +41,7 @@ use crate::{
     tenancy::is_inside_transaction,
     tenant::TenantStatus,
 };
-use entry::{Entry, Found, Limits, Subject};
+use entry::{Entry, FoundSubject, Limits, Subject};
 use notices::{Ending, Notices};
 use questions::{Questions, Whose};
 use quick_cache::sync::Cache;
@@ -158,7 +158,7 @@ impl Resolver {
     /// answer. A query that waits for its turn is dropped with the last call that waits for it.
     pub async fn tenant(&self, slug: &TenantSlug) -> Result<TenantIdentity> {
         let entry = self.shared.find(Subject::Slug(slug.clone())).await?;
-        let Found::Tenant(found) = &entry.found else { unreachable!("a slug finds a tenant") };
+        let FoundSubject::Tenant(found) = &entry.found else { unreachable!("a slug finds a tenant") };
         match found {
             Some((tenant, status)) => active(tenant.clone(), status),
             None => Err(TenantError::NotFound { tenant: slug.clone() }.into()),
@@ -181,8 +181,8 @@ impl Resolver {
     /// Same as [`tenant`](Self::tenant).
     pub async fn domain(&self, name: &DomainName) -> Result<Option<TenantIdentity>> {
         match &self.shared.find(Subject::Domain(name.clone())).await?.found {
-            Found::Domain(Some((tenant, status))) => active(tenant.clone(), status).map(Some),
-            Found::Domain(None) => Ok(None),
+            FoundSubject::Domain(Some((tenant, status))) => active(tenant.clone(), status).map(Some),
+            FoundSubject::Domain(None) => Ok(None),
             _ => unreachable!("a domain finds its owner"),
         }
     }
@@ -203,7 +203,7 @@ impl Resolver {
     pub async fn session(&self, token: &str) -> crate::auth::Result<Session> {
         let hash = self.shared.auth.sessions().hash(token)?;
         match &self.shared.find(Subject::Session(hash)).await?.found {
-            Found::Session(found) => found.clone().map_err(AuthError::from),
+            FoundSubject::Session(found) => found.clone().map_err(AuthError::from),
             _ => unreachable!("a session's hash finds a session"),
         }
     }
@@ -226,7 +226,7 @@ impl Resolver {
     pub async fn api_key(&self, token: &str) -> crate::auth::Result<ApiKey> {
         let hash = self.shared.auth.api_keys().hash(token)?;
         match &self.shared.find(Subject::ApiKey(hash)).await?.found {
-            Found::ApiKey(found) => found.clone().map_err(AuthError::from),
+            FoundSubject::ApiKey(found) => found.clone().map_err(AuthError::from),
             _ => unreachable!("a key's hash finds a key"),
         }
     }

@@ -20,11 +20,11 @@ pub(super) type Typed<'p> = Vec<(&'p (dyn ToSql + Sync), Type)>;
 /// The types of one statement's parameters.
 pub(super) struct Described {
     types: Arc<[Type]>,
-    origin: Origin,
+    origin: TypesFrom,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Origin {
+enum TypesFrom {
     /// The server has just reported the types.
     Server,
     /// The server reported the types earlier. A migration may have changed them since.
@@ -33,7 +33,7 @@ enum Origin {
 
 impl Described {
     pub(super) fn is_from_before(&self) -> bool {
-        self.origin == Origin::Before
+        self.origin == TypesFrom::Before
     }
 
     pub(super) fn typed<'p>(&self, params: &'p [&'p (dyn ToSql + Sync)]) -> Typed<'p> {
@@ -73,10 +73,10 @@ impl Descriptions {
     /// Returns the known types of a statement. A statement without parameters needs no query.
     pub(super) fn known(&self, tenant: &str, sql: &str, params: usize) -> Option<Described> {
         if params == 0 {
-            return Some(Described { types: [].into(), origin: Origin::Server });
+            return Some(Described { types: [].into(), origin: TypesFrom::Server });
         }
         let types = self.get(tenant, sql).filter(|types| types.len() == params)?;
-        Some(Described { types, origin: Origin::Before })
+        Some(Described { types, origin: TypesFrom::Before })
     }
 
     /// Asks the server for the types of a statement's parameters. For this, the statement is prepared under a name. The
@@ -99,7 +99,7 @@ impl Descriptions {
         }
         let types: Arc<[Type]> = statement.params().into();
         self.put(tenant, sql, Arc::clone(&types));
-        Ok(Described { types, origin: Origin::Server })
+        Ok(Described { types, origin: TypesFrom::Server })
     }
 
     fn get(&self, tenant: &str, sql: &str) -> Option<Arc<[Type]>> {

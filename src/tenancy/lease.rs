@@ -36,7 +36,7 @@ const IDLE_GRACE: Duration = Duration::from_secs(5);
 /// connection. A connection to which a cancel request was sent never returns to the pool, because the request may
 /// arrive late and reach the next user.
 pub(crate) struct Lease {
-    object: Option<pool::Lease>,
+    object: Option<pool::PooledConnection>,
     pool: Pool,
     /// The tenant's place. It becomes free after the connection has left.
     place: Option<Place>,
@@ -48,7 +48,7 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    pub(crate) fn new(object: pool::Lease, pool: Pool) -> Self {
+    pub(crate) fn new(object: pool::PooledConnection, pool: Pool) -> Self {
         Self {
             object: Some(object),
             pool,
@@ -166,7 +166,7 @@ impl Drop for Lease {
 /// A connection that needs a cleanup. If this value is dropped before the cleanup is done, for instance when its
 /// runtime shuts down, the connection is discarded.
 struct Cleaning {
-    object: Option<pool::Lease>,
+    object: Option<pool::PooledConnection>,
     pool: Pool,
     _place: Option<Place>,
     grace: Duration,

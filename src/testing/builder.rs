@@ -2,7 +2,7 @@
 
 use super::{TestDatabase, TestServer, database::Template};
 use crate::{
-    access::login::{self, LoginOptions, PasswordWish, SharedTables},
+    access::login::{self, LoginOptions, PasswordChange, SharedTables},
     config::{Config, Isolation},
     db::Operator,
     error::{Error, Result},
@@ -163,7 +163,8 @@ impl<'s> TestDatabaseBuilder<'s> {
 /// Creates the login, and returns the configuration with it.
 async fn admit(database: &TestDatabase, tables: SharedTables) -> Result<Config> {
     let operator = database.operator().await?;
-    let options = LoginOptions { shared_tables: Some(tables), password: PasswordWish::New, ..LoginOptions::default() };
+    let options =
+        LoginOptions { shared_tables: Some(tables), password: PasswordChange::New, ..LoginOptions::default() };
     let name = format!("app_{}", DatabaseTag::of(database.name()).as_str());
     let name = name
         .parse()

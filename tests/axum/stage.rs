@@ -7,7 +7,7 @@ use cgk::{
     auth::{Auth, AuthSettings, ClientInfo, NewApiKey, NewUser, UserRole},
     config::SessionSettings,
     ident::DatabaseTag,
-    login::{self, LoginOptions, PasswordWish, SharedTables},
+    login::{self, LoginOptions, PasswordChange, SharedTables},
     request::TenantRules,
     resolver::{Resolver, ResolverSettings},
     testing::{TEST_DATABASE_URL, TestDatabase, TestServer},
@@ -132,7 +132,7 @@ async fn app_login(database: &TestDatabase) -> Config {
     let name = format!("app_{}", DatabaseTag::of(database.name()).as_str()).parse().unwrap();
     let mut options = LoginOptions::default();
     options.shared_tables = Some(SharedTables::All);
-    options.password = PasswordWish::New;
+    options.password = PasswordChange::New;
     let admission = login::admit(&operator, &name, &options).await.unwrap();
     let password = admission.password.as_ref().unwrap().reveal();
     Config::from_url(&database.config().url_of(admission.name.as_str(), Some(password))).unwrap()

@@ -4,7 +4,7 @@ use crate::bouncer::Bouncer;
 use cgk::{
     config::TargetHost,
     ident::DatabaseTag,
-    login::{self, LoginOptions, PasswordWish},
+    login::{self, LoginOptions, PasswordChange},
     testing::{TestDatabase, TestServer},
 };
 use tokio_postgres::{Client, NoTls};
@@ -35,7 +35,7 @@ impl Stage {
         let login = format!("app_{}", DatabaseTag::of(database.name()).as_str());
         let operator = database.operator().await.unwrap();
         let mut options = LoginOptions::default();
-        options.password = PasswordWish::New;
+        options.password = PasswordChange::New;
         let admission = login::admit(&operator, &login.parse().unwrap(), &options).await.unwrap();
         let password = admission.password.expect("this run has set the password").reveal().to_owned();
         database.with_tenants(&["acme", "globex", "sleepy", "newcomer"]).await.unwrap();

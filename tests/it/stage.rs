@@ -6,7 +6,7 @@ use cgk::{
     Config, Db, Error, Operator, TenantSlug, TenantTx,
     config::Isolation,
     ident::{DatabaseTag, RoleName},
-    login::{self, Admission, LoginName, LoginOptions, PasswordWish, SharedTables},
+    login::{self, Admission, LoginName, LoginOptions, PasswordChange, SharedTables},
     testing::{TEST_DATABASE_URL, TestDatabase, TestServer},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -73,7 +73,7 @@ impl Stage {
         let operator = Operator::connect(&self.config().with_isolation(isolation)).await.unwrap();
         let mut options = LoginOptions::default();
         options.shared_tables = Some(tables);
-        options.password = PasswordWish::New;
+        options.password = PasswordChange::New;
         let admission = login::admit(&operator, &self.app_name(), &options).await.unwrap();
         let config = patient(&as_login(self.database.config(), &admission));
         Db::connect(&config.with_isolation(isolation).with_pool_size_max(1)).await.unwrap()

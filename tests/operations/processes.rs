@@ -10,7 +10,7 @@ use cgk::{
     config::Isolation,
     ident::DatabaseTag,
     lifecycle::{self, RenameOptions, SuspendOptions},
-    login::{self, LoginOptions, PasswordWish},
+    login::{self, LoginOptions, PasswordChange},
     testing::TestDatabase,
 };
 use std::{
@@ -133,7 +133,7 @@ async fn writers_url(database: &TestDatabase, isolation: Isolation) -> String {
     let operator = Operator::connect(&patient(database.config()).with_isolation(isolation)).await.unwrap();
     let name = format!("app_writers_{}", DatabaseTag::of(database.name()).as_str()).parse().unwrap();
     let mut options = LoginOptions::default();
-    options.password = PasswordWish::New;
+    options.password = PasswordChange::New;
     let admission = login::admit(&operator, &name, &options).await.unwrap();
     let password = admission.password.as_ref().unwrap().reveal();
     database.config().url_of(admission.name.as_str(), Some(password))

@@ -5,7 +5,7 @@ use cgk::{
     Config, Db, Operator, OrganizationId, TenantSlug, UserId,
     config::{Isolation, SessionSettings},
     ident::DatabaseTag,
-    login::{self, LoginOptions, PasswordWish, SharedTables},
+    login::{self, LoginOptions, PasswordChange, SharedTables},
     testing::{TEST_DATABASE_URL, TestDatabase, TestServer},
 };
 use std::{future::Future, time::Duration};
@@ -134,7 +134,7 @@ pub(crate) async fn app_login(database: &TestDatabase, isolation: Isolation) -> 
     let name = format!("app_{}", DatabaseTag::of(database.name()).as_str()).parse().unwrap();
     let mut options = LoginOptions::default();
     options.shared_tables = Some(SharedTables::All);
-    options.password = PasswordWish::New;
+    options.password = PasswordChange::New;
     let admission = login::admit(&operator, &name, &options).await.unwrap();
     let password = admission.password.as_ref().unwrap().reveal();
     Config::from_url(&database.config().url_of(admission.name.as_str(), Some(password))).unwrap()

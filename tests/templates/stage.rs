@@ -5,7 +5,7 @@ use cgk::{
     Config, Db, Error, Operator, TenantSlug,
     ident::DatabaseTag,
     lifecycle,
-    login::{self, LoginOptions, PasswordWish, SharedTables},
+    login::{self, LoginOptions, PasswordChange, SharedTables},
     migrate::{Migrations, Silent},
     setup,
     templates::{self, InitOptions, InitPlan, TemplateError},
@@ -201,7 +201,7 @@ async fn service(database: &TestDatabase, operator: &Operator) -> Config {
     let name = format!("app_{}", DatabaseTag::of(database.name()).as_str()).parse().unwrap();
     let mut options = LoginOptions::default();
     options.shared_tables = Some(SharedTables::All);
-    options.password = PasswordWish::New;
+    options.password = PasswordChange::New;
     let admission = login::admit(operator, &name, &options).await.unwrap();
     let password = admission.password.as_ref().unwrap().reveal();
     Config::from_url(&database.config().url_of(admission.name.as_str(), Some(password))).unwrap()

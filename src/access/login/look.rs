@@ -163,7 +163,7 @@ pub(super) async fn direct_rights(operator: &Operator, name: &LoginName) -> Resu
 }
 
 /// The existing state of a login.
-pub(super) struct Found {
+pub(super) struct LoginFacts {
     pub(super) exists: bool,
     pub(super) may_connect: bool,
     pub(super) sees_public: bool,
@@ -178,7 +178,7 @@ pub(super) struct Found {
     unfit: Option<(String, String)>,
 }
 
-impl Found {
+impl LoginFacts {
     pub(super) async fn look(operator: &Operator, name: &LoginName) -> Result<Self> {
         let doing = || while_doing(format!("look at role {:?}", name.as_str()));
         let inherits = if operator.facts().major() >= 16 { "m.inherit_option" } else { "false" };

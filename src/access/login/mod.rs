@@ -20,7 +20,7 @@ use crate::{
     lock, registry,
     slug::TenantSlug,
 };
-use look::{Found, TenantRights};
+use look::{LoginFacts, TenantRights};
 use std::{collections::BTreeSet, fmt::Write as _};
 use tokio_postgres::error::SqlState;
 
@@ -42,7 +42,7 @@ pub struct LoginOptions {
     /// Its rights on the shared tables; `None` does not change them, and a new login gets [`SharedTables::Registry`].
     pub shared_tables: Option<SharedTables>,
     /// Whether an existing login gets another password.
-    pub password: PasswordWish,
+    pub password: PasswordChange,
     /// What happens to the login's own rights on tenants' schemas, from path mode, when tenants have roles.
     pub direct_rights: DirectRights,
 }
@@ -58,7 +58,7 @@ pub enum SharedTables {
 
 /// Whether an existing login gets another password.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PasswordWish {
+pub enum PasswordChange {
     /// It keeps its password.
     #[default]
     Keep,
@@ -124,11 +124,11 @@ pub struct Admission {
 /// # Cancel safety
 ///
 /// If the future is dropped, the server may still execute the statements that were sent. The password of a newly
-/// created login is then lost; [`PasswordWish::New`] sets another.
+/// created login is then lost; [`PasswordChange::New`] sets another.
 pub async fn admit(operator: &Operator, name: &LoginName, options: &LoginOptions) -> Result<Admission> {
     registry::require(operator).await?;
     for _ in 0..TRIES_MAX {
-        let found = Found::look(operator, name).await?;
+        let found = LoginFacts::look(operator, name).await?;
         found.refuse_unfit(name)?;
         check_privileges(operator, &found)?;
         if found.exists && options.direct_rights == DirectRights::Revoke {
@@ -137,7 +137,7 @@ pub async fn admit(operator: &Operator, name: &LoginName, options: &LoginOptions
             revoke_direct(operator, name).await?;
         }
         let shared_tables = options.shared_tables.unwrap_or(found.shared_tables);
-        let password = (!found.exists || options.password == PasswordWish::New).then(Password::random);
+        let password = (!found.exists || options.password == PasswordChange::New).then(Password::random);
         let sql = base_sql(operator, name, &found, shared_tables, password.as_ref()).await?;
         let doing = || while_doing(format!("admit login {:?}", name.as_str()));
         match message::run(operator.client(), &sql).await.map_err(doing())?.complete() {
@@ -175,7 +175,7 @@ pub async fn admit(operator: &Operator, name: &LoginName, options: &LoginOptions
     })
 }
 
-fn check_privileges(operator: &Operator, found: &Found) -> Result<()> {
+fn check_privileges(operator: &Operator, found: &LoginFacts) -> Result<()> {
     let own = operator.facts();
     if let Some(owner) = &found.registry_owner {
         let grant = format!("grant {} to {}", owner.quoted(), quoted(&own.role));
@@ -192,7 +192,7 @@ fn check_privileges(operator: &Operator, found: &Found) -> Result<()> {
 async fn base_sql(
     operator: &Operator,
     name: &LoginName,
-    found: &Found,
+    found: &LoginFacts,
     shared: SharedTables,
     password: Option<&Password>,
 ) -> Result<String> {

@@ -2,7 +2,7 @@
 
 use super::{
     LoginName, SharedTables,
-    look::{Found, ident, run},
+    look::{LoginFacts, ident, run},
 };
 use crate::{
     db::Operator,
@@ -40,7 +40,7 @@ struct SharedTable {
 pub(super) async fn rights_sql(
     operator: &Operator,
     name: &LoginName,
-    found: &Found,
+    found: &LoginFacts,
     shared: SharedTables,
     form: Form,
 ) -> Result<String> {

@@ -9,7 +9,7 @@ use anyhow::Result;
 use cgk::{
     Operator,
     migrate::Migrations,
-    report::{self, DriftWish, EarlierReport, FleetReport, ReportOptions},
+    report::{self, DriftMode, EarlierReport, FleetReport, ReportOptions},
 };
 use clap::Args;
 use serde::Serialize;
@@ -125,7 +125,7 @@ impl Arguments {
         let mut options = ReportOptions::default();
         options.named_max = self.top.into();
         if self.drift {
-            options.drift = DriftWish::Compared;
+            options.drift = DriftMode::Compared;
         }
         if let Some(file) = &self.compare {
             let json = fs::read_to_string(file).map_err(|error| Refusal::file("read", file, &error))?;

@@ -27,7 +27,7 @@ use cgk::{
     Config, Error, Operator,
     config::Isolation,
     lifecycle,
-    login::{self, Admission, DirectRights, LoginName, LoginOptions, PasswordWish, SharedTables},
+    login::{self, Admission, DirectRights, LoginName, LoginOptions, PasswordChange, SharedTables},
     setup::{self, HardeningMode, HardeningReport, MeasureState},
 };
 use clap::{Args, ValueEnum};
@@ -302,7 +302,7 @@ impl Arguments {
             AppTables::Registry => SharedTables::Registry,
             AppTables::All => SharedTables::All,
         });
-        options.password = if self.new_password { PasswordWish::New } else { PasswordWish::Keep };
+        options.password = if self.new_password { PasswordChange::New } else { PasswordChange::Keep };
         options.direct_rights = if self.revoke_direct { DirectRights::Revoke } else { DirectRights::Keep };
         options
     }

@@ -134,7 +134,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     }
     let slug = match (slug, arguments.after) {
         (None, _) if arguments.plan => return drop_later::waiting(printer, &operator).await,
-        (None, _) => return drop_later::due(printer, &operator, &options, &mut Told { printer }).await,
+        (None, _) => return drop_later::due(printer, &operator, &options, &mut DropProgress { printer }).await,
         (Some(slug), Some(after)) => return drop_later::schedule(printer, &operator, &slug, after, &options).await,
         (Some(slug), None) => slug,
     };
@@ -160,7 +160,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         }
         None => {}
     }
-    let dropped = lifecycle::drop_tenant(&operator, &slug, &options, &mut Told { printer }).await?;
+    let dropped = lifecycle::drop_tenant(&operator, &slug, &options, &mut DropProgress { printer }).await?;
     let elapsed = began.elapsed();
     let answer = Answer::of(&preview, true, time::milliseconds(elapsed), Exit::Done);
     printer.record(&Answer { export: arguments.export.as_ref().map(|path| path.display().to_string()), ..answer });
@@ -273,11 +273,11 @@ fn show(printer: &Printer, preview: &DropPreview, is_answer: bool) {
 }
 
 /// Prints the progress.
-struct Told<'a> {
+struct DropProgress<'a> {
     printer: &'a Printer,
 }
 
-impl DropObserver for Told<'_> {
+impl DropObserver for DropProgress<'_> {
     fn dropped(&mut self, relations: usize, of: usize) {
         if self.printer.is_verbose() {
             self.printer.info(format!("{relations} of {of} tables and views dropped"));

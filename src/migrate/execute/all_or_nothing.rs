@@ -40,7 +40,7 @@ use std::{collections::BTreeSet, path::Path};
 /// The fraction of the lock table that one run may use. The rest is for other sessions.
 const LOCK_TABLE_SHARE: (u64, u64) = (3, 4);
 
-struct Part<'a> {
+struct PlannedSchema<'a> {
     slug: Option<TenantSlug>,
     plan: Plan<'a>,
     ledger: LedgerPresence,
@@ -48,7 +48,7 @@ struct Part<'a> {
     owner: Option<Ident>,
 }
 
-impl Part<'_> {
+impl PlannedSchema<'_> {
     fn set(&self) -> Set {
         self.slug.as_ref().map_or(Set::Public, |_| Set::Tenant)
     }
@@ -137,19 +137,24 @@ impl From<Error> for Failed {
 }
 
 /// Returns the work. Tenants that cannot be migrated are reported immediately.
-fn parts<'a>(operator: &Operator, planned: FleetPlan<'a>, sink: &mut ReportSink<'_>) -> Vec<Part<'a>> {
-    let public =
-        planned.public.map(|plan| Part { slug: None, plan, ledger: planned.public_ledger, role: None, owner: None });
+fn parts<'a>(operator: &Operator, planned: FleetPlan<'a>, sink: &mut ReportSink<'_>) -> Vec<PlannedSchema<'a>> {
+    let public = planned.public.map(|plan| PlannedSchema {
+        slug: None,
+        plan,
+        ledger: planned.public_ledger,
+        role: None,
+        owner: None,
+    });
     let mut parts: Vec<_> = public.into_iter().collect();
     for tenant in planned.tenants {
         let Some((slug, plan, owner)) = sink.sort(tenant) else { continue };
         let (ledger, role) = (LedgerPresence::Present, role_of(operator, &slug));
-        parts.push(Part { slug: Some(slug), plan, ledger, role, owner });
+        parts.push(PlannedSchema { slug: Some(slug), plan, ledger, role, owner });
     }
     parts
 }
 
-fn tenants(parts: &[Part<'_>]) -> usize {
+fn tenants(parts: &[PlannedSchema<'_>]) -> usize {
     parts.iter().filter(|part| part.slug.is_some()).count()
 }
 
@@ -157,7 +162,7 @@ fn tenants(parts: &[Part<'_>]) -> usize {
 /// attempt changes nothing.
 async fn attempt(
     operator: &Operator,
-    parts: &[Part<'_>],
+    parts: &[PlannedSchema<'_>],
     files: &FileRecord,
     interrupt: &Interrupt,
 ) -> Result<Option<Vec<Duration>>, Failed> {
@@ -190,7 +195,7 @@ async fn attempt(
 
 async fn inside(
     operator: &Operator,
-    parts: &[Part<'_>],
+    parts: &[PlannedSchema<'_>],
     files: &FileRecord,
     interrupt: &Interrupt,
 ) -> Result<Option<Vec<Duration>>, Failed> {
@@ -272,7 +277,7 @@ async fn number(operator: &Operator, sql: &str) -> Result<u64> {
     Ok(number.unsigned_abs())
 }
 
-fn committed(parts: Vec<Part<'_>>, times: Vec<Duration>, attempts: u32, sink: &mut ReportSink<'_>) {
+fn committed(parts: Vec<PlannedSchema<'_>>, times: Vec<Duration>, attempts: u32, sink: &mut ReportSink<'_>) {
     for (part, elapsed) in parts.into_iter().zip(times) {
         let applied = part.plan.pending.iter().map(|file| file.id().clone()).collect();
         let (schema, result) = (part.plan.schema.clone(), Outcome::Migrated { applied });

@@ -49,7 +49,7 @@ pub(in crate::migrate) enum Outlook {
 
 /// An index found by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Found {
+enum IndexState {
     Nothing,
     Valid,
     Invalid,
@@ -97,12 +97,12 @@ impl Concurrent {
             Self::CreateIndex { index, table } => {
                 refuse_shared_table(operator, schema, index, table).await?;
                 match find(operator, schema, index).await? {
-                    Found::Valid if begun => return Ok(Outlook::Done),
-                    Found::Invalid => drop_index(operator, schema, index).await?,
+                    IndexState::Valid if begun => return Ok(Outlook::Done),
+                    IndexState::Invalid => drop_index(operator, schema, index).await?,
                     _ => {}
                 }
             }
-            Self::DropIndex { index } if begun && find(operator, schema, index).await? == Found::Nothing => {
+            Self::DropIndex { index } if begun && find(operator, schema, index).await? == IndexState::Nothing => {
                 return Ok(Outlook::Done);
             }
             Self::Reindex { .. } if begun => self.clean_up(operator, schema).await?,
@@ -124,10 +124,10 @@ impl Concurrent {
     pub(in crate::migrate) async fn verify(&self, operator: &Operator, schema: &SchemaName) -> Result<()> {
         let Self::CreateIndex { index, .. } = self else { return Ok(()) };
         let found = match find(operator, schema, index).await? {
-            Found::Valid => return Ok(()),
-            Found::Nothing => "the index does not exist in the schema",
-            Found::Invalid => "the index is not valid",
-            Found::Other => "a relation with this name exists and is not an index",
+            IndexState::Valid => return Ok(()),
+            IndexState::Nothing => "the index does not exist in the schema",
+            IndexState::Invalid => "the index is not valid",
+            IndexState::Other => "a relation with this name exists and is not an index",
         };
         Err(unexpected(schema, index, found.into()))
     }
@@ -136,7 +136,7 @@ impl Concurrent {
     pub(in crate::migrate) async fn clean_up(&self, operator: &Operator, schema: &SchemaName) -> Result<()> {
         match self {
             Self::CreateIndex { index, .. } => {
-                if find(operator, schema, index).await? == Found::Invalid {
+                if find(operator, schema, index).await? == IndexState::Invalid {
                     drop_index(operator, schema, index).await?;
                 }
                 Ok(())
@@ -148,7 +148,7 @@ impl Concurrent {
                 Ok(())
             }
             Self::DropIndex { index } => match find(operator, schema, index).await? {
-                Found::Valid => Ok(()),
+                IndexState::Valid => Ok(()),
                 _ => Err(half_way(schema, "drop an index")),
             },
             Self::Detach { parent, child } => match pending(operator, schema, parent, child).await? {
@@ -202,19 +202,19 @@ async fn query(operator: &Operator, sql: &str, params: &[&str]) -> Result<Vec<to
     operator.client().query_typed(sql, &params).await.map_err(while_doing("look at an index"))
 }
 
-async fn find(operator: &Operator, schema: &SchemaName, index: &str) -> Result<Found> {
+async fn find(operator: &Operator, schema: &SchemaName, index: &str) -> Result<IndexState> {
     let sql = "select c.relkind in ('i', 'I'), coalesce(i.indisvalid and i.indisready and i.indislive, false)
                from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
                left join pg_catalog.pg_index i on i.indexrelid = c.oid
                where n.nspname = $1 and c.relname = $2";
     let rows = query(operator, sql, &[schema.as_str(), index]).await?;
-    let Some(row) = rows.first() else { return Ok(Found::Nothing) };
+    let Some(row) = rows.first() else { return Ok(IndexState::Nothing) };
     let is_index: bool = row.try_get(0).map_err(while_doing("look at an index"))?;
     let is_valid: bool = row.try_get(1).map_err(while_doing("look at an index"))?;
     Ok(match (is_index, is_valid) {
-        (false, _) => Found::Other,
-        (true, true) => Found::Valid,
-        (true, false) => Found::Invalid,
+        (false, _) => IndexState::Other,
+        (true, true) => IndexState::Valid,
+        (true, false) => IndexState::Invalid,
     })
 }
 

@@ -16,12 +16,12 @@ pub(in crate::migrate) const MARKS: &str = "cgk:";
 
 pub(in crate::migrate) struct Script<K> {
     pub(in crate::migrate) sql: String,
-    parts: Vec<Part<K>>,
+    parts: Vec<ScriptSection<K>>,
     /// The prefix of the markers. No row of a migration can start with it.
     mark: String,
 }
 
-struct Part<K> {
+struct ScriptSection<K> {
     kind: K,
     /// The position in the message at which the part's own text starts.
     start: usize,
@@ -51,7 +51,7 @@ impl<K: Copy> Script<K> {
         let mark = format!("'{}{}'", self.mark, self.parts.len());
         let columns: Vec<&str> = std::iter::once(mark.as_str()).chain(settings.iter().map(String::as_str)).collect();
         self.line(&format!("select {} {from};", columns.join(", ")));
-        self.parts.push(Part { kind, start: self.sql.len() });
+        self.parts.push(ScriptSection { kind, start: self.sql.len() });
     }
 
     /// Returns what to keep of the response: only the markers are needed.

@@ -175,18 +175,18 @@ impl MigrationFile {
     }
 }
 
-type Found = Vec<(Name, LockMode, String)>;
+type NamedLocks = Vec<(Name, LockMode, String)>;
 
 /// Returns the same lock on each of these tables.
-fn each(names: &[Name], mode: LockMode, reason: &str) -> Found {
+fn each(names: &[Name], mode: LockMode, reason: &str) -> NamedLocks {
     names.iter().map(|name| (name.clone(), mode, reason.to_owned())).collect()
 }
 
-fn one(name: &Name, mode: LockMode, reason: &str) -> Found {
+fn one(name: &Name, mode: LockMode, reason: &str) -> NamedLocks {
     each(std::slice::from_ref(name), mode, reason)
 }
 
-fn of_shape(shape: &Shape, statement: &Statement) -> Found {
+fn of_shape(shape: &Shape, statement: &Statement) -> NamedLocks {
     use LockMode::{AccessExclusive, AccessShare, Exclusive, RowExclusive, RowShare, Share, ShareUpdateExclusive};
     match shape {
         Shape::CreateTable { references, sources, .. } => of_new_table(references, sources),
@@ -221,7 +221,7 @@ fn of_shape(shape: &Shape, statement: &Statement) -> Found {
             ("table", false) => one(name, Share, "reindex"),
             ("index", true) => one(name, ShareUpdateExclusive, "reindex concurrently"),
             ("index", false) => one(name, AccessExclusive, "reindex"),
-            _ => Found::new(),
+            _ => NamedLocks::new(),
         },
         Shape::Refresh { name, concurrently } => {
             one(name, if *concurrently { Exclusive } else { AccessExclusive }, "refresh")
@@ -244,11 +244,11 @@ fn of_shape(shape: &Shape, statement: &Statement) -> Found {
             if *locks_rows { "select for update" } else { "query" },
         ),
         Shape::Comment { kind, name, on } => of_comment(kind, name, on.as_ref(), statement),
-        Shape::Reindex { .. } | Shape::Cluster { .. } | Shape::Other => Found::new(),
+        Shape::Reindex { .. } | Shape::Cluster { .. } | Shape::Other => NamedLocks::new(),
     }
 }
 
-fn of_new_table(references: &[Name], sources: &[(Source, Name)]) -> Found {
+fn of_new_table(references: &[Name], sources: &[(Source, Name)]) -> NamedLocks {
     let mut found = each(references, LockMode::ShareRowExclusive, "foreign key");
     for (source, name) in sources {
         let (mode, reason) = match source {
@@ -264,27 +264,27 @@ fn of_new_table(references: &[Name], sources: &[(Source, Name)]) -> Found {
 
 /// Returns the locks of a statement that creates an object. `replaced` is the name of an object that OR REPLACE may
 /// replace. `on` is the table of a trigger, rule, policy or of statistics.
-fn of_new_object(kind: &str, replaced: Option<&Name>, on: Option<&Name>) -> Found {
+fn of_new_object(kind: &str, replaced: Option<&Name>, on: Option<&Name>) -> NamedLocks {
     match (kind, replaced, on) {
         ("trigger", _, Some(on)) => one(on, LockMode::ShareRowExclusive, "create trigger"),
         ("rule" | "policy", _, Some(on)) => one(on, LockMode::AccessExclusive, &format!("create {kind}")),
         ("statistics", _, Some(on)) => one(on, LockMode::ShareUpdateExclusive, "create statistics"),
         ("view", Some(name), _) => one(name, LockMode::AccessExclusive, "replace view"),
-        _ => Found::new(),
+        _ => NamedLocks::new(),
     }
 }
 
-fn of_drop(kind: &str, names: &[Name], on: Option<&Name>) -> Found {
+fn of_drop(kind: &str, names: &[Name], on: Option<&Name>) -> NamedLocks {
     match (kind, on) {
         ("table" | "view" | "materialized view" | "sequence" | "foreign table", _) => {
             each(names, LockMode::AccessExclusive, &format!("drop {kind}"))
         }
         ("trigger" | "rule" | "policy", Some(on)) => one(on, LockMode::AccessExclusive, &format!("drop {kind}")),
-        _ => Found::new(),
+        _ => NamedLocks::new(),
     }
 }
 
-fn of_comment(kind: &str, name: &Name, on: Option<&Name>, statement: &Statement) -> Found {
+fn of_comment(kind: &str, name: &Name, on: Option<&Name>, statement: &Statement) -> NamedLocks {
     match (kind, on) {
         ("table" | "column" | "view" | "materialized view" | "index" | "sequence" | "foreign table", _) => {
             one(name, LockMode::ShareUpdateExclusive, "comment")
@@ -294,18 +294,18 @@ fn of_comment(kind: &str, name: &Name, on: Option<&Name>, statement: &Statement)
         {
             one(on, LockMode::AccessShare, "comment")
         }
-        _ => Found::new(),
+        _ => NamedLocks::new(),
     }
 }
 
-fn of_action(kind: &str, table: &Name, action: &Action) -> Found {
+fn of_action(kind: &str, table: &Name, action: &Action) -> NamedLocks {
     use LockMode::{AccessExclusive, AccessShare, ShareRowExclusive, ShareUpdateExclusive};
     let words = action.words();
     let reason = |length: usize| words.iter().take(length).copied().collect::<Vec<_>>().join(" ");
-    let mut found = Found::new();
+    let mut found = NamedLocks::new();
     let mut own = |mode, reason: String| found.push((table.clone(), mode, reason));
     match (kind, words.as_slice()) {
-        ("type", _) => return Found::new(),
+        ("type", _) => return NamedLocks::new(),
         ("index", ["rename" | "set" | "reset", ..]) => own(ShareUpdateExclusive, reason(1)),
         ("sequence", ["owner" | "rename" | "set", ..]) => own(AccessExclusive, reason(1)),
         ("sequence", _) => own(ShareRowExclusive, "alter sequence".into()),

@@ -11,7 +11,7 @@ use cgk::{
     drift,
     ident::DatabaseTag,
     lifecycle::{self, CreateOptions},
-    login::{self, Admission, LoginName, LoginOptions, PasswordWish, SharedTables},
+    login::{self, Admission, LoginName, LoginOptions, PasswordChange, SharedTables},
     migrate::{Migrations, Scope, Silent},
     setup,
     testing::{TestDatabase, TestServer},
@@ -109,7 +109,7 @@ async fn it_is_made_once_and_may_do_little() {
     assert!(!again.created && again.password.is_none());
     assert_eq!((again.tenants, verifier().await), (2, before.clone()));
     let mut options = LoginOptions::default();
-    options.password = PasswordWish::New;
+    options.password = PasswordChange::New;
     let renewed = login::admit(&operator, &made.name, &options).await.unwrap();
     assert!(!renewed.created && renewed.password.is_some());
     assert_ne!(verifier().await, before);

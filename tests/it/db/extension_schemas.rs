@@ -202,7 +202,7 @@ async fn a_right_that_is_given_later_is_noticed_at_the_next_entry() {
     for isolation in [Isolation::Path, Isolation::Role] {
         let operator = Operator::connect(&database.config().clone().with_isolation(isolation)).await.unwrap();
         let mut options = cgk::login::LoginOptions::default();
-        options.password = cgk::login::PasswordWish::New;
+        options.password = cgk::login::PasswordChange::New;
         let admission = cgk::login::admit(&operator, &login, &options).await.unwrap();
         services = vec![crate::stage::as_login(database.config(), &admission)];
     }

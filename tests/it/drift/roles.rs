@@ -12,7 +12,7 @@ use cgk::{
     config::Isolation,
     drift::{self, Difference, DriftReport},
     ident::{DatabaseTag, Ident, RoleName},
-    login::{self, LoginOptions, PasswordWish, SharedTables},
+    login::{self, LoginOptions, PasswordChange, SharedTables},
     migrate::{Migrations, Scope},
     testing::{TestDatabase, TestServer},
 };
@@ -465,7 +465,7 @@ async fn taking_rights_back_leaves_no_drift() {
     ] {
         let operator = Operator::connect(&database.config().clone().with_isolation(isolation)).await.unwrap();
         let mut options = LoginOptions::default();
-        (options.shared_tables, options.password) = (Some(tables), PasswordWish::Keep);
+        (options.shared_tables, options.password) = (Some(tables), PasswordChange::Keep);
         login::admit(&operator, &name, &options).await.unwrap();
         let report = drift::verify(&operator, &migrations, &Scope::Everything).await.unwrap();
         assert_eq!(lines(&report), Vec::<String>::new(), "{isolation:?} {tables:?}");

@@ -10,7 +10,7 @@ use cgk::{
     Config, Db, Error, Operator, SetupError, drift,
     ident::DatabaseTag,
     lifecycle::{self, CreateOptions, Creation},
-    login::{self, Admission, LoginName, LoginOptions, PasswordWish, SharedTables},
+    login::{self, Admission, LoginName, LoginOptions, PasswordChange, SharedTables},
     migrate::{Migrations, Scope, Silent},
     setup::{self, RegistryGuard},
     testing::{TestDatabase, TestServer},
@@ -28,7 +28,7 @@ impl Shop {
         database.with_tenants(&["acme", "globex"]).await.unwrap();
         let name: LoginName = format!("app_{}", DatabaseTag::of(database.name()).as_str()).parse().unwrap();
         let mut options = LoginOptions::default();
-        options.password = PasswordWish::New;
+        options.password = PasswordChange::New;
         let operator = database.operator().await.unwrap();
         let admission = login::admit(&operator, &name, &options).await.unwrap();
         Raw::on(&database).await.run("insert into tenant_acme.customers (email) values ('a@example.com')").await;

@@ -10,7 +10,7 @@ use cgk::{
     config::Isolation,
     ident::{DatabaseTag, RoleName},
     lifecycle::{self, CreateOptions},
-    login::{self, LoginOptions, PasswordWish},
+    login::{self, LoginOptions, PasswordChange},
     migrate::{Migrations, Silent},
     setup,
     testing::TestServer,
@@ -134,7 +134,7 @@ async fn a_copy_under_path_isolation_gets_an_identity_of_its_own() {
     setup::setup(&operator, &Migrations::bundled(), &mut Silent).await.unwrap();
     let login = crate::access::service_login::app_name(&database);
     let mut options = LoginOptions::default();
-    options.password = PasswordWish::New;
+    options.password = PasswordChange::New;
     let admission = login::admit(&operator, &login, &options).await.unwrap();
     let service = as_login(&original, &admission).with_isolation(Isolation::Path);
     let db: Db = Db::connect(&service).await.unwrap();

@@ -6,7 +6,7 @@ use cgk::{
     Operator,
     config::Isolation,
     lock,
-    login::{self, LoginOptions, PasswordWish},
+    login::{self, LoginOptions, PasswordChange},
 };
 use rand::RngExt;
 use std::sync::{
@@ -22,7 +22,7 @@ pub(crate) async fn service(stage: &Stage, isolation: Isolation) -> Client {
     }
     let operator = Operator::connect(&stage.config().with_isolation(isolation)).await.unwrap();
     let mut options = LoginOptions::default();
-    options.password = PasswordWish::New;
+    options.password = PasswordChange::New;
     let admission = login::admit(&operator, &stage.app_name(), &options).await.unwrap();
     let mut config = address(stage.database.name());
     config.user(stage.app_name().as_str()).password(admission.password.unwrap().reveal());

@@ -70,7 +70,7 @@ async fn two_hundred_tenants_in_turn_on_three_connections() {
     for isolation in [Isolation::Role, Isolation::Path] {
         let operator = Operator::connect(&database.config().clone().with_isolation(isolation)).await.unwrap();
         let mut options = LoginOptions::default();
-        options.password = cgk::login::PasswordWish::New;
+        options.password = cgk::login::PasswordChange::New;
         let admission = login::admit(&operator, &login, &options).await.unwrap();
         assert_eq!(admission.tenants, 200, "{:?}", admission.failure);
         let config = patient(&as_login(database.config(), &admission)).with_isolation(isolation);

@@ -7,7 +7,7 @@ use super::{
 use cgk::{
     ErrorKind,
     lifecycle::SizeSource,
-    report::{self, DriftSource, DriftWish, EarlierReport, FleetReport, ReportOptions, size_text},
+    report::{self, DriftMode, DriftSource, EarlierReport, FleetReport, ReportOptions, size_text},
 };
 use serde_json::Value;
 
@@ -67,7 +67,7 @@ async fn every_state_is_counted_and_named() {
 async fn names_are_text_wherever_they_come_from() {
     let fleet = Fleet::with_every_state().await;
     let mut options = ReportOptions::default();
-    options.drift = DriftWish::Compared;
+    options.drift = DriftMode::Compared;
     let (report, page) = read(&fleet, &options).await;
     let text = page.text();
     assert!(text.contains(NAME), "the name of a tenant is there");

@@ -76,18 +76,18 @@ pub(super) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     }
     let selection = Selection::from(Scope::Tenants);
     let began = Instant::now();
-    let mut told = Told { session, bar: None };
+    let mut told = ExportProgress { session, bar: None };
     let report = lifecycle::export_many(&operator, &selection, &arguments.to, &options, &mut told).await?;
     drop(told);
     Ok(show(session, &report, began))
 }
 
-struct Told<'a> {
+struct ExportProgress<'a> {
     session: &'a Session<'a>,
     bar: Option<ProgressBar<'a>>,
 }
 
-impl ExportObserver for Told<'_> {
+impl ExportObserver for ExportProgress<'_> {
     fn selected(&mut self, tenants: usize) {
         self.bar = Some(ProgressBar::new(self.session.printer, "exporting", tenants));
     }

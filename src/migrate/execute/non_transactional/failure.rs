@@ -2,7 +2,7 @@
 
 use super::{
     super::{script, unit},
-    stepper::{Part, Refused, Stepper},
+    stepper::{Refused, StepSection, Stepper},
 };
 use crate::{
     error::{ConnectionError, Error, MigrationError, MigrationFailure, Unfinished, while_doing},
@@ -12,16 +12,16 @@ use crate::{
 use tokio_postgres::error::SqlState;
 
 impl Stepper<'_> {
-    pub(super) fn error(&self, part: Option<Part>, refused: Refused) -> Error {
+    pub(super) fn error(&self, part: Option<StepSection>, refused: Refused) -> Error {
         let doing = format!("migrate schema {:?}", self.plan.schema.as_str());
         if row_check::failed(&refused.source).is_some() {
             return while_doing(doing)(refused.source);
         }
         match (part, refused.number) {
-            (Some(Part::Backend), _) if refused.is_demand() => {
+            (Some(StepSection::Backend), _) if refused.is_demand() => {
                 Error::Connection(ConnectionError::PoolerRefused { operation: "a migration without a transaction" })
             }
-            (Some(Part::Held), _) if refused.is_demand() => {
+            (Some(StepSection::Held), _) if refused.is_demand() => {
                 let file = self.file.path().display();
                 let found = format!(
                     "the session no longer holds the lock of its migration; a statement of {file} released all locks \
@@ -29,8 +29,8 @@ impl Stepper<'_> {
                 );
                 Error::Unexpected { doing, found }
             }
-            (Some(Part::Place), _) if refused.is_demand() => unit::left_the_schema(doing, self.file),
-            (Some(Part::Ledger), _) if refused.source.as_db_error().is_some_and(row_check::is_refusal) => {
+            (Some(StepSection::Place), _) if refused.is_demand() => unit::left_the_schema(doing, self.file),
+            (Some(StepSection::Ledger), _) if refused.source.as_db_error().is_some_and(row_check::is_refusal) => {
                 let table = self.plan.schema.qualified(ledger::LEDGER_TABLE);
                 Error::Migration(MigrationError::RowNotWritten { table, source: Some(refused.source.into()) })
             }
@@ -39,7 +39,9 @@ impl Stepper<'_> {
                 self.failure(number.min(self.file.statements().len() - 1), None, refused.source)
             }
             // A deferred constraint fails at the end.
-            (Some(Part::Written | Part::Record), Some(number)) => self.failure(number, None, refused.source),
+            (Some(StepSection::Written | StepSection::Record), Some(number)) => {
+                self.failure(number, None, refused.source)
+            }
             _ => while_doing(doing)(refused.source),
         }
     }

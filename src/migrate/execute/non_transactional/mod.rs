@@ -27,7 +27,7 @@ use crate::{
     lock,
     migrate::ledger::{self, LedgerDigest},
 };
-use stepper::{Failed, Part, Stepper, Transaction, ask};
+use stepper::{Failed, StepSection, Stepper, Transaction, ask};
 
 /// Runs the single file of a plan, as far as possible in one attempt. The next attempt continues from there.
 ///
@@ -99,7 +99,7 @@ impl Stepper<'_> {
         let schema = &self.plan.schema;
         let found = Progress::read(self.operator, schema).await?;
         let mut script = self.script(Transaction::Implicit);
-        script.part(Part::Check, &[]);
+        script.part(StepSection::Check, &[]);
         let digest = LedgerDigest::of(&self.plan.applied);
         script.demand(&format!(
             "{} and {} = {}",
@@ -107,7 +107,7 @@ impl Stepper<'_> {
             ledger::digest_sql(schema),
             literal(digest.as_str())
         ));
-        script.part(Part::Record, &[]);
+        script.part(StepSection::Record, &[]);
         let fresh = Progress {
             id: self.file.id().clone(),
             done: 0,
@@ -130,7 +130,7 @@ impl Stepper<'_> {
         };
         match self.send(&script, None).await {
             Ok(()) => progress.map(Some),
-            Err((Some(Part::Check), error)) if error.is_demand() => Ok(None),
+            Err((Some(StepSection::Check), error)) if error.is_demand() => Ok(None),
             Err((part, error)) => Err(self.error(part, error)),
         }
     }
@@ -183,9 +183,9 @@ impl Stepper<'_> {
         let steps = schema.qualified(STEPS_TABLE);
         let mut script = self.script(Transaction::Implicit);
         let started = format!("(select started_at::pg_catalog.text from {steps})");
-        script.part(Part::Ledger, &[format!("pg_catalog.set_config('cgk.started', {started}, true)")]);
+        script.part(StepSection::Ledger, &[format!("pg_catalog.set_config('cgk.started', {started}, true)")]);
         script.line(&ledger::insert_sql(schema, self.file, "true"));
-        script.part(Part::Record, &[]);
+        script.part(StepSection::Record, &[]);
         script.line(&ledger::demand_row_sql(schema, self.file));
         script.line(&ledger::comment_sql(schema, &self.plan.applied_after()));
         script.line(&format!("drop table {steps};"));
@@ -203,7 +203,7 @@ impl Stepper<'_> {
     /// Deletes the step log of a file if none of its statements were executed.
     async fn forget(&self) {
         let mut script = self.script(Transaction::Implicit);
-        script.part(Part::Record, &[]);
+        script.part(StepSection::Record, &[]);
         let steps = self.plan.schema.qualified(STEPS_TABLE);
         script.demand(&format!("not exists (select from {steps} where done > 0 or begun)"));
         script.line(&format!("drop table {steps};"));

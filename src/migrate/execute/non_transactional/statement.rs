@@ -7,7 +7,7 @@ use super::{
         script::{self, Script},
         step_log::Progress,
     },
-    stepper::{Failed, OWN_TIMEOUT, Part, Stepper, Transaction, ask, set},
+    stepper::{Failed, OWN_TIMEOUT, StepSection, Stepper, Transaction, ask, set},
 };
 use crate::{
     db::{message, milliseconds},
@@ -25,9 +25,9 @@ impl Stepper<'_> {
         let number = progress.done;
         let mut before = self.script(Transaction::Explicit);
         if let Some(check) = &self.checks[number] {
-            before.part(Part::Written, &[]);
+            before.part(StepSection::Written, &[]);
             before.line(&format!("{check};"));
-            before.part(Part::Session, &[]);
+            before.part(StepSection::Session, &[]);
         }
         before.line(&guard::open_sql());
         before.line(&self.settings_before(number));
@@ -50,7 +50,7 @@ impl Stepper<'_> {
     }
 
     /// Sends a statement, and the statements that record and commit it, in the open transaction.
-    async fn statement_and_record(&self, number: usize, behind: &Script<Part>) -> Result<(), Failed> {
+    async fn statement_and_record(&self, number: usize, behind: &Script<StepSection>) -> Result<(), Failed> {
         // They are polled in this order, and so written to the connection in this order.
         let (statement, behind) = tokio::join!(
             biased;

@@ -40,7 +40,7 @@ pub(super) const OWN_TIMEOUT: &str = "set local statement_timeout = 0;";
 
 /// The parts of a message of this module.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum StepSection {
     Session,
     /// Checks that the backend is still the one that took the lock.
     Backend,
@@ -89,7 +89,7 @@ impl Refused {
 
 impl Stepper<'_> {
     /// Returns the start of a message that is one transaction: its settings and the guards.
-    pub(super) fn script(&self, transaction: Transaction) -> Script<Part> {
+    pub(super) fn script(&self, transaction: Transaction) -> Script<StepSection> {
         let mut script = Script::new();
         if transaction == Transaction::Explicit {
             script.line("begin;");
@@ -97,7 +97,7 @@ impl Stepper<'_> {
         script.line("reset role; reset all;");
         let settings: Vec<String> =
             self.session_settings().iter().map(|(name, value)| set_local(name, value)).collect();
-        script.part(Part::Session, &settings);
+        script.part(StepSection::Session, &settings);
         if let Some(owner) = self.owner {
             script.line(&format!("set local role {};", owner.quoted()));
         }
@@ -110,20 +110,20 @@ impl Stepper<'_> {
         let mut script = Script::new();
         script.line("reset role; reset all;");
         let settings = self.session_settings();
-        script.part(Part::Session, &settings.iter().map(|(name, value)| set(name, value)).collect::<Vec<_>>());
+        script.part(StepSection::Session, &settings.iter().map(|(name, value)| set(name, value)).collect::<Vec<_>>());
         if let Some(owner) = self.owner {
             script.line(&format!("set role {};", owner.quoted()));
         }
         self.guard(&mut script);
-        script.part(Part::Place, &[]);
+        script.part(StepSection::Place, &[]);
         script.demand(&self.in_place());
         if let Some(done) = done {
-            script.part(Part::Record, &[]);
+            script.part(StepSection::Record, &[]);
             let checksum = self.checksum(done).expect("the statement is one of the file's");
             script.line(&self.update_sql(done, false, &checksum));
         }
         // This is last, because settings of the file must not apply to cgk's own statements.
-        script.part(Part::Session, &[]);
+        script.part(StepSection::Session, &[]);
         script.line(&self.settings_before(progress.done));
         self.send(&script, None).await.map_err(|(part, error)| self.error(part, error))
     }
@@ -131,7 +131,7 @@ impl Stepper<'_> {
     /// Records whether the next statement is started.
     pub(super) async fn announce(&self, progress: &Progress) -> Result<()> {
         let mut script = self.script(Transaction::Implicit);
-        script.part(Part::Record, &[]);
+        script.part(StepSection::Record, &[]);
         let carried_out = progress.done + usize::from(progress.begun);
         let checksum = self.checksum(carried_out).expect("the statement is one of the file's");
         script.line(&self.update_sql(progress.done, progress.begun, &checksum));
@@ -139,10 +139,10 @@ impl Stepper<'_> {
     }
 
     /// Checks the state of the session after the statement, and records it.
-    pub(super) fn record(&self, script: &mut Script<Part>, done: usize) {
-        script.part(Part::Place, &[]);
+    pub(super) fn record(&self, script: &mut Script<StepSection>, done: usize) {
+        script.part(StepSection::Place, &[]);
         script.demand(&self.in_place());
-        script.part(Part::Record, &[]);
+        script.part(StepSection::Record, &[]);
         let checksum = self.checksum(done).expect("the statement is one of the file's");
         script.line(&self.update_sql(done, false, &checksum));
     }
@@ -151,9 +151,9 @@ impl Stepper<'_> {
     /// message.
     pub(super) async fn send(
         &self,
-        script: &Script<Part>,
+        script: &Script<StepSection>,
         number: Option<usize>,
-    ) -> Result<(), (Option<Part>, Refused)> {
+    ) -> Result<(), (Option<StepSection>, Refused)> {
         let refused = |source: tokio_postgres::Error| Refused { state: source.code().cloned(), number, source };
         let mut answer = match message::run_keeping(self.operator.client(), &script.sql, script.kept()).await {
             Ok(answer) => answer,
@@ -181,10 +181,10 @@ impl Stepper<'_> {
         sql[self.file.statements()[number].range.clone()].to_owned()
     }
 
-    fn guard(&self, script: &mut Script<Part>) {
-        script.part(Part::Backend, &[]);
+    fn guard(&self, script: &mut Script<StepSection>) {
+        script.part(StepSection::Backend, &[]);
         script.demand(&format!("pg_catalog.pg_backend_pid() = {}", self.pid));
-        script.part(Part::Held, &[]);
+        script.part(StepSection::Held, &[]);
         let key = lock::steps_key(&self.plan.schema).cast_unsigned();
         script.demand(&format!(
             "exists (select from pg_catalog.pg_locks where locktype = 'advisory' and pid = pg_catalog.pg_backend_pid() \
