@@ -39,7 +39,7 @@ pub async fn until(
         let _ = stopped.clone().wait_for(|stop| *stop).await;
     };
     tracing::info!(address = %listener.local_addr()?, "listening");
-    let served = tokio::spawn(connections::serve(listener, router, settings.header_time_max, stopping));
+    let served = tokio::spawn(connections::serve(listener, router, settings.client_time_max, stopping));
     end.await;
     tracing::info!("stopping");
     app.begin_to_stop();

@@ -13,7 +13,7 @@ pub struct Settings {
     pub base_domain: String,
     /// The longest that the header of a request may take, from the start of its connection or the end of the request before it. A
     /// proxy that keeps connections to the service closes them earlier.
-    pub header_time_max: Duration,
+    pub client_time_max: Duration,
     /// The longest that a request may take after its header.
     pub request_time_max: Duration,
     /// The largest body of a request.
@@ -42,7 +42,7 @@ impl Default for Settings {
             listen: ([127, 0, 0, 1], 3000).into(),
             hosts: vec!["127.0.0.1".into()],
             base_domain: "localhost".into(),
-            header_time_max: Duration::from_secs(10),
+            client_time_max: Duration::from_secs(10),
             request_time_max: Duration::from_secs(15),
             body_bytes_max: 64 * 1024,
             redis_url: None,

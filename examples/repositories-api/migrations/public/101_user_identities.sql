@@ -11,8 +11,9 @@ create table user_identities (
     constraint user_identities_pkey primary key (organization_id, issuer, subject),
     -- A user has one identity at a provider.
     constraint user_identities_organization_id_user_id_issuer_key unique (organization_id, user_id, issuer),
+    -- The home of a user can be another organization.
     constraint user_identities_organization_id_user_id_fkey
-        foreign key (organization_id, user_id) references users (organization_id, id) on delete cascade,
+        foreign key (organization_id, user_id) references memberships (organization_id, user_id) on delete cascade,
 
     constraint user_identities_issuer_check  check (char_length(issuer) between 1 and 500),
     constraint user_identities_subject_check check (char_length(subject) between 1 and 255)

@@ -15,7 +15,8 @@ create table organization_creations (
     constraint organization_creations_organization_id_fkey
         foreign key (organization_id) references organizations (id) on delete cascade,
     constraint organization_creations_creator_fkey
-        foreign key (creator_organization_id, creator_id) references users (organization_id, id) on delete cascade,
+        foreign key (creator_organization_id, creator_id)
+        references memberships (organization_id, user_id) on delete cascade,
 
     constraint organization_creations_idempotency_key_check check (char_length(idempotency_key) between 1 and 255),
     constraint organization_creations_request_hash_check    check (octet_length(request_hash) = 32)

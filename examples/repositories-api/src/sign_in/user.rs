@@ -11,13 +11,20 @@ use cgk::{
 /// The user of this organization. The first time it is found by its verified address, and from then on by who it is at the provider:
 /// an address can become somebody else's.
 ///
-/// 403, always with the same text, where there is none.
+/// 403 where there is none.
 pub async fn find(db: &Db, auth: &Auth, organization: OrganizationId, person: &Person) -> Result<UserId, Problem> {
     let platform = db.platform();
-    let known = "select user_id from user_identities where organization_id = $1 and issuer = $2 and subject = $3";
     let identity = (&person.issuer, &person.subject);
-    if let Some(row) = platform.query_opt(known, &[&organization, identity.0, identity.1]).await? {
-        return Ok(UserId(row.try_get(0)?));
+    let known = async || -> Result<Option<UserId>, Problem> {
+        let sql = "select user_id from user_identities where organization_id = $1 and issuer = $2 and subject = $3";
+        let row = platform.query_opt(sql, &[&organization, identity.0, identity.1]).await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?.map(UserId))
+    };
+    if person.subject.contains('\0') {
+        return Err(refused("the subject has a NUL"));
+    }
+    if let Some(user) = known().await? {
+        return Ok(user);
     }
     let Some(email) = &person.email else { return Err(refused("the provider has not verified the address")) };
     let user = match auth.users().find_by_email(organization, email).await {
@@ -30,7 +37,8 @@ pub async fn find(db: &Db, auth: &Auth, organization: OrganizationId, person: &P
                 on conflict do nothing";
     match platform.execute(link, &[&organization, &user.id.0, identity.0, identity.1]).await? {
         1 => Ok(user.id),
-        _ => Err(refused("the user is somebody else at the provider")),
+        // Another sign-in of the same person may have linked it meanwhile.
+        _ => known().await?.ok_or_else(|| refused("the user is somebody else at the provider")),
     }
 }
 

@@ -19,7 +19,10 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -31,8 +34,8 @@ pub struct Says {
     pub email_verified: bool,
     /// Claims that are replaced.
     pub forged: Value,
-    /// Whether the token is signed by a key that the provider does not publish.
-    pub foreign_key: bool,
+    /// Which of the provider's keys signs the token: the first is published, the second once they are rotated, the third never.
+    pub key: u8,
 }
 
 pub struct Provider {
@@ -40,6 +43,12 @@ pub struct Provider {
     says: Mutex<Says>,
     /// The codes, each with the query that asked for it.
     codes: Mutex<HashMap<String, HashMap<String, String>>>,
+    /// Whether the second key is published.
+    pub rotated: AtomicBool,
+    /// How often somebody asked for the discovery document.
+    pub discoveries: AtomicUsize,
+    /// Whether that fails.
+    pub down: AtomicBool,
 }
 
 pub const CLIENT: &str = "repositories-api";
@@ -48,11 +57,17 @@ impl Provider {
     pub async fn start() -> Arc<Self> {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let issuer = format!("http://{}", listener.local_addr().unwrap());
-        let provider =
-            Arc::new(Self { issuer, says: Mutex::new(Says::verified("1", "x@x.example")), codes: Mutex::default() });
+        let provider = Arc::new(Self {
+            issuer,
+            says: Mutex::new(Says::verified("1", "x@x.example")),
+            codes: Mutex::default(),
+            rotated: AtomicBool::new(false),
+            discoveries: AtomicUsize::new(0),
+            down: AtomicBool::new(false),
+        });
         let router = Router::new()
             .route("/.well-known/openid-configuration", get(discovery))
-            .route("/keys", get(async || Json(keys())))
+            .route("/keys", get(keys))
             .route("/authorize", get(authorize))
             .route("/token", post(token))
             .with_state(Arc::clone(&provider));
@@ -67,19 +82,17 @@ impl Provider {
 
 impl Says {
     pub fn verified(subject: &str, email: &str) -> Self {
-        Self {
-            subject: subject.into(),
-            email: email.into(),
-            email_verified: true,
-            forged: json!({}),
-            foreign_key: false,
-        }
+        Self { subject: subject.into(), email: email.into(), email_verified: true, forged: json!({}), key: 0 }
     }
 }
 
-async fn discovery(State(provider): State<Arc<Provider>>) -> Json<Value> {
+async fn discovery(State(provider): State<Arc<Provider>>) -> Result<Json<Value>, StatusCode> {
+    provider.discoveries.fetch_add(1, SeqCst);
+    if provider.down.load(SeqCst) {
+        return Err(StatusCode::SERVICE_UNAVAILABLE);
+    }
     let issuer = &provider.issuer;
-    Json(json!({
+    Ok(Json(json!({
         "issuer": issuer,
         "authorization_endpoint": format!("{issuer}/authorize"),
         "token_endpoint": format!("{issuer}/token"),
@@ -87,7 +100,7 @@ async fn discovery(State(provider): State<Arc<Provider>>) -> Json<Value> {
         "response_types_supported": ["code"],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["EdDSA"],
-    }))
+    })))
 }
 
 /// Approves at once, as for somebody who is signed in at the provider.
@@ -118,29 +131,33 @@ async fn token(
         "email": says.email, "email_verified": says.email_verified,
     });
     claims.as_object_mut().unwrap().extend(says.forged.as_object().unwrap().clone());
-    let id_token = sign(&claims, says.foreign_key);
+    let id_token = sign(&claims, says.key);
     (
         StatusCode::OK,
         Json(json!({ "access_token": "a", "token_type": "bearer", "expires_in": 300, "id_token": id_token })),
     )
 }
 
-/// Two keys; the second one is not published.
-fn key(foreign: bool) -> CoreEdDsaPrivateSigningKey {
+fn key(number: u8) -> CoreEdDsaPrivateSigningKey {
     // PKCS #8 of an Ed25519 key (RFC 8410): 16 bytes that are always the same, and the seed.
     let mut der = vec![0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
-    der.extend([if foreign { 9 } else { 7 }; 32]);
+    der.extend([7 + number; 32]);
     let pem = format!("-----BEGIN {0}-----\n{1}\n-----END {0}-----\n", "PRIVATE KEY", STANDARD.encode(der));
-    CoreEdDsaPrivateSigningKey::from_ed25519_pem(&pem, Some(JsonWebKeyId::new("test".into()))).unwrap()
+    CoreEdDsaPrivateSigningKey::from_ed25519_pem(&pem, Some(JsonWebKeyId::new(kid(number)))).unwrap()
 }
 
-fn keys() -> CoreJsonWebKeySet {
-    CoreJsonWebKeySet::new(vec![key(false).as_verification_key()])
+fn kid(number: u8) -> String {
+    format!("key-{number}")
 }
 
-fn sign(claims: &Value, foreign: bool) -> String {
-    let header = json!({ "alg": "EdDSA", "typ": "JWT", "kid": "test" });
+async fn keys(State(provider): State<Arc<Provider>>) -> Json<CoreJsonWebKeySet> {
+    let published = 0..=u8::from(provider.rotated.load(SeqCst));
+    Json(CoreJsonWebKeySet::new(published.map(|number| key(number).as_verification_key()).collect()))
+}
+
+fn sign(claims: &Value, number: u8) -> String {
+    let header = json!({ "alg": "EdDSA", "typ": "JWT", "kid": kid(number) });
     let text = format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims.to_string()));
-    let signature = key(foreign).sign(&CoreJwsSigningAlgorithm::EdDsa, text.as_bytes()).unwrap();
+    let signature = key(number).sign(&CoreJwsSigningAlgorithm::EdDsa, text.as_bytes()).unwrap();
     format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature))
 }

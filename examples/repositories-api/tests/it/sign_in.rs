@@ -4,10 +4,15 @@ use crate::{
     provider::{CLIENT, Provider, Says},
     stage::{Answer, Ask, Stage, serve},
 };
+use cgk::{
+    OrganizationId,
+    platform::{Members, NewMember},
+};
+use futures_util::future::join_all;
 use openidconnect::reqwest;
 use repositories_api::{app::App, settings::SignInSettings, sign_in::SignIn};
 use serde_json::json;
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering::SeqCst};
 
 pub struct Browser {
     pub stage: Arc<Stage>,
@@ -16,16 +21,19 @@ pub struct Browser {
     pub port: u16,
 }
 
+fn settings(provider: &Provider) -> SignInSettings {
+    SignInSettings {
+        issuer: provider.issuer.clone(),
+        client_id: CLIENT.into(),
+        client_secret: None,
+        public_url: "https://api.example.com".into(),
+    }
+}
+
 impl Browser {
     pub async fn open(stage: Arc<Stage>) -> Self {
         let provider = Provider::start().await;
-        let settings = SignInSettings {
-            issuer: provider.issuer.clone(),
-            client_id: CLIENT.into(),
-            client_secret: None,
-            public_url: "https://api.example.com".into(),
-        };
-        let app: App = stage.app.clone().with_sign_in(SignIn::new(settings).unwrap());
+        let app: App = stage.app.clone().with_sign_in(SignIn::new(settings(&provider)).unwrap());
         let (port, _) = serve(&app, &stage.settings).await;
         Self { stage, provider, port }
     }
@@ -132,7 +140,7 @@ async fn a_token_or_a_way_back_that_is_not_right_signs_nobody_in() {
         browser.provider.says(Says { forged: forged.clone(), ..right.clone() });
         assert_eq!(browser.sign_in("acme").await.status, 502, "{forged}");
     }
-    browser.provider.says(Says { foreign_key: true, ..right.clone() });
+    browser.provider.says(Says { key: 1, ..right.clone() });
     browser.sign_in("acme").await.problem(502);
     browser.provider.says(right);
     // Another browser's way back, another state, and a code that was used.
@@ -153,4 +161,73 @@ async fn a_token_or_a_way_back_that_is_not_right_signs_nobody_in() {
     let (fourth, cookie) = browser.begin("acme").await;
     let state = fourth.split("state=").nth(1).unwrap();
     browser.get(&format!("/sign-in/callback?state={state}&error=access_denied"), &cookie).await.problem(403);
+}
+
+#[tokio::test]
+async fn a_member_whose_home_is_another_organization_signs_in() {
+    let browser = Browser::open(Arc::new(Stage::set().await)).await;
+    let stage = &browser.stage;
+    let id = |slug| OrganizationId(stage.of(slug).organization.parse().unwrap());
+    let guest = stage.app.auth.users().find_by_email(id("acme"), "owner@acme.example").await.unwrap();
+    browser.provider.says(Says::verified("guest", "owner@acme.example"));
+    // The control: without a membership there is no user.
+    browser.sign_in("globex").await.problem(403);
+    Members::new(&stage.app.db).add(id("globex"), &NewMember::user(guest.id)).await.unwrap();
+    for organization in ["globex", "acme", "globex"] {
+        let cookie = session(&browser.sign_in(organization).await);
+        let me = browser.get("/me", &cookie).await.json();
+        assert_eq!((&me["organization"], &me["email"]), (&json!(organization), &json!("owner@acme.example")));
+    }
+}
+
+#[tokio::test]
+async fn first_sign_ins_of_one_person_at_once_all_succeed() {
+    let browser = Browser::open(Arc::new(Stage::set().await)).await;
+    browser.provider.says(Says::verified("s", "owner@acme.example"));
+    let mut ways = Vec::new();
+    for _ in 0..8 {
+        ways.push(browser.begin("acme").await);
+    }
+    for answer in join_all(ways.iter().map(|(path, cookie)| browser.get(path, cookie))).await {
+        session(&answer);
+    }
+}
+
+#[tokio::test]
+async fn a_token_by_a_new_key_makes_the_service_ask_for_the_keys() {
+    let browser = Browser::open(Arc::new(Stage::set().await)).await;
+    let provider = &browser.provider;
+    let person = Says::verified("s", "owner@acme.example");
+    provider.says(person.clone());
+    session(&browser.sign_in("acme").await);
+    assert_eq!(provider.discoveries.load(SeqCst), 1);
+    provider.rotated.store(true, SeqCst);
+    provider.says(Says { key: 1, ..person.clone() });
+    session(&browser.sign_in("acme").await);
+    assert_eq!(provider.discoveries.load(SeqCst), 2);
+    // Wrong tokens do not make it ask each time.
+    provider.says(Says { key: 2, ..person });
+    for _ in 0..3 {
+        browser.sign_in("acme").await.problem(502);
+    }
+    assert_eq!(provider.discoveries.load(SeqCst), 2);
+}
+
+#[tokio::test]
+async fn who_waits_for_a_discovery_that_fails_gets_its_failure() {
+    let provider = Provider::start().await;
+    let sign_in = SignIn::new(settings(&provider)).unwrap();
+    provider.down.store(true, SeqCst);
+    // Each is polled once, and so has asked, before the provider answers the first.
+    let asked = join_all((0..8).map(|_| sign_in.begin("acme"))).await;
+    assert!(
+        asked
+            .iter()
+            .all(|answer| answer.as_ref().is_err_and(|error| format!("{error:#}").contains("discovery failed")))
+    );
+    assert_eq!(provider.discoveries.load(SeqCst), 1);
+    // The next one asks the provider again.
+    provider.down.store(false, SeqCst);
+    sign_in.begin("acme").await.unwrap();
+    assert_eq!(provider.discoveries.load(SeqCst), 2);
 }

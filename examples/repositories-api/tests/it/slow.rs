@@ -1,4 +1,4 @@
-//! Clients that never finish what they send.
+//! Clients that never finish what they send, or read nothing.
 
 use crate::stage::{LATER, Stage, must_end};
 use repositories_api::{connections, routes};
@@ -31,17 +31,47 @@ async fn answer(mut stream: TcpStream) -> String {
     String::from_utf8(answer).unwrap()
 }
 
+/// The port of the service with this limit.
+async fn serve(stage: &Stage, client_time_max: Duration) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let router = routes::router(&stage.app, &stage.settings).unwrap();
+    tokio::spawn(connections::serve(listener, router, client_time_max, pending()));
+    port
+}
+
+#[tokio::test]
+async fn a_response_that_is_not_read_ends_its_connection() {
+    const REQUESTS: usize = 400;
+    let stage = Stage::set().await;
+    // More than the buffers of both sides hold.
+    let request = b"GET /openapi.json HTTP/1.1\r\nhost: api.example.com\r\n\r\n".repeat(REQUESTS);
+    let unread = async |limit| {
+        let mut stream = connection(serve(&stage, limit).await, b"").await;
+        let _ = must_end(stream.write_all(&request)).await;
+        stream
+    };
+    let (ended, mut open) = (unread(Duration::from_secs(1)).await, unread(LATER).await);
+    // When the service has ended it, nothing can be written any more.
+    must_end(async {
+        while ended.try_write(b"x").is_ok() || ended.writable().await.is_ok_and(|()| ended.try_write(b"x").is_ok()) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    // The control: on a service that waits longer, all answers are there.
+    let (mut answers, mut part) = (0, vec![0; 1 << 20]);
+    while answers < REQUESTS {
+        let read = must_end(open.read(&mut part)).await.unwrap();
+        assert_ne!(read, 0, "{answers}");
+        answers += part[..read].windows(9).filter(|window| window == b"HTTP/1.1 ").count();
+    }
+}
+
 #[tokio::test]
 async fn a_header_that_never_ends_ends_its_connection() {
     let stage = Stage::set().await;
-    let serve = async |header_time_max| {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let router = routes::router(&stage.app, &stage.settings).unwrap();
-        tokio::spawn(connections::serve(listener, router, header_time_max, pending()));
-        port
-    };
-    let (short, long) = (serve(Duration::from_secs(1)).await, serve(LATER).await);
+    let (short, long) = (serve(&stage, Duration::from_secs(1)).await, serve(&stage, LATER).await);
     // The control: the same on a service that waits longer.
     let mut late = connection(long, HALF).await;
     for sent in [HALF, b""] {

@@ -131,7 +131,7 @@ impl Stage {
         let mut settings = Settings {
             hosts: vec!["api.example.com".into()],
             base_domain: "example.com".into(),
-            header_time_max: LATER,
+            client_time_max: LATER,
             request_time_max: LATER,
             ..Settings::default()
         };
@@ -263,8 +263,8 @@ pub async fn serve(app: &App, settings: &Settings) -> (u16, Value) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let router = routes::router(app, settings).unwrap();
-    let header_time_max = settings.header_time_max;
-    tokio::spawn(connections::serve(listener, router, header_time_max, std::future::pending()));
+    let client_time_max = settings.client_time_max;
+    tokio::spawn(connections::serve(listener, router, client_time_max, std::future::pending()));
     let document = reqwest::get(format!("http://127.0.0.1:{port}/openapi.json")).await.unwrap();
     (port, serde_json::from_str(&document.text().await.unwrap()).unwrap())
 }

@@ -68,7 +68,7 @@ async fn main() -> anyhow::Result<()> {
     let port = listener.local_addr()?.port();
     let router = routes::router(&app, &settings)?;
     tokio::spawn(async move {
-        connections::serve(listener, router, settings.header_time_max, std::future::pending()).await
+        connections::serve(listener, router, settings.client_time_max, std::future::pending()).await
     });
 
     let asked = Arc::new(AtomicUsize::new(0));
