@@ -103,6 +103,7 @@ impl Case {
         invoices.push(Invoice { start: -30 * DAY, end: 0, of: None });
         invoices.push(Invoice { start: -40 * DAY, end: -10 * DAY, of: None });
         moments.sort_unstable();
+        moments.dedup();
         // Away from where periods start and end.
         for moment in &mut moments {
             *moment += HOUR / 4;
