@@ -69,8 +69,11 @@ const clients: Record<string, (max: number) => Client | Promise<Client>> = {
           "/* /* */ */ commit", "select 1; commit", "select '\\'; commit", "select e'\\''; commit", "prepare transaction 'x'"];
         for (const end of ends) await assert.rejects(async () => tx.unsafe(end), /ended by its helper/, end);
         await assert.rejects(async () => tx`${tx.unsafe("commit")}`, /ended by its helper/);
-        await assert.rejects(async () => tx` ${tx`/**/`} commit`, /ended by its helper/);
+        await assert.rejects(async () => tx` ${tx``} ${[tx`commit`]}`, /ended by its helper/);
         await assert.rejects(async () => tx.file("commit.sql"), /sent by unsafe/);
+        // What only looks like a fragment or an end.
+        const json = { strings: ["commit", "x"], args: [] };
+        assert.deepEqual((await tx`select ${json as any}::jsonb as json, ${"COMMIT"}::text as command`)[0], { json, command: "COMMIT" });
         await tx`select ';commit', ${1}::int, ${tx("end")} -- ;commit
           from (select $$;commit$$, $a$;end$a$, e'\\';commit') x (a, b, "end") /* ;commit */`;
         await tx.unsafe("savepoint own");
@@ -174,6 +177,8 @@ const clients: Record<string, (max: number) => Client | Promise<Client>> = {
       outside: (s) => prisma.$queryRawUnsafe<Row[]>(s),
       late: (slug, s) => onPrisma.withTenant(prisma, slug, async (tx) => {
         const made = tx.mark.create({ data: { tag: "late", n: 70 } });
+        const list = Reflect.get(tx, "$transaction") as (list: unknown) => Promise<unknown>;
+        await assert.rejects(list([tx.$queryRawUnsafe("select 1")]), /outside of the tenant/);
         return [async () => made, () => tx.$executeRawUnsafe(s)];
       }),
       model: (slug) =>

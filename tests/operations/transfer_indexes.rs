@@ -14,7 +14,8 @@ use cgk::{
 /// Indexes of a large table that are built after the rows, indexes that stay, and at the end a table that tells them apart.
 const TABLES: &str = "
 create table lookup (id int primary key);
-create function known(i bigint) returns boolean language sql immutable as 'select exists (select from lookup where id >= i)';
+create function known(i bigint) returns boolean language sql immutable set search_path from current
+    as 'select exists (select from lookup where id >= i)';
 create table big (id bigint, email text, tags int[], at date not null, up bigint, note text, v int not null,
     constraint big_pkey primary key (id) include (v), constraint twice unique (id, v) deferrable initially deferred,
     constraint filled unique (v, id) with (fillfactor = 60), constraint apart exclude using btree (v with =, id with =),

@@ -7,8 +7,9 @@ const UNREAD = /--[^\r\n]*|\/\*[\s\S]*?\*\/|\be'(?:[^'\\]|''|\\[\s\S])*'|'(?:[^'
 type Body = (tx: TransactionSql) => unknown;
 interface Transaction {
   ended: boolean; // its handles refuse every query
-  over: boolean; // begin() has returned: the connection is lost, or used by the next transaction
+  over: boolean; // begin() has returned, or an own statement was the end: the connection is lost, or used by the next transaction
   pending: Set<Promise<unknown>>; // queries and savepoints without a result
+  fail: (error: Error) => void; // ends begin()
 }
 
 /** The same `sql`, with transactions that refuse every query after their end: a late one runs in no other tenant. */
@@ -36,11 +37,13 @@ export async function withTenant<T>(sql: Sql, slug: string, body: (tx: Transacti
 }
 
 function begin(sql: Sql, options: any[], work: (tx: TransactionSql, transaction: Transaction) => Promise<unknown>) {
-  const transaction: Transaction = { ended: false, over: false, pending: new Set() };
+  let fail!: (error: Error) => void;
+  const failed = new Promise<never>((_, reject) => (fail = reject));
+  const transaction: Transaction = { ended: false, over: false, pending: new Set(), fail };
   const over = () => (transaction.ended = transaction.over = true);
   const whole: Promise<unknown> = (sql.begin as any)(...options, (tx: TransactionSql) => held(transaction, work(tx, transaction)));
   whole.then(over, over);
-  return whole;
+  return Promise.race([whole, failed]);
 }
 
 /**
@@ -76,19 +79,27 @@ async function run(tx: TransactionSql, transaction: Transaction, body: Body): Pr
 }
 
 /** The text of a query with its fragments, and `$` for each parameter. */
-const textOf = (one: any): string =>
-  (one?.strings ?? [""]).reduce((text: string, part: string, n: number) => text + (textOf(one.args[n - 1]) || "$") + part);
+function textOf(one: any): string {
+  const part = (value: any): string =>
+    value instanceof one.constructor ? textOf(value) : Array.isArray(value) ? value.map(part).join(" ") : "$";
+  return (one.strings ?? []).map((text: string, n: number) => (n > 0 ? part(one.args[n - 1]) : "") + text).join("");
+}
 
-/** Whether a statement of the text ends the transaction. A nested comment leaves its end behind. */
-const endsIt = (text: string) => text.replace(UNREAD, " ").split(/;|\*\//).some((statement) => ENDS.test(statement));
+/** Whether a statement of the text ends the transaction, as far as the text shows it. A nested comment leaves its end behind. */
+const endsIt = (text: string) =>
+  text.length < 20_000 && text.replace(UNREAD, " ").split(/;|\*\//).some((statement) => ENDS.test(statement));
+
+/** Whether a query has ended the transaction, as the server says. It says ROLLBACK of ROLLBACK TO too. */
+function hasEnded(result: any, text: string): boolean {
+  const commands: unknown[] = result?.command === undefined && Array.isArray(result) ? result.map((one) => one?.command) : [result?.command];
+  const isPart = /rollback[\s\S]*\bto\b/i.test(text);
+  return commands.some((command) => command === "COMMIT" || command === "PREPARE TRANSACTION" || (command === "ROLLBACK" && !isPart));
+}
 
 /** `tx`, of which every query and savepoint is refused after the transaction. */
 function handle(tx: TransactionSql, transaction: Transaction): TransactionSql {
-  const refused = (one: any) => {
-    if (transaction.ended) return new Error("the transaction has ended");
-    // After it, postgres.js would give the connection to the next transaction.
-    if (endsIt(textOf(one))) return new Error("the transaction is ended by its helper");
-  };
+  const late = () => new Error("the transaction has ended");
+  const own = () => new Error("the transaction is ended by its helper");
   const awaited = <P extends Promise<unknown>>(work: P): P => {
     const done = () => transaction.pending.delete(work);
     transaction.pending.add(work);
@@ -99,8 +110,16 @@ function handle(tx: TransactionSql, transaction: Transaction): TransactionSql {
     const send = made?.handler; // a query is sent when it is awaited, not when it is made
     if (typeof send === "function")
       made.handler = (one: any) => {
-        const error = refused(one);
-        return error ? one.reject(error) : send(awaited(one));
+        const text = textOf(one);
+        // After its end, postgres.js gives the connection to the next transaction.
+        if (transaction.ended || endsIt(text)) return one.reject(transaction.ended ? late() : own());
+        const ended = (result: unknown) => {
+          if (!hasEnded(result, text)) return;
+          transaction.ended = transaction.over = true;
+          transaction.fail(own());
+        };
+        Promise.prototype.then.call(one, ended, () => {});
+        return send(awaited(one));
       };
     return made;
   };
@@ -114,7 +133,7 @@ function handle(tx: TransactionSql, transaction: Transaction): TransactionSql {
       const value: unknown = key === "savepoint" ? savepoint : Reflect.get(target, key);
       if (typeof value !== "function") return value;
       return (...args: any[]) => {
-        if (transaction.ended) throw refused(null);
+        if (transaction.ended) throw late();
         if (key === "file") throw new Error("the text of a file is sent by unsafe()");
         return query(value.apply(target, args));
       };

@@ -33,7 +33,8 @@ async function whole<T>(tx: Prisma.TransactionClient, body: Body<T>): Promise<T>
   let ended = false;
   const begin = (work: unknown, ...options: unknown[]) => {
     if (ended) return Promise.reject(new Error("the transaction has ended"));
-    const nested = typeof work === "function" ? (inner: Prisma.TransactionClient) => whole(inner, work as Body<unknown>) : work;
+    if (typeof work !== "function") return Promise.reject(new Error("a list runs on another connection, outside of the tenant"));
+    const nested = (inner: Prisma.TransactionClient) => whole(inner, work as Body<unknown>);
     const result: Promise<unknown> = (tx.$transaction as any)(nested, ...options);
     const done = () => open.delete(result);
     open.add(result);
