@@ -98,7 +98,8 @@ impl Provisioning {
     /// # Errors
     ///
     /// `NotFound`, also if the organization is deleted in the meantime. `Invalid`: inside a transaction, because the
-    /// other process does not see its changes yet. `TablesMissing`; `Database`.
+    /// other process does not see its changes yet. `TablesMissing`; `Database`: if the error is retryable, for example
+    /// a lost connection, only when the time is over; until then the request is read again.
     ///
     /// # Cancel safety
     ///
@@ -114,9 +115,13 @@ impl Provisioning {
         let listening = self.waiting.join(&self.db);
         let mut notices = listening.notices.subscribe();
         loop {
-            let request = self.find(id).await?;
-            if request.status != ProvisioningStatus::Pending || Instant::now() >= deadline {
-                return Ok(request);
+            let is_over = Instant::now() >= deadline;
+            match self.find(id).await {
+                Ok(request) if request.status != ProvisioningStatus::Pending || is_over => return Ok(request),
+                Ok(_) => {}
+                // The request is committed, so a later look may succeed.
+                Err(ProvisioningError::Database(error)) if error.is_retryable() && !is_over => {}
+                Err(error) => return Err(error),
             }
             let next = deadline.min(Instant::now() + LOOK_INTERVAL);
             let _ = tokio::time::timeout_at(next, noticed(&mut notices, id)).await;

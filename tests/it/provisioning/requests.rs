@@ -171,6 +171,39 @@ async fn waiting_ends_with_the_request_or_with_the_time() {
 }
 
 #[tokio::test]
+async fn a_look_that_fails_does_not_end_the_waiting() {
+    let site = Site::set().await;
+    let requested = site.request("initech").await;
+    let config = site.platform.db.config().clone().with_pool_size_max(1).with_pool_wait(Duration::from_millis(100));
+    let db = Db::connect(&config).await.unwrap();
+    let provisioning = Provisioning::new(&db);
+    let (begun, end) = (tokio::sync::Notify::new(), tokio::sync::Notify::new());
+    // It has the only connection of the pool.
+    let platform = db.platform();
+    let busy = platform.transaction(async |tx| {
+        tx.query_one("select 1", &[]).await?;
+        begun.notify_one();
+        end.notified().await;
+        Ok(())
+    });
+    let waiting = async {
+        begun.notified().await;
+        let over = provisioning.wait(requested.id, Duration::ZERO).await.unwrap_err();
+        assert!(matches!(&over, ProvisioningError::Database(error) if error.is_retryable()), "{over:?}");
+        let later = async {
+            // The control: it asks for a connection after the one that waits, and gets none.
+            provisioning.find(requested.id).await.unwrap_err();
+            end.notify_one();
+            site.serve_due(&ServeOptions::default()).await;
+        };
+        tokio::join!(provisioning.wait(requested.id, NEVER), later).0
+    };
+    let (busy, request) = must_end("the waiter", async { tokio::join!(busy, waiting) }).await;
+    busy.unwrap();
+    assert_eq!(request.unwrap().status, ProvisioningStatus::Done);
+}
+
+#[tokio::test]
 async fn behind_a_pooler_waiting_works_without_notices() {
     let site = Site::set().await;
     let requested = site.request("initech").await;
