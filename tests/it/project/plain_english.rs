@@ -1,7 +1,7 @@
 //! The words that readers stumble over do not come back: in the texts of the program, in its help, and in the documents.
 
 use regex::Regex;
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::LazyLock};
 
 /// Words and phrases that a user's text does not use.
 const REFUSED: &str = r"(?i)\b(mend|mends|mended|mending|nobody|whom|fare|fares|fared|anyway|takes the place of|other hands|half made|half done|lest|thereof|died on the way|so anyway|is told|are told|was told|been told|befalls?|for want of|wish to|throw-away)\b";
@@ -31,24 +31,25 @@ fn root() -> &'static Path {
 }
 
 fn refused(text: &str) -> Vec<String> {
-    let words = Regex::new(REFUSED).unwrap();
-    text.lines().filter(|line| words.is_match(line)).map(|line| line.trim().to_owned()).collect()
+    static WORDS: LazyLock<Regex> = LazyLock::new(|| Regex::new(REFUSED).unwrap());
+    text.lines().filter(|line| WORDS.is_match(line)).map(|line| line.trim().to_owned()).collect()
 }
 
 /// The string literals of a source file, without comments and unit tests.
 fn strings(source: &str) -> Vec<String> {
-    let code = source.split("#[cfg(test)]").next().unwrap();
-    let code = Regex::new(r"(?m)^\s*//.*$").unwrap().replace_all(code, "");
-    let literal = Regex::new(r#""((?:[^"\\]|\\[\s\S])*)""#).unwrap();
-    let broken = Regex::new(r"\\\n\s*").unwrap();
+    static COMMENT: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?m)^\s*//.*$").unwrap());
+    static LITERAL: LazyLock<Regex> = LazyLock::new(|| Regex::new(r#""((?:[^"\\]|\\[\s\S])*)""#).unwrap());
+    static BROKEN: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\\\n\s*").unwrap());
     // Comments inside SQL and names of values in a format are not for the user.
-    let inner = Regex::new(r"--.*|\{\w*\}").unwrap();
+    static INNER: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"--.*|\{\w*\}").unwrap());
+    let code = source.split("#[cfg(test)]").next().unwrap();
+    let code = COMMENT.replace_all(code, "");
     let text = |found: regex::Captures<'_>| {
-        let text = broken.replace_all(&found[1], "").into_owned();
-        inner.replace_all(&text, "").into_owned()
+        let text = BROKEN.replace_all(&found[1], "").into_owned();
+        INNER.replace_all(&text, "").into_owned()
     };
     // A word alone is a name, for instance of an operating system's user.
-    literal.captures_iter(&code).map(text).filter(|text| text.contains(' ')).collect()
+    LITERAL.captures_iter(&code).map(text).filter(|text| text.contains(' ')).collect()
 }
 
 /// The documentation comments of a source file.
