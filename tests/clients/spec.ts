@@ -521,10 +521,37 @@ async function nestedControl() {
   await sql.end();
 }
 
+/** On a pool of one connection, which postgres.js gives to globex when acme's own statement ends its transaction. */
+async function hiddenEnds(client: Client) {
+  for (const end of ["/* /* */ ' */ commit -- '", "select 1 as a$$; rollback; select 1 as b$$"])
+    await check(`an end that the text does not show is one: ${end}`, async () => {
+      const [begun, go] = [gate(), gate()];
+      let accepted = false;
+      const acme = client.tenant("acme", async (execute) => {
+        await execute("insert into marks (tag, n) values ('before', 95)");
+        begun.open();
+        await go.opened;
+        await execute(end);
+        accepted = true;
+        await execute("insert into marks (tag, n) values ('after', 96)");
+      });
+      await begun.opened;
+      const globex = client.tenant("globex", (execute) => execute("insert into marks (tag, n) values ('kept', 97)"));
+      go.open();
+      await assert.rejects(acme, /ended by its helper/);
+      await globex;
+      // The text was not refused, and what ran before a COMMIT is committed.
+      assert.deepEqual([accepted, await count("acme", 95)], [true, end.includes("commit") ? 1 : 0]);
+      assert.deepEqual([await count("acme", 96), await count("globex", 96), await count("globex", 97)], [0, 0, 1]);
+      await admin.query("delete from tenant_acme.marks where n = 95; delete from tenant_globex.marks where n = 97");
+    });
+}
+
 await admin.connect();
 await check("control: a savepoint that is not awaited takes back what the next tenant has written", nestedControl);
 await check("control: without a guard a late statement is committed in the next tenant", control);
 await specification(await clients[process.argv[2]!]!(CONNECTIONS));
 await losses(await clients[process.argv[2]!]!(1));
+if (process.argv[2] === "postgresjs") await hiddenEnds(await clients.postgresjs!(1));
 console.log(`${passed} passed, ${failed} failed`);
 process.exit(failed > 0 || passed === 0 ? 1 : 0);
