@@ -4,6 +4,7 @@ use super::{
     connect::refused,
     identity::{self, Identity},
     own_objects::{OwnObject, OwnObjects},
+    pool::NOTICES_LOST_CLIENTS,
     search_path::{Caller, refuse_writable, search_path},
     tls,
 };
@@ -411,7 +412,7 @@ async fn look(client: &Client, config: &Config) -> Result<(ServerFacts, Overridd
                     exists (select from pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) a
                             where n.nspname = 'public' and a.grantee = 0 and a.privilege_type = 'CREATE'),
                     (select s.version from pg_catalog.pg_stat_ssl s where s.pid = pg_catalog.pg_backend_pid() and s.ssl),
-                    pg_catalog.version() like '%linux%',
+                    {NOTICES_LOST_CLIENTS},
                     pg_catalog.current_setting('transaction_read_only')::pg_catalog.bool,
                     pg_catalog.current_setting('server_encoding'),
                     pg_catalog.current_setting('standard_conforming_strings')::pg_catalog.bool, pg_catalog.pg_is_in_recovery(),

@@ -65,12 +65,14 @@ pub(crate) const STAY_ON_ERROR: &str = "set exit_on_error = off";
 /// duplicates of those whose caller was dropped.
 const DRIVERS_MAX: usize = 16;
 
-/// Reads the isolation level of a transaction that sets none, whether the database has recorded how it separates
-/// tenants, and whether the server can detect a lost client.
+/// Whether the server can detect a lost client while a statement runs.
+pub(super) const NOTICES_LOST_CLIENTS: &str = "pg_catalog.version() operator(pg_catalog.~~) '%linux%'";
+
+/// Reads the isolation level of a transaction that sets none, and whether the database has recorded how it separates
+/// tenants.
 const LOOK: &str = "select pg_catalog.current_setting('default_transaction_isolation'), exists (
     select from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-    where p.proname = 'cgk_isolation_modes' and p.pronargs = 0 and n.nspname = 'public'),
-    pg_catalog.version() operator(pg_catalog.~~) '%linux%'";
+    where p.proname = 'cgk_isolation_modes' and p.pronargs = 0 and n.nspname = 'public')";
 
 /// The facts that a new connection needs.
 struct Facts {
@@ -179,7 +181,8 @@ impl ConnectionManager {
 
     /// Prepares the entering statement, and reads the facts that a new connection needs.
     async fn look(&self, client: &Client) -> Result<Facts, tokio_postgres::Error> {
-        let look = client.query_typed(LOOK, &[]);
+        let sql = format!("{LOOK}, {NOTICES_LOST_CLIENTS}");
+        let look = client.query_typed(&sql, &[]);
         let path = self.search_path.get().cloned().unwrap_or_default();
         let prepare = async |check| client.prepare(&(self.entry_sql)(self.isolation, check, &path)).await.ok();
         let (mut entry, look) = match self.pooling {

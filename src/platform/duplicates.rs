@@ -153,8 +153,9 @@ impl DuplicateUsers {
     ///
     /// `NotFound`: one of the users does not exist. `Invalid`: they are the same user, they have different addresses,
     /// or only one of them is disabled. `Referenced`: rows point at the duplicate through a foreign key of several
-    /// columns, or at its membership, or a policy hides them from this login; move them first. `Forbidden`: the actor is not the service or an operator. `TablesMissing`. `Database`, also
-    /// where a table does not accept a second row of `person`; then nothing is changed.
+    /// columns, or at its membership, or a policy hides them from this login; move them first. `Forbidden`: the actor is
+    /// not the service or an operator. `TablesMissing`. `Database`, also where a table does not accept a second
+    /// row of `person`; then nothing is changed.
     ///
     /// # Cancel safety
     ///

@@ -6,7 +6,7 @@ use crate::{
     support::cgk::Shell,
 };
 use cgk::{
-    Db, ErrorKind, Operator, Retry, TxOptions,
+    Db, ErrorKind, Retry, TxOptions,
     auth::{Auth, AuthSettings},
     drift,
     lifecycle::{self, CreateOptions, ListOptions, RenameOptions},
@@ -23,13 +23,8 @@ fn kept(new: &str) -> RenameOptions {
     RenameOptions::default().slug(slug(new)).keep_alias(HOUR)
 }
 
-async fn operator_of(stage: &Stage) -> Operator {
-    let config = stage.database.config().clone().with_isolation(stage.db.config().isolation());
-    Operator::connect(&config).await.unwrap()
-}
-
 async fn rename(stage: &Stage, from: &str, to: &str) {
-    must_end(lifecycle::rename(&operator_of(stage).await, &slug(from), &kept(to))).await.unwrap();
+    must_end(lifecycle::rename(&stage.operator().await, &slug(from), &kept(to))).await.unwrap();
 }
 
 async fn insert(db: &Db, tenant: &str, email: &str) -> Result<u64, cgk::Error> {
@@ -73,7 +68,7 @@ async fn a_former_slug_finds_the_tenant(stage: &Stage) {
     }
     // The control: without an alias the slug is unknown.
     assert_eq!(refused_as(&plain, "initech").await, ErrorKind::NotFound);
-    lifecycle::rename(&operator_of(stage).await, &slug("globex"), &RenameOptions::default().slug(slug("initech")))
+    lifecycle::rename(&stage.operator().await, &slug("globex"), &RenameOptions::default().slug(slug("initech")))
         .await
         .unwrap();
     assert_eq!(refused_as(&plain, "globex").await, ErrorKind::NotFound);

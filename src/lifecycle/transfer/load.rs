@@ -74,9 +74,9 @@ fn is_bound(text: &str) -> bool {
 }
 
 /// Returns the statements that run before the load. They drop the foreign keys inside the schema and the checks that
-/// depend on the order of rows, and the indexes of large tables, disable the triggers, and lift forced row security. They
-/// delete the rows that the migrations inserted, because the source has its own. `contents` are those of the schema that is loaded. Only the
-/// owner of its tables may do this.
+/// depend on the order of rows, and the indexes of large tables, disable the triggers, and lift forced row security.
+/// They delete the rows that the migrations inserted, because the source has its own. `contents` are those of the schema
+/// that is loaded. Only the owner of its tables may do this.
 pub(crate) fn before_sql(schema: &SchemaName, contents: &Contents) -> String {
     let mut sql = String::new();
     for key in contents.inner_foreign_keys() {
@@ -111,8 +111,8 @@ pub(crate) fn before_sql(schema: &SchemaName, contents: &Contents) -> String {
 }
 
 /// Returns the statements that run after the load. They run deferred checks, build the indexes, add the foreign keys
-/// and the checks, which also checks the rows, restore triggers and row security, set the sequences to the values of `sequences`, and refresh
-/// the materialized views.
+/// and the checks, which also checks the rows, restore triggers and row security, set the sequences to the values of
+/// `sequences`, and refresh the materialized views.
 pub(crate) fn after_sql(schema: &SchemaName, contents: &Contents, sequences: &[Sequence]) -> String {
     // A table with pending deferred checks cannot be altered.
     let mut sql = "set constraints all immediate;\n".to_owned();
