@@ -312,6 +312,27 @@ async fn a_feature_and_an_environment_take_their_rules_along_and_nothing_else() 
     assert_eq!(stage.count("select count(*) from flag_audit_events where action = 'feature_rule.deleted'").await, 3);
 }
 
+/// One statement gives several rules other positions, whatever the order in which it reaches them.
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_are_moved_by_one_statement() {
+    let stage = Stage::set().await;
+    stage.run("insert into features (key, name) values ('beta', 'Beta')").await;
+    stage.run("insert into feature_rules (feature_id, environment_id, position, enabled, description)
+               select f.id, e.id, n, true, n::text from features f, environments e, generate_series(1, 3) n where e.name = 'dev'").await;
+    let order = "select string_agg(description, ' ' order by position) from feature_rules";
+    for (moved, expected) in [
+        ("position + 1", "1 2 3"),
+        ("5 - position", "3 2 1"),
+        ("case position when 3 then 1 else position + 1 end", "1 3 2"),
+    ] {
+        stage.run(&format!("update feature_rules set position = {moved}")).await;
+        assert_eq!(stage.text(order).await, expected, "{moved}");
+    }
+    // The control: two rules of one position are refused.
+    let twice = stage.refused("update feature_rules set position = 1").await;
+    assert_eq!(twice.constraint(), Some("feature_rules_environment_id_feature_id_position_key"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_project_gets_its_three_environments_once() {
     let stage = Stage::set().await;

@@ -86,13 +86,18 @@ async fn a_new_month_is_as_protected_as_the_table() {
     let months = stage.text(months).await;
     // Those that are kept, the two to come and the default.
     assert_eq!(months.split(' ').count(), 7, "{months}");
-    for month in months.split(' ') {
-        stage.run(&format!("insert into {month} select * from {month} where false")).await;
-        assert_eq!(stage.refused(&format!("truncate {month}")).await.code().code(), "42501", "{month}");
+    // Also where other triggers do not fire.
+    for role in ["origin", "replica"] {
+        stage.run(&format!("set session_replication_role = {role}")).await;
+        for month in months.split(' ') {
+            stage.run(&format!("insert into {month} select * from {month} where false")).await;
+            assert_eq!(stage.refused(&format!("truncate {month}")).await.code().code(), "42501", "{month}");
+        }
+        for sql in ["delete from evaluation_logs", "update evaluation_logs set is_on = false"] {
+            assert_eq!(stage.refused(sql).await.code().code(), "42501", "{sql}");
+        }
     }
-    for sql in ["delete from evaluation_logs", "update evaluation_logs set is_on = false"] {
-        assert_eq!(stage.refused(sql).await.code().code(), "42501", "{sql}");
-    }
+    stage.run("reset session_replication_role").await;
     // A tenant's role writes into them, through the table.
     let add =
         "insert into evaluation_logs (feature_key, environment, is_on, reason) values ('beta', 'dev', true, 'rule')";
@@ -108,6 +113,29 @@ async fn only_the_owner_makes_and_drops_months() {
         let sql = format!("select flags_maintain({months}, interval '{keep}')");
         assert_eq!(stage.refused(&sql).await.code().code(), "22023", "{sql}");
     }
+    // Null is no time: nothing would be kept.
+    stage.run(EVENTS).await;
+    for null in ["months_ahead", "keep_usage", "keep_evaluations"] {
+        let sql = format!("select flags_maintain({null} => null)");
+        assert_eq!(stage.refused(&sql).await.code().code(), "22023", "{sql}");
+    }
+    assert_eq!(stage.count("select count(*) from usage_metrics").await, 31);
+}
+
+/// The first row of a month is committed while the months are being made: it moves there as others do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_committed_meanwhile_moves_into_its_month() {
+    let stage = Stage::set().await;
+    let first = r#"select record_usage('[{"key": "a", "metric": "api_calls", "quantity": 1}]')"#;
+    stage.run(&format!("begin; {first}")).await;
+    let operator = Operator::connect(&patient(stage.database.config())).await.unwrap();
+    let maintained =
+        tokio::spawn(async move { flags::maintain(&operator, &slug("acme"), &Retention::default()).await });
+    stage.until_one_waits().await;
+    stage.run("commit").await;
+    assert_eq!(must_end(maintained).await.unwrap().unwrap().added, 6);
+    assert_eq!(stage.count("select count(*) from usage_metrics").await, 1);
+    assert_eq!(stage.count("select count(*) from usage_metrics_default").await, 0);
 }
 
 /// The name of a month must not depend on the session's time zone.
@@ -126,6 +154,27 @@ async fn months_are_those_of_utc() {
     }
     let name = "select distinct right(tableoid::regclass::text, 7) = to_char(now() at time zone 'UTC', 'YYYY_MM') from usage_metrics";
     assert!(stage.watch.query_one(name, &[]).await.unwrap().get::<_, bool>(0));
+}
+
+/// Times are written and read again as text. In these styles the zone is an abbreviation, which for IST is read as another zone.
+#[tokio::test(flavor = "multi_thread")]
+async fn months_are_those_of_utc_in_every_style_of_dates() {
+    let ist = "select '2026-11-01 00:00 IST'::timestamptz <> '2026-11-01 00:00 Asia/Kolkata'::timestamptz";
+    for style in ["SQL, DMY", "German", "Postgres, MDY"] {
+        let stage = Stage::set().await;
+        stage.run(&format!("set timezone = 'Asia/Kolkata'; set datestyle = '{style}'")).await;
+        assert!(stage.watch.query_one(ist, &[]).await.unwrap().get::<_, bool>(0));
+        // The first and the last moment of this month and of the one before.
+        stage.run("insert into usage_metrics (idempotency_key, metric, quantity, occurred_at)
+                   select concat(m, ' ', s), 'seats', 1, (date_trunc('month', now() at time zone 'UTC') + make_interval(months => m)
+                                                          + s * interval '1 microsecond') at time zone 'UTC'
+                     from generate_series(-1, 1) m, generate_series(-1, 0) s").await;
+        maintain(&stage).await;
+        assert_eq!(stage.count("select count(*) from usage_metrics").await, 6, "{style}");
+        let names = "select count(*) from usage_metrics
+                      where right(tableoid::regclass::text, 7) = to_char(occurred_at at time zone 'UTC', 'YYYY_MM')";
+        assert_eq!(stage.count(names).await, 6, "{style}");
+    }
 }
 
 /// By the library, with the operator's login.

@@ -52,6 +52,24 @@ async fn a_change_is_recorded_with_the_user_of_the_context() {
     assert!(login.starts_with("login:app_"), "{login}");
 }
 
+/// Also what is null inside of a value: without it, before and after would look the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_is_recorded_as_it_is() {
+    let stage = Stage::set().await;
+    stage
+        .run(r#"insert into features (key, name, on_value, off_value) values ('beta', 'Beta', '{"a": null}', '{}')"#)
+        .await;
+    stage.run("update features set on_value = '{}'").await;
+    let recorded = "select concat_ws(' ', metadata #> '{before,on_value}', metadata #> '{after,on_value}')
+                      from flag_audit_events where action = 'feature.changed'";
+    assert_eq!(stage.text(recorded).await, r#"{"a": null} {}"#);
+    // What was not there before, and is not there after, is no member.
+    stage.run("delete from features").await;
+    let members = "select string_agg(m.member, ' ' order by e.occurred_at) from flag_audit_events e, jsonb_object_keys(e.metadata) m (member)
+                    where e.action in ('feature.created', 'feature.deleted')";
+    assert_eq!(stage.text(members).await, "after before");
+}
+
 /// The record is written where the tables are, and not where the session would find one of its name.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_temporary_table_does_not_take_the_record() {

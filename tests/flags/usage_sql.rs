@@ -81,6 +81,23 @@ async fn a_level_is_the_last_that_is_known_and_a_counter_begins_anew_each_month(
     assert_eq!(stage.count("select usage_of('storage')").await, 100);
 }
 
+/// A client whose clock is a thousand years ahead does not decide about the level until then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_level_of_a_later_month_does_not_hold_before_it() {
+    let stage = Stage::set().await;
+    let seats = |key: &str, quantity: i64| json!({"key": key, "metric": "seats", "quantity": quantity});
+    let mut ahead = seats("ahead", 99);
+    ahead["occurred_at"] = json!("2999-01-01T00:00:00Z");
+    record(&stage.db, &json!([seats("a", 5), ahead])).await.unwrap();
+    assert_eq!(stage.count("select usage_of('seats')").await, 5);
+    record(&stage.db, &json!([seats("b", 6)])).await.unwrap();
+    assert_eq!(stage.count("select usage_of('seats')").await, 6);
+    // The control: its total is there, and holds when its month comes.
+    stage.run("delete from usage_totals where quantity = 6").await;
+    stage.run("update usage_totals set month = date_trunc('month', now() at time zone 'UTC')").await;
+    assert_eq!(stage.count("select usage_of('seats')").await, 99);
+}
+
 /// Sixteen senders of the same events, in different orders: none waits for another in a circle, and each event counts once.
 #[tokio::test(flavor = "multi_thread")]
 async fn sixteen_at_once_count_each_event_once() {
@@ -115,6 +132,11 @@ async fn an_event_that_cannot_be_stored_takes_its_call_along() {
         json!({"key": "b", "metric": "api_calls", "quantity": -5}),
         json!({"key": "b", "metric": "api_calls"}),
         json!({"metric": "api_calls", "quantity": 5}),
+        json!({"key": "b", "metric": "api_calls", "quantity": 1.5}),
+        // Mistyped: it would be counted at another time.
+        json!({"key": "b", "metric": "api_calls", "quantity": 5, "occured_at": "2026-01-01T00:00:00Z"}),
+        json!(null),
+        json!(["key"]),
     ] {
         assert!(record(&stage.db, &json!([good, bad])).await.is_err(), "{bad}");
     }

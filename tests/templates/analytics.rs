@@ -259,6 +259,42 @@ async fn two_workers_never_have_the_same_automation() {
     assert_eq!(stage.run("acme", claim).await, 0);
 }
 
+/// A worker that dies leaves a run that is running. It does not keep the next worker from recording its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_run_of_a_lost_worker_has_failed_when_the_automation_is_claimed_again() {
+    let stage = stage_with_rows().await;
+    let acme = slug("acme");
+    stage.run("acme", "delete from automation_runs").await;
+    let run = "with due as (select * from claim_automations(retry_in => '1 hour'))
+               insert into automation_runs (automation_id) select id from due";
+    assert_eq!(stage.run("acme", run).await, 2);
+    let runs = "select string_agg(concat_ws(': ', status, error), ', ' order by status) from automation_runs
+                 where automation_id = (select id from automations where dataset_id is not null)";
+    // The control: until it is due again, the run is the worker's.
+    assert_eq!(stage.run("acme", run).await, 0);
+    assert_eq!(stage.one::<String>("acme", runs).await, "running");
+    // Also one that started in the future, by a wrong clock.
+    stage.run("acme", "update automation_runs set started_at = now() + interval '1 day'").await;
+    stage.run("acme", "update automations set next_run_at = now() where dataset_id is not null").await;
+    assert_eq!(stage.run("acme", run).await, 1);
+    assert_eq!(stage.one::<String>("acme", runs).await, "failed: the worker did not finish the run, running");
+    // A run that its worker is just ending is not waited for.
+    stage.run("acme", "update automations set next_run_at = now() where dataset_id is not null").await;
+    stage
+        .db
+        .with_tenant(&acme, async |worker| {
+            let end = "update automation_runs set status = 'succeeded', finished_at = greatest(now(), started_at) where status = 'running'";
+            assert_eq!(worker.execute(end, &[]).await?, 2);
+            let claim = "select from claim_automations()";
+            let claimed = tokio::time::timeout(HANG, stage.db.tenant(&acme).query(claim, &[])).await;
+            assert_eq!(claimed.expect("the claim waits for the worker")?.len(), 1);
+            Ok(())
+        })
+        .await
+        .unwrap();
+    assert_eq!(stage.one::<String>("acme", runs).await, "failed: the worker did not finish the run, succeeded");
+}
+
 #[tokio::test]
 async fn a_tenant_does_not_reach_the_tables_of_another() {
     let stage = stage_with_rows().await;

@@ -186,6 +186,10 @@ async fn a_purge_removes_what_was_deleted_long_ago_with_all_that_is_in_it() {
     stage.run("acme", "update projects set deleted_at = now() + interval '1 hour' where name = 'p4'").await;
     assert_eq!(stage.one::<i64>("acme", "select purge_projects('-1 day')").await, 0);
     assert_eq!(stage.one::<String>("acme", "select string_agg(name, ',' order by name) from projects").await, "p4,p5");
+    // A setting that is missing is no retention time. The control: none at all.
+    stage.run("acme", "update projects set deleted_at = now() - interval '1 year' where name = 'p4'").await;
+    assert_eq!(stage.one::<i64>("acme", "select purge_projects(null)").await, 0);
+    assert_eq!(stage.one::<i64>("acme", "select purge_projects('0')").await, 1);
     for table in ["repositories", "jobs"] {
         assert_eq!(stage.one::<i64>("acme", &format!("select count(*) from {table}")).await, 0, "{table}");
     }

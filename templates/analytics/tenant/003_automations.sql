@@ -143,6 +143,9 @@ create trigger automation_runs_touch_updated_at
 
 -- Gives up to automations_max automations that are due to the caller and moves each on, so that no other worker gets it in the
 -- meantime: the caller sets next_run_at when it knows the next time. Those that another worker is claiming are passed over.
+--
+-- A claimed automation whose last run is still `running` lost its worker: that run has failed, so that the next one can be
+-- recorded. A worker that needs longer than retry_in therefore moves next_run_at on while it works.
 create function claim_automations(automations_max integer default 10, retry_in interval default '5 minutes')
     returns setof automations
     language sql
@@ -151,7 +154,15 @@ begin atomic
         select a.id from automations a
          where a.enabled and a.next_run_at <= now()
          order by a.next_run_at limit automations_max
-           for update skip locked)
+           for update skip locked),
+    lost as materialized (
+        select r.id from automation_runs r join due on due.id = r.automation_id
+         where r.status = 'running'
+           for update of r skip locked),
+    ended as (
+        update automation_runs r
+           set status = 'failed', finished_at = greatest(now(), r.started_at), error = 'the worker did not finish the run'
+          from lost where r.id = lost.id)
     update automations a set next_run_at = now() + retry_in
       from due where a.id = due.id
     returning a.*;

@@ -48,7 +48,9 @@ begin
       using coalesce('user:' || nullif(current_setting('app.current_user_id', true), ''), 'login:' || session_user),
             tg_argv[0] || case tg_op when 'INSERT' then '.created' when 'UPDATE' then '.changed' else '.deleted' end,
             tg_argv[0], coalesce(after, before) ->> 'id',
-            jsonb_strip_nulls(jsonb_build_object('before', before, 'after', after));
+            case tg_op when 'INSERT' then jsonb_build_object('after', after)
+                       when 'DELETE' then jsonb_build_object('before', before)
+                       else jsonb_build_object('before', before, 'after', after) end;
     return null;
 end
 $$;

@@ -42,4 +42,9 @@ create trigger evaluation_logs_refuse_truncate
     before truncate on evaluation_logs_default
     for each statement execute function flags_refuse_change();
 
+-- Also where session_replication_role is replica. The trigger of a row is that of the partitions, too.
+alter table evaluation_logs enable always trigger evaluation_logs_refuse_change,
+    enable always trigger evaluation_logs_refuse_truncate;
+alter table evaluation_logs_default enable always trigger evaluation_logs_refuse_truncate;
+
 comment on table evaluation_logs is 'A sample of what features were answered. Rows are only added; months are dropped.';

@@ -59,7 +59,7 @@ create table usage_totals (
 );
 
 -- Records events, all or none: [{"key": …, "metric": …, "name": …, "quantity": …, "occurred_at": …, "attributes": {…}}, …].
--- name, occurred_at and attributes may be left out. A key that is known is passed over; with another metric, name or
+-- name, occurred_at and attributes may be left out; other members are refused. A key that is known is passed over; with another metric, name or
 -- quantity it is an error (unique_violation of usage_keys_pkey), because one of the two would not be counted.
 --
 -- Locks the totals of the months that it adds to, to the end of the transaction; in an order that all calls keep.
@@ -68,8 +68,16 @@ create function record_usage(events jsonb, out recorded bigint, out repeated big
 as $$
 #variable_conflict use_column
 declare
-    clash text;
+    clash   text;
+    unknown text;
 begin
+    unknown := jsonb_path_query_first(events, '$[*].keyvalue().key ? (@ != "key" && @ != "metric" && @ != "name"
+        && @ != "quantity" && @ != "occurred_at" && @ != "attributes")', silent => true) #>> '{}';
+    if unknown is not null then
+        raise exception 'a usage event has no member %', to_json(unknown)
+            using errcode = 'invalid_parameter_value',
+                  hint = 'It has key, metric, name, quantity, occurred_at and attributes.';
+    end if;
     with event as (
         select e.key, e.metric, coalesce(e.name, '') as name, e.quantity, coalesce(e.attributes, '{}') as attributes,
                coalesce(e.occurred_at, now()) as occurred_at
@@ -118,12 +126,14 @@ begin
 end
 $$;
 
--- What was used: of a counter in this month of UTC, of a level the last that is known.
+-- What was used: of a counter in this month of UTC, of a level the last that is known. What is said of a later month, as by a
+-- client with a wrong clock, holds from that month on.
 create function usage_of(metric text, name text default '') returns bigint
     language sql stable
     begin atomic
         select coalesce((select t.quantity from usage_totals t
                           where t.metric = usage_of.metric and t.name = usage_of.name
+                            and t.month <= date_trunc('month', now() at time zone 'UTC')::date
                             and (t.metric in ('storage', 'seats')
                                  or t.month = date_trunc('month', now() at time zone 'UTC')::date)
                           order by t.month desc limit 1), 0);

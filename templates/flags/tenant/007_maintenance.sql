@@ -11,6 +11,8 @@
 -- Where there is something to make, the table is locked against everybody (ACCESS EXCLUSIVE) to the end of the transaction.
 create function flags_add_partitions(parent text, time_column text, kept_from timestamptz, months_ahead integer) returns integer
     language plpgsql
+    -- Below, times become text and are read again. Other styles abbreviate the time zone, and some abbreviations mean several.
+    set datestyle = 'ISO'
 as $$
 declare
     rest   constant text := parent || '_default';
@@ -34,6 +36,8 @@ begin
     end if;
 
     execute format('lock table %I in access exclusive mode', parent);
+    -- Again: a transaction that was waited for may have written the first row of a month.
+    execute format('select exists (select from %I where %I < %L)', rest, time_column, ends) into filled;
     if filled then
         for month in
             execute format('select distinct date_trunc(''month'', %1$I at time zone ''UTC'') from %2$I
@@ -81,6 +85,7 @@ begin
                 where t.tgrelid = to_regclass(quote_ident(parent)) and t.tgname = parent || '_refuse_truncate') then
         execute format('create trigger %I before truncate on %I for each statement execute function flags_refuse_change()',
                        parent || '_refuse_truncate', part);
+        execute format('alter table %I enable always trigger %I', part, parent || '_refuse_truncate');
     end if;
 end
 $$;
@@ -118,8 +123,9 @@ declare
     usage_from constant timestamptz := date_trunc('month', (now() - keep_usage) at time zone 'UTC') at time zone 'UTC';
     logs_from  constant timestamptz := date_trunc('month', (now() - keep_evaluations) at time zone 'UTC') at time zone 'UTC';
 begin
-    if months_ahead not between 0 and 24 or usage_from > now() or logs_from > now() then
-        raise exception 'months_ahead is from 0 to 24, and what is kept is no negative time'
+    -- Without a time, everything would be older than what is kept.
+    if (months_ahead between 0 and 24 and usage_from <= now() and logs_from <= now()) is not true then
+        raise exception 'months_ahead is from 0 to 24, and what is kept is a time that is not negative'
             using errcode = 'invalid_parameter_value';
     end if;
     added := flags_add_partitions('usage_metrics', 'occurred_at', usage_from, months_ahead)

@@ -98,13 +98,14 @@ begin atomic
 end;
 
 -- Removes projects that were deleted longer ago than the retention time, with all that is in them, the oldest first. Returns how
--- many; when it returns projects_max, there may be more. Several processes can do it at once.
+-- many; when it returns projects_max, there may be more. Several processes can do it at once. A negative retention time is none;
+-- with null, nothing is removed.
 create function purge_projects(retention interval default '30 days', projects_max integer default 100) returns bigint
     language sql
 begin atomic
     with due as materialized (
         select p.id from projects p
-         where p.deleted_at <= now() - greatest(retention, interval '0')
+         where p.deleted_at <= now() - case when retention < interval '0' then interval '0' else retention end
          order by p.deleted_at limit projects_max
            for update skip locked),
     purged as (
