@@ -156,7 +156,7 @@ async fn months_are_those_of_utc() {
     assert!(stage.watch.query_one(name, &[]).await.unwrap().get::<_, bool>(0));
 }
 
-/// Times are written and read again as text. In these styles the zone is an abbreviation, which for IST is read as another zone.
+/// Times are written and read again as text. In these styles the zone is an abbreviation, and IST is read as another zone.
 #[tokio::test(flavor = "multi_thread")]
 async fn months_are_those_of_utc_in_every_style_of_dates() {
     let ist = "select '2026-11-01 00:00 IST'::timestamptz <> '2026-11-01 00:00 Asia/Kolkata'::timestamptz";

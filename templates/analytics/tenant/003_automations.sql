@@ -144,8 +144,8 @@ create trigger automation_runs_touch_updated_at
 -- Gives up to automations_max automations that are due to the caller and moves each on, so that no other worker gets it in the
 -- meantime: the caller sets next_run_at when it knows the next time. Those that another worker is claiming are passed over.
 --
--- A claimed automation whose last run is still `running` lost its worker: that run has failed, so that the next one can be
--- recorded. A worker that needs longer than retry_in therefore moves next_run_at on while it works.
+-- If the last run of a claimed automation is still `running`, its worker was lost. That run has failed, so that the next
+-- one can be recorded. A worker that needs longer than retry_in therefore moves next_run_at on while it works.
 create function claim_automations(automations_max integer default 10, retry_in interval default '5 minutes')
     returns setof automations
     language sql

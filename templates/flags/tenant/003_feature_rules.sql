@@ -21,8 +21,8 @@ create table feature_rules (
     updated_at     timestamptz  not null default now(),
 
     constraint feature_rules_pkey primary key (id),
-    -- Also the index behind environment_id, and of the query for the rules of an environment. Checked when a statement ends, so
-    -- that one can give several rules other positions.
+    -- Also the index behind environment_id, and of the query for the rules of an environment. It is checked when a
+    -- statement ends, so that one can give several rules other positions.
     constraint feature_rules_environment_id_feature_id_position_key unique (environment_id, feature_id, position) deferrable,
 
     constraint feature_rules_feature_id_fkey

@@ -59,8 +59,9 @@ create table usage_totals (
 );
 
 -- Records events, all or none: [{"key": …, "metric": …, "name": …, "quantity": …, "occurred_at": …, "attributes": {…}}, …].
--- name, occurred_at and attributes may be left out; other members are refused. A key that is known is passed over; with another metric, name or
--- quantity it is an error (unique_violation of usage_keys_pkey), because one of the two would not be counted.
+-- name, occurred_at and attributes may be left out; other members are refused. A key that is known is passed over; with
+-- another metric, name or quantity it is an error (unique_violation of usage_keys_pkey), because one of the two would not
+-- be counted.
 --
 -- Locks the totals of the months that it adds to, to the end of the transaction; in an order that all calls keep.
 create function record_usage(events jsonb, out recorded bigint, out repeated bigint) returns record
@@ -126,8 +127,8 @@ begin
 end
 $$;
 
--- What was used: of a counter in this month of UTC, of a level the last that is known. What is said of a later month, as by a
--- client with a wrong clock, holds from that month on.
+-- What was used: of a counter in this month of UTC, of a level the last that is known. A level of a later month, as from
+-- a client with a wrong clock, counts from that month on.
 create function usage_of(metric text, name text default '') returns bigint
     language sql stable
     begin atomic

@@ -11,7 +11,8 @@
 -- Where there is something to make, the table is locked against everybody (ACCESS EXCLUSIVE) to the end of the transaction.
 create function flags_add_partitions(parent text, time_column text, kept_from timestamptz, months_ahead integer) returns integer
     language plpgsql
-    -- Below, times become text and are read again. Other styles abbreviate the time zone, and some abbreviations mean several.
+    -- Below, times become text and are read again. Other styles abbreviate the time zone, and an abbreviation can mean
+    -- several zones.
     set datestyle = 'ISO'
 as $$
 declare

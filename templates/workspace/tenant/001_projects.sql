@@ -97,9 +97,9 @@ begin atomic
     select exists (select from changed);
 end;
 
--- Removes projects that were deleted longer ago than the retention time, with all that is in them, the oldest first. Returns how
--- many; when it returns projects_max, there may be more. Several processes can do it at once. A negative retention time is none;
--- with null, nothing is removed.
+-- Removes projects that were deleted longer ago than the retention time, with all that is in them, the oldest first.
+-- Returns how many; when it returns projects_max, there may be more. Several processes can do it at once. A negative
+-- retention time counts as zero. If it is null, nothing is removed.
 create function purge_projects(retention interval default '30 days', projects_max integer default 100) returns bigint
     language sql
 begin atomic
