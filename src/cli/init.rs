@@ -137,7 +137,7 @@ impl Place {
         let root: PathBuf = here.join(folder.unwrap_or(Path::new(""))).components().collect();
         let own = root.join(CONFIG_FILE);
         let mut overrides = session.globals.overrides()?;
-        let has_config = overrides.config_file.is_some() || own.exists();
+        let has_config = overrides.config_file.is_some() || is_there(&own);
         let flag = overrides.migrations.clone().map(|path| here.join(path));
         // The configuration of another folder does not apply to this one.
         let from = if has_config || root == here {
@@ -153,12 +153,27 @@ impl Place {
             MigrationsFrom::Directory(migrations) => (migrations, true),
             MigrationsFrom::Bundled => (root.join(FOLDER), false),
         };
-        let config = match (own.exists(), is_named) {
+        // A link that leads nowhere would be kept, and name no folder.
+        let config = match (is_there(&own), is_named) {
             (false, _) => ConfigFile::Written,
             (true, true) => ConfigFile::Unchanged,
             (true, false) => ConfigFile::NeedsLine,
         };
         Ok(Self { root, migrations, config })
+    }
+}
+
+/// Returns whether something has this name, also if it is a link that leads nowhere.
+fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
+/// Returns a path as a word of a shell's command.
+fn shell_word(path: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+@%,:".contains(c);
+    match !path.is_empty() && path.chars().all(is_plain) {
+        true => path.to_owned(),
+        false => format!("'{}'", path.replace('\'', r"'\''")),
     }
 }
 
@@ -286,7 +301,7 @@ fn next_steps(session: &Session<'_>, place: &Place, has_migrations: bool) {
         let here = env::current_dir().is_ok_and(|here| here == place.root);
         printer.info("Next:");
         if !here {
-            printer.info(format!("  {}", command(&format!("cd {folder}"))));
+            printer.info(format!("  {}", command(&format!("cd {}", shell_word(&folder)))));
         }
         printer.info(format!("  {}    and write your DATABASE_URL into it", command("cp .env.example .env")));
         printer.info(format!("  {}", command("cgk setup:database")));

@@ -323,7 +323,16 @@ impl<'a> Planning<'a> {
             text: self.record.text(),
             replaces: self.project.record_text.clone(),
         });
-        InitPlan { files, templates: self.templates, kept: Vec::new(), gitignore_lacks_env: false }
+        let mut plan = InitPlan {
+            files,
+            templates: self.templates,
+            kept: Vec::new(),
+            gitignore_lacks_env: false,
+            drafts: Vec::new(),
+        };
+        plan.find_drafts(folder);
+        [Set::Public, Set::Tenant].iter().for_each(|set| plan.find_drafts(&folder.join(set.folder())));
+        plan
     }
 }
 

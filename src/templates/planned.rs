@@ -1,6 +1,6 @@
 //! A plan: the files to write. All checks are done before the first file is written.
 
-use super::error::TemplateError;
+use super::{error::TemplateError, write};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -13,6 +13,8 @@ pub struct InitPlan {
     pub(super) templates: Vec<PlannedTemplate>,
     pub(super) kept: Vec<PathBuf>,
     pub(super) gitignore_lacks_env: bool,
+    /// Temporary files that a killed process may have left in the folders.
+    pub(super) drafts: Vec<PathBuf>,
 }
 
 /// A file to write.
@@ -80,11 +82,21 @@ impl InitPlan {
 impl InitPlan {
     /// Adds a file unless it exists. If a file with another text exists, it is not changed and is listed in `kept`.
     pub(super) fn add_unless_there(&mut self, path: PathBuf, text: &str) {
+        if let Some(folder) = path.parent() {
+            self.find_drafts(folder);
+        }
         match fs::read_to_string(&path) {
             Ok(own) if own == text => {}
             _ if path.symlink_metadata().is_ok() => self.kept.push(path),
             _ => self.files.push(PlannedFile { path, text: text.to_owned(), replaces: None }),
         }
+    }
+
+    /// Looks for temporary files in a folder.
+    pub(super) fn find_drafts(&mut self, folder: &Path) {
+        let found = write::drafts(folder).into_iter().filter(|draft| !self.drafts.contains(draft));
+        let found: Vec<PathBuf> = found.collect();
+        self.drafts.extend(found);
     }
 
     /// Removes files that would not change, and moves the record to the end. A run that is interrupted before the end

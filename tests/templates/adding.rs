@@ -6,7 +6,7 @@ use cgk::{
     migrate::{self, Migrations, Scope, Set, Silent, Target},
     templates::{InitMode, InitOptions, TemplateError},
 };
-use std::fs;
+use std::{fs, path::Path};
 
 fn names(folder: &Folder, set: &str) -> Vec<String> {
     let mut found: Vec<String> = fs::read_dir(folder.migrations().join(set))
@@ -122,9 +122,46 @@ fn is_completed_by_the_next_run(template: &str) {
         for file in &files[..cut] {
             folder.write(file, &complete.read(file));
         }
+        // And the temporary file that it was writing.
+        folder
+            .write(&format!("{}/.cgk-init-0123456789abcdef", Path::new(&files[cut]).parent().unwrap().display()), "--");
         folder.add(&[template]);
         assert_eq!(folder.files(), complete.files(), "{template}, cut before {}", files[cut]);
     }
+}
+
+/// A run that is killed behind its last file of a folder leaves its temporary file there. The files of a process that is still
+/// running are locked, and not touched.
+#[test]
+fn only_temporary_files_of_killed_runs_are_removed() {
+    let folder = Folder::new();
+    folder.add(&["workspace"]);
+    let before = folder.files();
+    let folders = [
+        "",
+        "migrations/",
+        "migrations/public/",
+        "migrations/tenant/",
+        "migrations/templates/",
+        "tests/cgk/",
+        ".github/workflows/",
+    ];
+    for of in folders {
+        folder.write(&format!("{of}.cgk-init-0123456789abcdef"), "--");
+    }
+    let own = "migrations/public/.cgk-init-0123456789abcdee";
+    folder.write(own, "-- of a process that is running");
+    let running = fs::File::open(folder.path().join(own)).unwrap();
+    running.lock().unwrap();
+    folder.add(&["workspace"]);
+    let mut expected = before;
+    expected.insert(own.to_owned(), "-- of a process that is running".to_owned());
+    assert_eq!(folder.files(), expected);
+    // The control: it is removed when its process has ended.
+    drop(running);
+    folder.add(&["workspace"]);
+    expected.remove(own);
+    assert_eq!(folder.files(), expected);
 }
 
 #[test]

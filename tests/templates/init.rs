@@ -235,6 +235,28 @@ fn another_folder_is_a_project_of_its_own() {
     assert!(fs::read_to_string(shell.folder().join("app/cgk.toml")).unwrap().contains("migrations = \"migrations\""));
     assert!(answer.stderr.contains("cd app"), "{}", answer.stderr);
     assert!(!shell.folder().join("elsewhere").exists());
+    // The next steps can be copied into a shell.
+    for (name, word) in [("my app", "cd 'my app'"), ("it's", r"cd 'it'\''s'"), ("ü-1.0", "cd ü-1.0\n")] {
+        let answer = shell.run(&["init", name]);
+        assert_eq!(answer.code, 0, "{}", answer.stderr);
+        assert!(answer.stderr.contains(word), "{}", answer.stderr);
+    }
+}
+
+/// A link that leads nowhere is no configuration: it would be kept, and the next commands would use the bundled migrations.
+#[test]
+#[cfg(unix)]
+fn a_configuration_that_leads_nowhere_is_refused() {
+    let shell = Shell::new();
+    std::os::unix::fs::symlink("elsewhere.toml", shell.folder().join("cgk.toml")).unwrap();
+    let answer = shell.run(&["init"]);
+    assert_eq!(answer.code, 2, "{}", answer.stderr);
+    assert!(answer.stderr.contains("cgk.toml"), "{}", answer.stderr);
+    assert!(!shell.folder().join("migrations").exists());
+    // The control: a link that leads to a file.
+    shell.write("elsewhere.toml", "migrations = \"sets\"\n");
+    done(&shell, "init");
+    assert!(shell.folder().join("sets/templates.toml").exists());
 }
 
 #[test]
@@ -245,6 +267,7 @@ fn what_cannot_be_done_is_said_and_nothing_is_written() {
         ("init --template shop --template nothing", "there is no template \"nothing\""),
         ("init --upgrade", "there is no project to upgrade"),
         ("init --list --upgrade", "cannot be used with"),
+        ("init --template shop,flags", "Name several templates with several --template"),
     ] {
         let answer = shell.run(&line.split(' ').collect::<Vec<_>>());
         assert_eq!(answer.code, 2, "{line}: {}", answer.stderr);

@@ -328,6 +328,9 @@ fn by_sqlstate(error: &Error) -> Option<String> {
 /// Returns the hint for templates that were not written.
 pub(super) fn of_template(error: &TemplateError) -> Option<String> {
     let text = match error {
+        TemplateError::Unknown { name } if name.contains(',') => {
+            "Name several templates with several --template. `cgk init --list` lists them.".to_owned()
+        }
         TemplateError::Unknown { .. } => "`cgk init --list` lists the templates.".to_owned(),
         TemplateError::NotInProject { name } => {
             format!("To add it, run `cgk init --template {name}` without --upgrade.")
