@@ -122,6 +122,38 @@ async fn by_path_every_step_can_fail() {
     every_step_can_fail(&Stage::set_path_mode().await).await;
 }
 
+/// Between two batches the session pauses for a multiple of a batch's time. Without the factor it goes on at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drop_pauses_between_its_batches() {
+    let stage = Stage::set().await;
+    let operator = stage.operator().await;
+    let tables = "select count(*) from pg_class where relnamespace = 'tenant_acme'::regnamespace and relkind = 'r'";
+    let (before, relations) = (stage.count(tables).await, stage.count(&tables.replace("'r'", "any ('{r,v,m}')")).await);
+    assert!(before > 3);
+    let rests = "select count(*) from pg_stat_activity where datname = current_database() and state = 'idle'
+                    and query like '%cgk:locked%' and clock_timestamp() - state_change > interval '1 second'";
+    let resting = stage.count(rests).await;
+    {
+        let (acme, options) = (slug("acme"), small_batches().pause_factor(1_000_000));
+        let mut silent = Silent;
+        let drop = lifecycle::drop_tenant(&operator, &acme, &options, &mut silent);
+        tokio::select! {
+            ended = drop => panic!("it has not paused: {ended:?}"),
+            () = async {
+                until(&stage, "a batch is dropped", &format!("select ({tables}) < {before}")).await;
+                until(&stage, "the session rests", &format!("select ({rests}) > {resting}")).await;
+            } => {}
+        }
+    }
+    // One batch is gone, and the second one waits.
+    assert!(stage.count(tables).await >= before - 1);
+    let dropped = lifecycle::drop_tenant(&operator, &slug("acme"), &small_batches().pause_factor(0), &mut Silent).await;
+    let dropped = dropped.unwrap();
+    // All but the ledger and what the first call has dropped.
+    assert_eq!(dropped.batches as i64, relations - 2);
+    assert_eq!(left_of(&stage, "acme").await, [false; 3]);
+}
+
 /// The program is killed, or its session ended, while it waits for a table in the middle; the next run finishes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_run_is_continued_by_the_next() {

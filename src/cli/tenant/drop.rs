@@ -21,6 +21,7 @@ use crate::cli::{
     session::Session,
     ui::{
         bytes_bar::BytesBar,
+        line_bar::LineBar,
         printer::Printer,
         size,
         style::{GOOD, WARNING, count, paint, sanitize},
@@ -56,7 +57,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE", conflicts_with = "plan")]
     export: Option<PathBuf>,
     /// Suspend the tenant now, and let --due drop it after this time, for example 30d
-    #[arg(long, value_name = "TIME", value_parser = span, conflicts_with_all = ["plan", "confirm", "export", "locks", "due"])]
+    #[arg(long, value_name = "TIME", value_parser = span, conflicts_with_all = ["plan", "confirm", "export", "locks", "pause", "due"])]
     after: Option<Duration>,
     /// Drop the tenants whose time, set with --after, has come
     #[arg(long, conflicts_with_all = ["slug", "confirm", "export"])]
@@ -64,9 +65,12 @@ pub(crate) struct Arguments {
     /// How long each step waits for what others hold, for example 10s [default: session.migration_wait]
     #[arg(long, value_name = "TIME", value_parser = span)]
     wait: Option<Duration>,
-    /// Number of locks one transaction may take; a table takes about 9 [default: an eighth of the server's]
+    /// Number of locks one transaction may take; a table takes about 9 [default: 100]
     #[arg(long, value_name = "N", value_parser = number::at_least_one)]
     locks: Option<NonZeroUsize>,
+    /// How long to pause between two batches, in multiples of a batch's time; 0: never [default: 2]
+    #[arg(long, value_name = "N")]
+    pause: Option<u32>,
 }
 
 /// The data of the tenant that would be lost or is lost, as JSON.
@@ -132,9 +136,12 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     if let Some(locks) = arguments.locks {
         options = options.locks_per_batch(locks.get());
     }
+    if let Some(factor) = arguments.pause {
+        options = options.pause_factor(factor);
+    }
     let slug = match (slug, arguments.after) {
         (None, _) if arguments.plan => return drop_later::waiting(printer, &operator).await,
-        (None, _) => return drop_later::due(printer, &operator, &options, &mut DropProgress { printer }).await,
+        (None, _) => return drop_later::due(printer, &operator, &options, &mut DropProgress::new(printer)).await,
         (Some(slug), Some(after)) => return drop_later::schedule(printer, &operator, &slug, after, &options).await,
         (Some(slug), None) => slug,
     };
@@ -160,7 +167,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         }
         None => {}
     }
-    let dropped = lifecycle::drop_tenant(&operator, &slug, &options, &mut DropProgress { printer }).await?;
+    let dropped = lifecycle::drop_tenant(&operator, &slug, &options, &mut DropProgress::new(printer)).await?;
     let elapsed = began.elapsed();
     let answer = Answer::of(&preview, true, time::milliseconds(elapsed), Exit::Done);
     printer.record(&Answer { export: arguments.export.as_ref().map(|path| path.display().to_string()), ..answer });
@@ -272,15 +279,19 @@ fn show(printer: &Printer, preview: &DropPreview, is_answer: bool) {
     }
 }
 
-/// Prints the progress.
+/// Shows the progress.
 struct DropProgress<'a> {
-    printer: &'a Printer,
+    line: LineBar<'a>,
+}
+
+impl<'a> DropProgress<'a> {
+    fn new(printer: &'a Printer) -> Self {
+        Self { line: LineBar::new(printer) }
+    }
 }
 
 impl DropObserver for DropProgress<'_> {
     fn dropped(&mut self, relations: usize, of: usize) {
-        if self.printer.is_verbose() {
-            self.printer.info(format!("{relations} of {of} tables and views dropped"));
-        }
+        self.line.show(|_| format!("dropping  {relations} of {of} tables and views"));
     }
 }

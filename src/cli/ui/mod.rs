@@ -3,6 +3,7 @@
 pub(in crate::cli) mod bar_line;
 pub(in crate::cli) mod bytes_bar;
 pub(in crate::cli) mod hint;
+pub(in crate::cli) mod line_bar;
 pub(in crate::cli) mod printer;
 pub(in crate::cli) mod progress;
 pub(in crate::cli) mod progress_bar;

@@ -29,6 +29,11 @@ use tokio_postgres::error::SqlState;
 
 /// The fraction of the server's lock table that one batch may use: one part of this many.
 const LOCKS_PART: i64 = 8;
+/// The number of locks of one batch, on a server with a larger lock table: about ten tables. The sessions of other
+/// tenants compete with a batch for a processor, and each of them removes the dropped objects from its caches.
+const LOCKS_PER_BATCH: i64 = 100;
+/// How many times longer than a batch the pause after it is.
+const PAUSE_FACTOR: u32 = 2;
 const MORE_LOCKS: &str = "it takes more locks than the server has: raise max_locks_per_transaction";
 /// The pause between two attempts to take a lock that another session holds.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -70,8 +75,11 @@ pub struct DropOptions {
     /// Default: the operator's `session.migration_wait`.
     pub wait: Option<Duration>,
     /// How many locks one transaction may take. A table needs about nine. Each transaction drops at least one table.
-    /// Default: an eighth of the server's lock table.
+    /// Default: 100, or an eighth of the server's lock table if that is less.
     pub locks_per_batch: Option<usize>,
+    /// How long the drop pauses between two batches, as a multiple of the time that the last batch took, so that
+    /// other tenants can use the server. 0: no pause. Default: 2.
+    pub pause_factor: Option<u32>,
     expected: Option<Expected>,
 }
 
@@ -79,6 +87,12 @@ impl DropOptions {
     /// Sets how many locks one transaction may take.
     pub fn locks_per_batch(mut self, locks: usize) -> Self {
         self.locks_per_batch = Some(locks);
+        self
+    }
+
+    /// Sets how long the drop pauses between two batches, as a multiple of the time that the last batch took.
+    pub fn pause_factor(mut self, factor: u32) -> Self {
+        self.pause_factor = Some(factor);
         self
     }
 
@@ -244,6 +258,7 @@ struct Run<'o> {
     operator: &'o Operator,
     wait: Duration,
     locks_per_batch: Option<usize>,
+    pause_factor: u32,
     doomed: Doomed,
     occasion: Occasion,
     expected: Option<Expected>,
@@ -263,7 +278,8 @@ impl<'o> Run<'o> {
     fn of(operator: &'o Operator, options: &DropOptions, doomed: Doomed, occasion: Occasion) -> Self {
         let wait = options.wait.unwrap_or(operator.session().migration_wait);
         let (locks_per_batch, expected) = (options.locks_per_batch, options.expected.clone());
-        Self { operator, wait, locks_per_batch, doomed, occasion, expected }
+        let pause_factor = options.pause_factor.unwrap_or(PAUSE_FACTOR);
+        Self { operator, wait, locks_per_batch, pause_factor, doomed, occasion, expected }
     }
 
     /// Runs the complete drop.
@@ -365,9 +381,10 @@ select pg_catalog.set_config('lock_timeout', {}, true), pg_catalog.set_config('s
         Error::Tenant(TenantError::Changed { tenant: self.slug().clone() })
     }
 
-    /// Drops views and tables, batch by batch.
+    /// Drops views and tables, batch by batch, with a pause between two batches.
     async fn drop_relations(&self, observer: &mut dyn DropObserver) -> Result<(usize, usize)> {
         let (mut gone, mut done) = (0, 0);
+        let mut pause = Duration::ZERO;
         let mut budget = match self.locks_per_batch {
             Some(locks) => locks,
             None => self.part_of_locks().await?,
@@ -376,6 +393,8 @@ select pg_catalog.set_config('lock_timeout', {}, true), pg_catalog.set_config('s
             let (relations, needs) = inventory::relations(self.operator, &self.doomed.schema).await?;
             let all = gone + relations.len();
             for batch in batches::batches(relations, &needs, budget) {
+                tokio::time::sleep(std::mem::take(&mut pause)).await;
+                let began = Instant::now();
                 match self.send(&self.batch_sql(&batch)).await? {
                     Step::Done => {}
                     Step::TooManyLocks if batch.len() > 1 => {
@@ -398,6 +417,7 @@ select pg_catalog.set_config('lock_timeout', {}, true), pg_catalog.set_config('s
                         continue 'looked;
                     }
                 }
+                pause = began.elapsed().saturating_mul(self.pause_factor);
                 gone += batch.len();
                 done += 1;
                 observer.dropped(gone, all);
@@ -411,7 +431,7 @@ select pg_catalog.set_config('lock_timeout', {}, true), pg_catalog.set_config('s
             * (pg_catalog.current_setting('max_connections')::pg_catalog.int8 + pg_catalog.current_setting('max_prepared_transactions')::pg_catalog.int8)";
         let row = self.operator.client().query_typed_one(sql, &[]).await.map_err(self.doing())?;
         let locks: i64 = row.try_get(0).map_err(self.doing())?;
-        Ok(usize::try_from(locks / LOCKS_PART).unwrap_or(1).max(1))
+        Ok(usize::try_from((locks / LOCKS_PART).min(LOCKS_PER_BATCH)).unwrap_or(1).max(1))
     }
 
     fn batch_sql(&self, batch: &[Relation]) -> String {
