@@ -14,6 +14,7 @@
 //!   It does not add again a file that was removed, or that was edited before it was applied.
 
 mod catalog;
+mod draft;
 mod error;
 mod extras;
 mod plan;

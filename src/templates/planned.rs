@@ -1,6 +1,6 @@
 //! A plan: the files to write. All checks are done before the first file is written.
 
-use super::{error::TemplateError, write};
+use super::{draft, error::TemplateError};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -94,7 +94,7 @@ impl InitPlan {
 
     /// Looks for temporary files in a folder.
     pub(super) fn find_drafts(&mut self, folder: &Path) {
-        let found = write::drafts(folder).into_iter().filter(|draft| !self.drafts.contains(draft));
+        let found = draft::in_folder(folder).into_iter().filter(|draft| !self.drafts.contains(draft));
         let found: Vec<PathBuf> = found.collect();
         self.drafts.extend(found);
     }

@@ -1,6 +1,7 @@
 //! Writes the planned files. Each file is written completely or not at all, and no existing file is overwritten.
 
 use super::{
+    draft::{Draft, remove_abandoned},
     error::TemplateError,
     planned::{InitPlan, PlannedFile},
 };
@@ -91,7 +92,7 @@ impl<'a> Written<'a> {
 /// Creates a file: writes it under a temporary name, then links it to its final name, which must be free.
 fn create(folder: &Path, path: &Path, text: &str) -> io::Result<()> {
     let draft = Draft::write(folder, text)?;
-    match fs::hard_link(&draft.path, path) {
+    match fs::hard_link(draft.path(), path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             // The file system has no hard links.
             let mut file = fs::File::create_new(path)?;
@@ -111,54 +112,7 @@ fn replace(folder: &Path, path: &Path, text: &str, before: &str) -> io::Result<(
         return Err(io::Error::other("the file was changed meanwhile"));
     }
     let mut draft = Draft::write(folder, text)?;
-    fs::rename(&draft.path, path)?;
-    draft.path = PathBuf::new();
+    fs::rename(draft.path(), path)?;
+    draft.keep();
     Ok(())
-}
-
-/// How the names of temporary files start.
-const DRAFT: &str = ".cgk-init-";
-
-/// Returns the temporary files in a folder, those of running processes included.
-pub(super) fn drafts(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let is_draft = |entry: &fs::DirEntry| entry.file_name().to_str().is_some_and(|name| name.starts_with(DRAFT));
-    entries.flatten().filter(is_draft).map(|entry| entry.path()).collect()
-}
-
-/// Removes a temporary file of a process that was killed. A running process locks its own.
-fn remove_abandoned(path: &Path) {
-    let is_abandoned = fs::File::open(path).is_ok_and(|file| file.try_lock().is_ok());
-    if is_abandoned {
-        // If this fails, the file remains, as after the run that was killed.
-        let _ = fs::remove_file(path);
-    }
-}
-
-/// A temporary file, removed when it is dropped.
-struct Draft {
-    path: PathBuf,
-    /// Locked as long as it is open.
-    file: fs::File,
-}
-
-impl Draft {
-    fn write(folder: &Path, text: &str) -> io::Result<Self> {
-        let path = folder.join(format!("{DRAFT}{:016x}", rand::random::<u64>()));
-        let file = fs::File::create_new(&path)?;
-        // A file system without locks: then no process removes a file of another.
-        let _ = file.try_lock();
-        let mut draft = Self { path, file };
-        draft.file.write_all(text.as_bytes())?;
-        Ok(draft)
-    }
-}
-
-impl Drop for Draft {
-    fn drop(&mut self) {
-        if !self.path.as_os_str().is_empty() {
-            // If this fails, the file remains, under a name that no tool reads.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
 }

@@ -98,6 +98,33 @@ async fn a_level_of_a_later_month_does_not_hold_before_it() {
     assert_eq!(stage.count("select usage_of('seats')").await, 99);
 }
 
+/// The zone of the session, which another program may have set, does not decide about the month of an event.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_without_a_zone_is_one_of_utc() {
+    let stage = Stage::set().await;
+    let times = [
+        ("2026-02-01 00:30", "2026-02-01"),
+        ("2026-02-28T23:30:00", "2026-02-01"),
+        ("2026-03-01T00:30:00+01:00", "2026-02-01"),
+    ];
+    for (number, zone) in ["UTC", "Pacific/Kiritimati", "Pacific/Pago_Pago"].into_iter().enumerate() {
+        stage.run(&format!("set timezone = '{zone}'")).await;
+        for (time, month) in times {
+            let event =
+                json!([{"key": format!("{zone} {time}"), "metric": "api_calls", "quantity": 1, "occurred_at": time}]);
+            stage.watch.query_one("select record_usage($1::text::jsonb)", &[&event.to_string()]).await.unwrap();
+            assert_eq!(
+                stage.text("select string_agg(month::text, ' ') from usage_totals").await,
+                month,
+                "{zone} {time}"
+            );
+        }
+        // The control: the session's zone is as it was, and is another one.
+        assert_eq!(stage.text("select current_setting('timezone')").await, zone);
+        assert_eq!(stage.count("select quantity from usage_totals").await, 3 * (1 + i64::try_from(number).unwrap()));
+    }
+}
+
 /// Sixteen senders of the same events, in different orders: none waits for another in a circle, and each event counts once.
 #[tokio::test(flavor = "multi_thread")]
 async fn sixteen_at_once_count_each_event_once() {

@@ -66,6 +66,8 @@ create table usage_totals (
 -- Locks the totals of the months that it adds to, to the end of the transaction; in an order that all calls keep.
 create function record_usage(events jsonb, out recorded bigint, out repeated bigint) returns record
     language plpgsql
+    -- A time without a zone is one of UTC, and not of the session's zone: it decides about the month.
+    set timezone = 'UTC'
 as $$
 #variable_conflict use_column
 declare
