@@ -77,6 +77,8 @@
 
 #[cfg(feature = "migrate")]
 mod access;
+#[cfg(feature = "platform")]
+mod actor;
 #[cfg(feature = "analytics")]
 pub mod analytics;
 #[cfg(feature = "platform")]
@@ -119,6 +121,8 @@ pub mod ownership;
 pub mod platform;
 #[cfg(feature = "platform")]
 pub mod provisioning;
+#[cfg(feature = "platform")]
+mod record;
 mod registry;
 #[cfg(feature = "report")]
 pub mod report;

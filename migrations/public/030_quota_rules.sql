@@ -14,6 +14,8 @@
 -- open ones of its address. Now a trigger revokes them. An invitation knows the API key that wrote it. When the user who sent one is
 -- deleted, it is revoked: it would be one of the service then.
 --
+-- Consumption: nothing is consumed in an organization that is suspended.
+--
 -- Reads subscriptions and the grants that have not expired, and locks it and quota_consumptions against everybody until it is
 -- committed; invitations too, and memberships and users against everybody who writes.
 revoke execute on function cgk_memberships_seat(), cgk_domain_events_inserted() from public;
@@ -237,6 +239,103 @@ begin
         end if;
     end if;
     return null;
+end
+$$;
+
+-- As in 021, and takes nothing in an organization that is suspended. What was taken before is repeated as before. One more outcome:
+--
+--   suspended  the organization is suspended, or its owner has deleted it; nothing was taken
+create or replace function cgk_quota_consume(organization uuid, wanted_kind text, wanted bigint, key text,
+                                  out outcome text, out remaining bigint, out resets_at timestamptz)
+    language plpgsql volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    usage     record;
+    earlier   record;
+    available record;
+    moment    timestamptz;
+    missing   bigint := wanted;
+    total     bigint := 0;
+    unlimited boolean := false;
+    part      bigint;
+    ids       uuid[] := '{}';
+    parts     bigint[] := '{}';
+begin
+    if wanted is null or wanted not between 1 and 1000000000000000 then
+        raise check_violation using message = 'an amount between 1 and 10^15 can be consumed',
+            constraint = 'quota_consumptions_amount_check';
+    end if;
+    -- Whoever waits here sees in the next statements what the other one has committed.
+    select u.allocated, k.usage_type, o.status = 'suspended' as is_suspended into usage
+      from public.quota_usage u join public.quota_kinds k on k.name = u.kind
+      join public.organizations o on o.id = u.organization_id
+     where u.organization_id = organization and u.kind = wanted_kind for no key update of u;
+    moment := clock_timestamp();
+
+    for available in
+        select g.id, g.amount, g.balance from public.grants g
+         where g.organization_id = organization and g.kind = wanted_kind and g.revoked_at is null
+           and coalesce(g.expires_at, 'infinity') > moment and g.starts_at <= moment
+           and (g.balance > 0 or g.balance is null)
+         -- What is unlimited first: it costs nothing that could be kept.
+         order by g.balance is not null, coalesce(g.expires_at, 'infinity'), g.source, g.created_at, g.id
+    loop
+        unlimited := unlimited or available.balance is null;
+        total := total + coalesce(available.balance, 0);
+        part := least(missing, available.balance);
+        if part > 0 and usage.usage_type = 'consumed' then
+            ids := ids || available.id;
+            parts := parts || part;
+            missing := missing - part;
+        end if;
+    end loop;
+    if usage.usage_type = 'allocated' then
+        total := greatest(total - usage.allocated, 0);
+    end if;
+
+    if (unlimited or total >= wanted) and usage.is_suspended is not true then
+        insert into public.quota_consumptions (organization_id, idempotency_key, kind, amount, grant_ids, grant_amounts)
+        values (organization, key, wanted_kind, wanted, ids, parts)
+        on conflict (organization_id, idempotency_key) do nothing;
+        if found then
+            if usage.usage_type = 'allocated' then
+                update public.quota_usage u set allocated = u.allocated + wanted
+                 where u.organization_id = organization and u.kind = wanted_kind;
+            else
+                for i in 1 .. cardinality(ids) loop
+                    update public.grants g set spent = g.spent + parts[i] where g.id = ids[i];
+                end loop;
+            end if;
+            outcome := 'consumed';
+            remaining := case when not unlimited then total - wanted end;
+            return;
+        end if;
+    end if;
+
+    remaining := case when not unlimited then total end;
+    select c.kind, c.amount, c.released_at into earlier from public.quota_consumptions c
+     where c.organization_id = organization and c.idempotency_key = key;
+    if found then
+        outcome := case when earlier.kind <> wanted_kind or earlier.amount <> wanted then 'mismatch'
+                        when earlier.released_at is not null then 'released' else 'repeated' end;
+        return;
+    end if;
+    if usage is null then
+        if not exists (select from public.organizations o where o.id = organization) then
+            outcome := 'unknown_organization';
+            return;
+        elsif not exists (select from public.quota_kinds k where k.name = wanted_kind) then
+            outcome := 'unknown_kind';
+            return;
+        end if;
+    end if;
+    if exists (select from public.organizations o where o.id = organization and o.status = 'suspended') then
+        outcome := 'suspended';
+        return;
+    end if;
+    outcome := 'exceeded';
+    resets_at := public.cgk_quota_resets_at(organization, wanted_kind);
 end
 $$;
 

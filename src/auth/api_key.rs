@@ -2,9 +2,10 @@
 
 use super::{
     ApiKeyId, Auth, AuthError, CENTURY, Rejection, SecretToken, TenantIdentity, TokenKind, Verified, active_tenant,
-    error::Result, remaining, seconds, token::TokenHash,
+    check_name, demand_open, error::Result, remaining, seconds, token::TokenHash,
 };
-use crate::{tenancy::PlatformTx, tenant::OrganizationId};
+use crate::{actor::Actor, record::Change, tenancy::PlatformTx, tenant::OrganizationId};
+use serde_json::{Value, json};
 use std::time::{Duration, SystemTime};
 use tokio_postgres::Row;
 
@@ -83,10 +84,7 @@ impl NewApiKey {
 
     /// Checks the rules of the table, so that an invalid key is reported without a query.
     fn check(&self) -> Result<Option<f64>> {
-        let name = &self.name;
-        if name.chars().count() > 200 || name.trim_matches(' ').is_empty() || name.contains('\0') {
-            return Err(AuthError::Invalid { what: "the name of the key", why: "it must have 1 to 200 characters" });
-        }
+        check_name(&self.name, "the name of the key")?;
         let characters: usize = self.scopes.iter().map(|scope| scope.chars().count() + 1).sum();
         let odd =
             |scope: &String| scope.is_empty() || scope.chars().any(|c| c.is_whitespace() || c.is_control() || c == ',');
@@ -166,16 +164,33 @@ const PURGE: &str = "delete from public.api_keys k
              order by id limit $2 for update skip locked) old
      where k.id = old.id";
 
+/// Revokes a key that is not revoked.
+const REVOKE: &str = "update public.api_keys set revoked_at = current_timestamp
+     where organization_id = $1 and id = $2 and revoked_at is null returning name";
+const EXISTS: &str = "select from public.api_keys where organization_id = $1 and id = $2";
+
 /// Creates a key with this token, in a transaction.
 pub(crate) async fn create_key(
     tx: &PlatformTx<'_>,
+    actor: &Actor,
     organization: OrganizationId,
     key: &NewApiKey,
     token: &SecretToken,
-) -> Result<ApiKeyId> {
+) -> Result<ApiKeyInfo> {
     let (lifetime, hash) = (key.check()?, token.hash());
-    let row = tx.query_opt(CREATE, &[&organization.0, &hash.bytes(), &key.name, &key.scopes, &lifetime]).await?;
-    Ok(info(&row.ok_or(AuthError::NotFound { what: "organization" })?).id)
+    demand_open(tx, organization).await?;
+    let row = tx.query_one(CREATE, &[&organization.0, &hash.bytes(), &key.name, &key.scopes, &lifetime]).await?;
+    let made = info(&row);
+    let change = Change {
+        actor,
+        organization: Some(organization),
+        name: "cgk.api_key.created",
+        resource: ("api_key", made.id.to_string()),
+        before: None,
+        after: Some(facts(&made)),
+    };
+    change.record(tx).await?;
+    Ok(made)
 }
 
 impl ApiKeys<'_> {
@@ -187,19 +202,18 @@ impl ApiKeys<'_> {
     ///
     /// # Errors
     ///
-    /// `NotFound`: the organization does not exist. `Invalid`: name, scopes or lifetime; no query was sent. `Database`.
+    /// `NotFound`: the organization does not exist. `OrganizationSuspended`. `Invalid`: name, scopes or lifetime; no query
+    /// was sent. `Database`.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, a key may exist whose token is lost.
     pub async fn create(&self, organization: OrganizationId, key: &NewApiKey) -> Result<(ApiKeyInfo, SecretToken)> {
-        let lifetime = key.check()?;
-        let token = self.new_token();
-        let hash = token.hash();
+        key.check()?;
+        let (token, actor) = (self.new_token(), self.auth.actor());
         let platform = self.auth.db.platform();
-        let row =
-            platform.query_opt(CREATE, &[&organization.0, &hash.bytes(), &key.name, &key.scopes, &lifetime]).await?;
-        Ok((info(&row.ok_or(AuthError::NotFound { what: "organization" })?), token))
+        let made = platform.transaction(async |tx| create_key(tx, &actor, organization, key, &token).await);
+        Ok((made.await?, token))
     }
 
     /// Verifies a key and returns it. The use is recorded, at most once per
@@ -272,7 +286,7 @@ impl ApiKeys<'_> {
     ///
     /// # Errors
     ///
-    /// `NotFound`: the organization has no such valid key. `Invalid`: a time. `Database`.
+    /// `NotFound`: the organization has no such valid key. `OrganizationSuspended`. `Invalid`: a time. `Database`.
     ///
     /// # Cancel safety
     ///
@@ -289,12 +303,19 @@ impl ApiKeys<'_> {
         let hash = token.hash();
         let platform = self.auth.db.platform();
         let made = platform.transaction(async |tx| {
+            demand_open(tx, organization).await?;
             let old = tx.query_opt(END, &[&organization.0, &key.0, &overlap]).await?;
             let old = old.ok_or(AuthError::NotFound { what: "API key" })?;
             let (name, scopes): (String, Vec<String>) = (old.get(0), old.get(1));
-            Ok(tx.query_one(CREATE, &[&organization.0, &hash.bytes(), &name, &scopes, &lifetime]).await?)
+            let made = info(&tx.query_one(CREATE, &[&organization.0, &hash.bytes(), &name, &scopes, &lifetime]).await?);
+            let mut after = facts(&made);
+            after["replaced_by"] = json!(made.id);
+            after["overlap_seconds"] = json!(rotation.overlap.map_or(0, |overlap| overlap.as_secs()));
+            let resource = ("api_key", key.to_string());
+            self.auth.record(tx, Some(organization), "cgk.api_key.rotated", resource, (None, Some(after))).await?;
+            Ok(made)
         });
-        Ok((info(&made.await?), token))
+        Ok((made.await?, token))
     }
 
     /// Revokes a key. If it is already revoked, nothing changes.
@@ -311,9 +332,16 @@ impl ApiKeys<'_> {
     ///
     /// If the future is dropped, the key may or may not be revoked.
     pub async fn revoke(&self, organization: OrganizationId, key: ApiKeyId) -> Result<()> {
-        let revoke = "update public.api_keys set revoked_at = coalesce(revoked_at, current_timestamp)
-             where organization_id = $1 and id = $2";
-        self.changed(self.auth.db.platform().execute(revoke, &[&organization.0, &key.0]).await?)
+        let platform = self.auth.db.platform();
+        let revoked = platform.transaction(async |tx| {
+            let Some(row) = tx.query_opt(REVOKE, &[&organization.0, &key.0]).await? else {
+                let known = tx.query_opt(EXISTS, &[&organization.0, &key.0]).await?;
+                return known.map(drop).ok_or(AuthError::NotFound { what: "API key" });
+            };
+            let (resource, before) = (("api_key", key.to_string()), json!({ "name": row.get::<_, &str>(0) }));
+            self.auth.record(tx, Some(organization), "cgk.api_key.revoked", resource, (Some(before), None)).await
+        });
+        revoked.await
     }
 
     /// Makes a valid key expire after this time, unless it expires earlier.
@@ -330,8 +358,15 @@ impl ApiKeys<'_> {
     ///
     /// If the future is dropped, the expiry may or may not be changed.
     pub async fn expire(&self, organization: OrganizationId, key: ApiKeyId, after: Duration) -> Result<()> {
-        let after = seconds(after, "the time until a key ends")?;
-        self.changed(self.auth.db.platform().execute(END, &[&organization.0, &key.0, &after]).await?)
+        let wait = seconds(after, "the time until a key ends")?;
+        let platform = self.auth.db.platform();
+        let changed = platform.transaction(async |tx| {
+            let row = tx.query_opt(END, &[&organization.0, &key.0, &wait]).await?;
+            row.ok_or(AuthError::NotFound { what: "API key" })?;
+            let (resource, after) = (("api_key", key.to_string()), json!({ "ends_within_seconds": after.as_secs() }));
+            self.auth.record(tx, Some(organization), "cgk.api_key.expiry_changed", resource, (None, Some(after))).await
+        });
+        changed.await
     }
 
     /// Deletes at most `rows_max` keys that expired or were revoked longer ago than this, and returns their number. If
@@ -349,20 +384,18 @@ impl ApiKeys<'_> {
     ///
     /// If the future is dropped, either all of them are deleted or none.
     pub async fn purge(&self, older_than: Duration, rows_max: u32) -> Result<u64> {
-        let age = seconds(older_than, "the age of what is purged")?;
-        self.auth.db.platform().execute(PURGE, &[&age, &i64::from(rows_max)]).await
+        self.auth.purge(PURGE, ("cgk.api_key.purged", "api_key"), older_than, rows_max).await
     }
 
     fn new_token(&self) -> SecretToken {
         SecretToken::generate(TokenKind::ApiKey, &self.auth.settings.brand)
     }
+}
 
-    fn changed(&self, rows: u64) -> Result<()> {
-        match rows {
-            0 => Err(AuthError::NotFound { what: "API key" }),
-            _ => Ok(()),
-        }
-    }
+/// Returns a key as the audit log shows it.
+fn facts(key: &ApiKeyInfo) -> Value {
+    let expires_in = key.expires_at.and_then(|at| at.duration_since(key.created_at).ok());
+    json!({ "name": key.name, "scopes": key.scopes, "lifetime_seconds": expires_in.map(|time| time.as_secs()) })
 }
 
 fn info(row: &Row) -> ApiKeyInfo {

@@ -27,6 +27,9 @@ pub enum AuthError {
         /// The kind of object.
         what: &'static str,
     },
+    /// The organization was suspended or deleted: nothing new is made in it.
+    #[error("the organization is suspended")]
+    OrganizationSuspended,
     /// The organization already has a user with this address.
     #[error("the organization has a user of this e-mail address")]
     EmailTaken,
@@ -86,6 +89,7 @@ impl AuthError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Rejected { reason: Rejection::OrganizationInactive } => StatusCode::FORBIDDEN,
+            Self::OrganizationSuspended => StatusCode::FORBIDDEN,
             Self::Malformed | Self::Rejected { .. } => StatusCode::UNAUTHORIZED,
             Self::NotFound { .. } => StatusCode::NOT_FOUND,
             Self::EmailTaken => StatusCode::CONFLICT,

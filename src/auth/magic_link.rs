@@ -4,6 +4,8 @@ use super::{
     Auth, AuthError, MagicLinkId, Rejection, SecretToken, TokenKind, error::Result, seconds, token::TokenHash,
     user::check_email,
 };
+use crate::tenancy::PlatformTx;
+use serde_json::json;
 use std::time::{Duration, SystemTime};
 use tokio_postgres::Row;
 
@@ -95,8 +97,13 @@ impl MagicLinks<'_> {
         let lifetime = seconds(self.auth.settings.link_lifetime, "the lifetime of links")?;
         let token = SecretToken::generate(TokenKind::MagicLink, &self.auth.settings.brand);
         let (hash, purpose) = (token.hash(), purpose.as_str());
-        let row = self.auth.db.platform().query_one(ISSUE, &[&email, &hash.bytes(), &purpose, &lifetime]).await?;
-        Ok((read(&row), token))
+        let platform = self.auth.db.platform();
+        let issued = platform.transaction(async |tx| {
+            let link = read(&tx.query_one(ISSUE, &[&email, &hash.bytes(), &purpose, &lifetime]).await?);
+            self.record(tx, "cgk.magic_link.issued", &link, purpose).await?;
+            Ok(link)
+        });
+        Ok((issued.await?, token))
     }
 
     /// Returns the link of a token if it can be redeemed, without redeeming it: for the page that a link opens. Mail
@@ -138,11 +145,17 @@ impl MagicLinks<'_> {
         let hash = self.hash(token)?;
         let purpose = purpose.as_str();
         let platform = self.auth.db.platform();
-        if let Some(row) = platform.query_opt(REDEEM, &[&hash.bytes(), &purpose]).await? {
-            return match hash.is(row.get(5)) {
-                true => Ok(read(&row)),
-                false => Err(Rejection::Unknown.into()),
-            };
+        let redeemed = platform.transaction(async |tx| {
+            let Some(row) = tx.query_opt(REDEEM, &[&hash.bytes(), &purpose]).await? else { return Ok(None) };
+            if !hash.is(row.get(5)) {
+                return Err(Rejection::Unknown.into());
+            }
+            let link = read(&row);
+            self.record(tx, "cgk.magic_link.redeemed", &link, purpose).await?;
+            Ok(Some(link))
+        });
+        if let Some(link) = redeemed.await? {
+            return Ok(link);
         }
         let why = judge(platform.query_opt(LOOK, &[&hash.bytes(), &purpose]).await?, &hash);
         // Open now, but not at the time of the update: a transaction that was rolled back had locked it, or the reason
@@ -194,7 +207,16 @@ impl MagicLinks<'_> {
                        and used_at is null and expires_at > current_timestamp
                      order by id for update) open
              where l.id = open.id"#;
-        self.auth.db.platform().execute(revoke, &[&email]).await
+        let platform = self.auth.db.platform();
+        let revoked = platform.transaction(async |tx| {
+            let revoked = tx.execute(revoke, &[&email]).await?;
+            if revoked > 0 {
+                let (resource, after) = (("magic_link", "all".into()), json!({ "email": email, "revoked": revoked }));
+                self.auth.record(tx, None, "cgk.magic_link.revoked", resource, (None, Some(after))).await?;
+            }
+            Ok(revoked)
+        });
+        revoked.await
     }
 
     /// Deletes at most `rows_max` links that expired longer ago than this, and returns their number. If it is less than
@@ -212,8 +234,13 @@ impl MagicLinks<'_> {
     ///
     /// If the future is dropped, either all of them are deleted or none.
     pub async fn purge(&self, older_than: Duration, rows_max: u32) -> Result<u64> {
-        let age = seconds(older_than, "the age of what is purged")?;
-        self.auth.db.platform().execute(PURGE, &[&age, &i64::from(rows_max)]).await
+        self.auth.purge(PURGE, ("cgk.magic_link.purged", "magic_link"), older_than, rows_max).await
+    }
+
+    async fn record(&self, tx: &PlatformTx<'_>, name: &'static str, link: &MagicLink, purpose: &str) -> Result<()> {
+        let (resource, after) =
+            (("magic_link", link.id.to_string()), json!({ "email": link.email, "purpose": purpose }));
+        self.auth.record(tx, None, name, resource, (None, Some(after))).await
     }
 
     fn hash(&self, token: &str) -> Result<TokenHash> {

@@ -30,6 +30,10 @@
 //! when the call returns `Ok`. A dropped call is either fully committed or not at all. The login needs rights on the
 //! shared tables, `cgk setup:database --app-role NAME --app-tables all`. A call from a task inside a tenant fails.
 //!
+//! The change, its event and its line in the audit log are committed together, by the [`Actor`](crate::platform::Actor)
+//! that [`Auth::acting_as`] names. What is not recorded: signing in (the rows of `sessions` have it), checking a
+//! credential, and reading.
+//!
 //! This module has no sign-in with external providers and no rate limit for password attempts. Do both before these
 //! calls.
 
@@ -37,6 +41,7 @@ mod api_key;
 mod error;
 mod ids;
 mod magic_link;
+mod organization;
 mod password;
 mod revoke;
 mod session;
@@ -49,14 +54,22 @@ pub use api_key::{ApiKey, ApiKeyInfo, ApiKeyRotation, ApiKeys, NewApiKey};
 pub use error::{AuthError, Rejection, Result};
 pub use ids::{ApiKeyId, MagicLinkId, SessionId, UserId};
 pub use magic_link::{LinkPurpose, MagicLink, MagicLinks};
+pub(crate) use organization::demand_open;
 pub use session::{ClientInfo, Session, SessionInfo, Sessions};
 pub(crate) use token::TokenHash;
 pub use token::{SecretToken, TokenBrand, TokenKind};
 pub(crate) use user::check_email;
 pub use user::{NewUser, User, UserRole, UserStatus, Users};
 
-use crate::{slug::TenantSlug, tenancy::Db, tenant::OrganizationId};
+use crate::{
+    actor::Actor,
+    record::Change,
+    slug::TenantSlug,
+    tenancy::{Db, PlatformTx},
+    tenant::OrganizationId,
+};
 use password::Hasher;
+use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 
 /// The operations on users, sessions, keys and links. Cheap to clone.
@@ -65,13 +78,60 @@ pub struct Auth {
     db: Db<AuthError>,
     settings: Arc<AuthSettings>,
     hasher: Hasher,
+    actor: Option<Actor>,
 }
 
 impl Auth {
     /// Creates the operations for this database.
     pub fn new<E>(db: &Db<E>, settings: AuthSettings) -> Self {
         let hasher = Hasher::new(settings.password_hashes_max);
-        Self { db: db.errors(), settings: Arc::new(settings), hasher }
+        Self { db: db.errors(), settings: Arc::new(settings), hasher, actor: None }
+    }
+
+    /// Sets the actor that the audit log names. Default: [`Actor::current`]. It does not decide who may call an
+    /// operation.
+    pub fn acting_as(mut self, actor: Actor) -> Self {
+        self.actor = Some(actor);
+        self
+    }
+
+    fn actor(&self) -> Actor {
+        self.actor.clone().unwrap_or_else(Actor::current)
+    }
+
+    /// Records a change, in the transaction that makes it.
+    async fn record(
+        &self,
+        tx: &PlatformTx<'_>,
+        organization: Option<OrganizationId>,
+        name: &'static str,
+        resource: (&'static str, String),
+        (before, after): (Option<Value>, Option<Value>),
+    ) -> Result<()> {
+        let actor = self.actor();
+        let change = Change { actor: &actor, organization, name, resource, before, after };
+        Ok(change.record(tx).await?)
+    }
+
+    /// Deletes old rows with this statement, and records how many, if there were any.
+    async fn purge(
+        &self,
+        statement: &str,
+        (name, kind): (&'static str, &'static str),
+        older_than: Duration,
+        rows_max: u32,
+    ) -> Result<u64> {
+        let age = seconds(older_than, "the age of what is purged")?;
+        let platform = self.db.platform();
+        let purged = platform.transaction(async |tx| {
+            let deleted = tx.execute(statement, &[&age, &i64::from(rows_max)]).await?;
+            if deleted > 0 {
+                let after = json!({ "deleted": deleted, "older_than_seconds": older_than.as_secs() });
+                self.record(tx, None, name, (kind, "all".into()), (None, Some(after))).await?;
+            }
+            Ok(deleted)
+        });
+        purged.await
     }
 
     /// Returns the settings.
@@ -165,6 +225,17 @@ fn seconds(span: Duration, what: &'static str) -> Result<f64> {
         _ if span < Duration::from_millis(1) => Err(AuthError::Invalid { what, why: "it must be longer than zero" }),
         _ if span > CENTURY => Err(AuthError::Invalid { what, why: "it must be at most a hundred years" }),
         _ => Ok(span.as_secs_f64()),
+    }
+}
+
+/// Checks a name for people: 1 to 200 characters, not all of them blank, and no control characters.
+fn check_name(name: &str, what: &'static str) -> Result<()> {
+    match name.chars().count() > 200 || name.trim().is_empty() || name.chars().any(char::is_control) {
+        true => Err(AuthError::Invalid {
+            what,
+            why: "it must have 1 to 200 characters, not all blank, none of them control characters",
+        }),
+        false => Ok(()),
     }
 }
 

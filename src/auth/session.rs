@@ -5,6 +5,7 @@ use super::{
     active_tenant, error::Result, remaining, revoke, seconds, token::TokenHash, user,
 };
 use crate::{tenancy::PlatformTx, tenant::OrganizationId};
+use serde_json::json;
 use std::{
     net::IpAddr,
     time::{Duration, SystemTime},
@@ -292,12 +293,19 @@ impl Sessions<'_> {
     ///
     /// If the future is dropped, the session may or may not be revoked.
     pub async fn revoke(&self, organization: OrganizationId, session: SessionId) -> Result<()> {
-        let revoke = "update public.sessions set revoked_at = coalesce(revoked_at, current_timestamp)
-             where organization_id = $1 and id = $2";
-        match self.auth.db.platform().execute(revoke, &[&organization.0, &session.0]).await? {
-            0 => Err(AuthError::NotFound { what: "session" }),
-            _ => Ok(()),
-        }
+        let revoke = "update public.sessions set revoked_at = current_timestamp
+             where organization_id = $1 and id = $2 and revoked_at is null returning user_id";
+        let known = "select from public.sessions where organization_id = $1 and id = $2";
+        let platform = self.auth.db.platform();
+        let revoked = platform.transaction(async |tx| {
+            let Some(row) = tx.query_opt(revoke, &[&organization.0, &session.0]).await? else {
+                let known = tx.query_opt(known, &[&organization.0, &session.0]).await?;
+                return known.map(drop).ok_or(AuthError::NotFound { what: "session" });
+            };
+            let (resource, before) = (("session", session.to_string()), json!({ "user_id": UserId(row.get(0)) }));
+            self.auth.record(tx, Some(organization), "cgk.session.revoked", resource, (Some(before), None)).await
+        });
+        revoked.await
     }
 
     /// Revokes all sessions of a user except the given one, and returns their number.
@@ -320,7 +328,15 @@ impl Sessions<'_> {
         except: Option<SessionId>,
     ) -> Result<u64> {
         let platform = self.auth.db.platform();
-        platform.transaction(async |tx| Ok(revoke::all(tx, Some(organization), user, except).await?)).await
+        let revoked = platform.transaction(async |tx| {
+            let revoked = revoke::all(tx, Some(organization), user, except).await?;
+            if revoked > 0 {
+                let (resource, after) = (("session", "all".into()), json!({ "user_id": user, "revoked": revoked }));
+                self.auth.record(tx, Some(organization), "cgk.session.revoked", resource, (None, Some(after))).await?;
+            }
+            Ok(revoked)
+        });
+        revoked.await
     }
 
     /// Makes a valid session expire after this time, unless it expires earlier.
@@ -337,14 +353,20 @@ impl Sessions<'_> {
     ///
     /// If the future is dropped, the expiry may or may not be changed.
     pub async fn expire(&self, organization: OrganizationId, session: SessionId, after: Duration) -> Result<()> {
-        let after = seconds(after, "the time until a session ends")?;
+        let wait = seconds(after, "the time until a session ends")?;
         let expire = "update public.sessions
                set expires_at = least(expires_at, current_timestamp + pg_catalog.make_interval(secs => $3))
              where organization_id = $1 and id = $2 and revoked_at is null and expires_at > current_timestamp";
-        match self.auth.db.platform().execute(expire, &[&organization.0, &session.0, &after]).await? {
-            0 => Err(AuthError::NotFound { what: "session" }),
-            _ => Ok(()),
-        }
+        let platform = self.auth.db.platform();
+        let changed = platform.transaction(async |tx| {
+            if tx.execute(expire, &[&organization.0, &session.0, &wait]).await? == 0 {
+                return Err(AuthError::NotFound { what: "session" });
+            }
+            let (resource, after) =
+                (("session", session.to_string()), json!({ "ends_within_seconds": after.as_secs() }));
+            self.auth.record(tx, Some(organization), "cgk.session.expiry_changed", resource, (None, Some(after))).await
+        });
+        changed.await
     }
 
     /// Deletes at most `rows_max` sessions that expired or were revoked longer ago than this, and returns their number.
@@ -362,8 +384,7 @@ impl Sessions<'_> {
     ///
     /// If the future is dropped, either all of them are deleted or none.
     pub async fn purge(&self, older_than: Duration, rows_max: u32) -> Result<u64> {
-        let age = seconds(older_than, "the age of what is purged")?;
-        self.auth.db.platform().execute(PURGE, &[&age, &i64::from(rows_max)]).await
+        self.auth.purge(PURGE, ("cgk.session.purged", "session"), older_than, rows_max).await
     }
 
     pub(crate) fn hash(&self, token: &str) -> Result<TokenHash> {

@@ -2,8 +2,9 @@
 
 mod find;
 
-use super::{Auth, AuthError, Rejection, UserId, error::Result, password::Compared, revoke};
+use super::{Auth, AuthError, Rejection, UserId, demand_open, error::Result, password::Compared, revoke};
 use crate::{tenancy::PlatformTx, tenant::OrganizationId};
+use serde_json::json;
 use std::{convert::Infallible, fmt, str::FromStr, time::SystemTime};
 use tokio_postgres::{Row, error::SqlState};
 
@@ -180,6 +181,15 @@ const SET_STATUS: &str = change!(
      password_hash = case when u.status <> 'invited' or u.organization_id = $1 then u.password_hash end"
 );
 
+const LOCK: &str = "select u.status::pg_catalog.text from public.users u where u.id = $1 for no key update";
+
+/// What is changed of a user.
+enum NewValue<'a> {
+    /// The hash of a password.
+    Password(String),
+    Status(&'a UserStatus),
+}
+
 impl Users<'_> {
     /// Creates a user whose home is this organization, and who is a member of it: confirmed, unless it is invited.
     ///
@@ -192,28 +202,35 @@ impl Users<'_> {
     ///
     /// # Errors
     ///
-    /// `NotFound`: the organization does not exist. `EmailTaken`: ASCII letters match in any case. `Invalid`: the
-    /// address or the password; no query was sent. `Database`.
+    /// `NotFound`: the organization does not exist. `OrganizationSuspended`. `EmailTaken`: ASCII letters match in any case.
+    /// `Invalid`: the address or the password; no query was sent. Also `Invalid`: the database does not know the role or
+    /// the status. `Database`.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, the user may or may not exist.
     pub async fn create(&self, organization: OrganizationId, user: &NewUser) -> Result<User> {
         check_email(&user.email)?;
+        check_no_nul(user.role.as_str(), "the role")?;
+        check_no_nul(user.status.as_str(), "the status")?;
         let hash = match &user.password {
             Some(password) => Some(self.auth.hasher.hash(password, self.auth.settings.password_chars_min).await?),
             None => None,
         };
         let (role, status) = (user.role.as_str(), user.status.as_str());
-        let made =
-            self.auth.db.platform().query_opt(CREATE, &[&organization.0, &user.email, &role, &status, &hash]).await;
-        match made {
-            Ok(Some(row)) => Ok(read(&row)),
-            Ok(None) => Err(AuthError::NotFound { what: "organization" }),
+        let platform = self.auth.db.platform();
+        let made = platform.transaction(async |tx| {
+            demand_open(tx, organization).await?;
+            let made = read(&tx.query_one(CREATE, &[&organization.0, &user.email, &role, &status, &hash]).await?);
+            let (resource, after) = (("user", made.id.to_string()), json!({ "role": role, "status": status }));
+            self.auth.record(tx, Some(organization), "cgk.user.created", resource, (None, Some(after))).await?;
+            Ok(made)
+        });
+        match made.await {
             Err(AuthError::Database(error)) if error.sqlstate() == Some(&SqlState::UNIQUE_VIOLATION) => {
                 Err(AuthError::EmailTaken)
             }
-            Err(error) => Err(error),
+            outcome => outcome.map_err(refuse_unknown),
         }
     }
 
@@ -235,7 +252,7 @@ impl Users<'_> {
     /// If the future is dropped, either both are done or neither.
     pub async fn set_password(&self, organization: OrganizationId, user: UserId, password: &str) -> Result<()> {
         let hash = self.auth.hasher.hash(password, self.auth.settings.password_chars_min).await?;
-        self.change(organization, user, SET_PASSWORD, &hash).await
+        self.change(organization, user, &NewValue::Password(hash)).await
     }
 
     /// Sets a user's status, and revokes all the user's sessions, in every organization. `organization` is the one that
@@ -248,26 +265,41 @@ impl Users<'_> {
     ///
     /// # Errors
     ///
-    /// `NotFound`: the organization does not decide about such a user. `Database`, also if the database does not know the
-    /// status.
+    /// `NotFound`: the organization does not decide about such a user. `Invalid`: the database does not know the status.
+    /// `Database`.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, either both are done or neither.
     pub async fn set_status(&self, organization: OrganizationId, user: UserId, status: &UserStatus) -> Result<()> {
-        self.change(organization, user, SET_STATUS, status.as_str()).await
+        check_no_nul(status.as_str(), "the status")?;
+        self.change(organization, user, &NewValue::Status(status)).await.map_err(refuse_unknown)
     }
 
     /// Locks the user's row first. A transaction that issues a session has a lock on this row, so the next statement
     /// sees that session.
-    async fn change(&self, organization: OrganizationId, user: UserId, set: &str, value: &str) -> Result<()> {
+    async fn change(&self, organization: OrganizationId, user: UserId, new: &NewValue<'_>) -> Result<()> {
+        let missing = || AuthError::NotFound { what: "user" };
         let platform = self.auth.db.platform();
         let changed = platform.transaction(async |tx| {
+            let before: String = tx.query_opt(LOCK, &[&user.0]).await?.ok_or_else(missing)?.get(0);
+            let (set, value) = match new {
+                NewValue::Password(hash) => (SET_PASSWORD, hash.as_str()),
+                NewValue::Status(status) => (SET_STATUS, status.as_str()),
+            };
             if tx.execute(set, &[&organization.0, &user.0, &value]).await? == 0 {
-                return Err(AuthError::NotFound { what: "user" });
+                return Err(missing());
             }
             revoke::all(tx, None, user, None).await?;
-            Ok(())
+            let (name, states) = match new {
+                NewValue::Password(_) => ("cgk.user.password_set", (None, None)),
+                NewValue::Status(status) if status.as_str() == before => return Ok(()),
+                NewValue::Status(status) => {
+                    let state = |status: &str| Some(json!({ "status": status }));
+                    ("cgk.user.status_changed", (state(&before), state(status.as_str())))
+                }
+            };
+            self.auth.record(tx, Some(organization), name, ("user", user.to_string()), states).await
         });
         changed.await
     }
@@ -324,6 +356,24 @@ pub(crate) fn check_email(email: &str) -> Result<()> {
     match fits {
         true => Ok(()),
         false => Err(AuthError::Invalid { what: "the e-mail address", why: "it must be name@domain, without spaces" }),
+    }
+}
+
+/// Checks that a name can be sent to the database, which decides whether it knows it.
+fn check_no_nul(text: &str, what: &'static str) -> Result<()> {
+    match text.contains('\0') {
+        true => Err(AuthError::Invalid { what, why: "it contains NUL" }),
+        false => Ok(()),
+    }
+}
+
+/// Converts the error of a role or a status that the database does not know.
+fn refuse_unknown(error: AuthError) -> AuthError {
+    match error {
+        AuthError::Database(source) if source.sqlstate() == Some(&SqlState::INVALID_TEXT_REPRESENTATION) => {
+            AuthError::Invalid { what: "the role or the status", why: "the database does not know it" }
+        }
+        other => other,
     }
 }
 

@@ -25,6 +25,7 @@ pub(crate) fn name(text: &str) -> Result<String, String> {
     let text = text.trim();
     match text.chars().count() {
         0 => Err("a name cannot be empty".into()),
+        _ if text.chars().any(char::is_control) => Err("a name has no control characters".into()),
         1..=CHARACTERS_MAX => Ok(text.to_owned()),
         _ => Err(format!("a name has at most {CHARACTERS_MAX} characters")),
     }
@@ -40,7 +41,7 @@ mod tests {
             assert!(at_least_one(text).is_err(), "{text:?}");
         }
         assert_eq!(at_least_one("8").unwrap().get(), 8);
-        assert!(name(" \t").is_err() && name(&"x".repeat(201)).is_err());
+        assert!(name(" \t").is_err() && name("a\u{7}b").is_err() && name(&"x".repeat(201)).is_err());
         assert_eq!(name(" Acme ").unwrap(), "Acme");
         assert_eq!(name(&"é".repeat(200)).unwrap().chars().count(), 200);
     }

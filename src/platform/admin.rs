@@ -75,7 +75,7 @@ async fn record(db: &Db<PlatformError>, actor: &Actor, reason: &str) -> Result<(
             before: None,
             after: Some(json!({ "reason": reason })),
         };
-        change.record(tx).await
+        Ok(change.record(tx).await?)
     });
     written.await
 }

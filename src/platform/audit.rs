@@ -159,6 +159,9 @@ impl AuditLog {
         for text in [&filter.action, &filter.resource_kind, &filter.resource_id].into_iter().flatten() {
             check_no_nul("the filter", text)?;
         }
+        if let Some(Actor::Operator(login)) = &filter.actor {
+            check_no_nul("the filter", login)?;
+        }
         let organization = filter.organization.map(OrganizationId::uuid);
         let actor_kind = filter.actor.as_ref().map(Actor::kind);
         let actor_id = filter.actor.as_ref().and_then(Actor::id);
@@ -258,8 +261,9 @@ impl AuditLog {
         count(operator, MAKE, (&months, Type::INT4), "make the partitions of the audit log").await
     }
 
-    /// Removes the partitions of the months that ended before this time. Returns how many it removed. `operator` needs
-    /// the rights of the log's owner.
+    /// Removes the partitions of the months that ended before this time. Returns how many it removed. If it removes any, the
+    /// log gets the line `cgk.audit.months_removed` in the same transaction: which months, and the time that was given.
+    /// `operator` needs the rights of the log's owner.
     ///
     /// # Locks
     ///
@@ -273,6 +277,8 @@ impl AuditLog {
     ///
     /// If the future is dropped, either all partitions are removed or none: it is one transaction.
     pub async fn drop_months(operator: &Operator, ended_by: SystemTime) -> Result<u32, Error> {
+        // No month of the log is older, and the server stores no earlier time.
+        let ended_by = ended_by.max(SystemTime::UNIX_EPOCH);
         count(operator, DROP, (&ended_by, Type::TIMESTAMPTZ), "remove months of the audit log").await
     }
 }

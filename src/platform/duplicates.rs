@@ -2,11 +2,10 @@
 //! organizations.
 
 use super::{
-    Actor, PlatformError,
+    Actor, Change, PlatformError,
     error::Result,
     page::{Cursor, Page, PageRequest},
     permissions::demand_service,
-    record::Change,
 };
 use crate::{
     ident::quoted,

@@ -1,7 +1,7 @@
 //! The errors of the operations of the platform.
 
 use super::{Actor, Permission};
-use crate::{error::Error, slug::TenantSlug};
+use crate::{auth::AuthError, error::Error, slug::TenantSlug};
 use http::StatusCode;
 use std::time::SystemTime;
 use tokio_postgres::error::SqlState;
@@ -35,6 +35,10 @@ pub enum PlatformError {
         /// The kind of the actor, as in [`Actor::kind`].
         actor: &'static str,
     },
+    /// The organization was suspended or deleted. Nothing new is bought, granted, used or created in it, and it gets no
+    /// new members. What it has can still be read, changed, canceled, released, revoked and removed.
+    #[error("the organization is suspended")]
+    OrganizationSuspended,
     /// The user, or another user of the same address, is already a member of the organization.
     #[error("the user is a member of the organization already")]
     AlreadyMember,
@@ -120,6 +124,17 @@ impl From<Error> for PlatformError {
 }
 
 impl PlatformError {
+    /// The error of an operation of [`auth`](crate::auth) that runs in an operation of the platform.
+    pub(crate) fn of_auth(error: AuthError) -> Self {
+        match error {
+            AuthError::Invalid { what, why } => Self::Invalid { what, why: why.to_owned() },
+            AuthError::OrganizationSuspended => Self::OrganizationSuspended,
+            AuthError::TablesMissing { source } => Self::TablesMissing { source },
+            AuthError::Database(source) => Self::Database(source),
+            _ => Self::NotFound { what: "organization" },
+        }
+    }
+
     /// The error of an actor that does not have a permission.
     pub(crate) fn forbidden(actor: &Actor, permission: &'static str) -> Self {
         Self::Forbidden { permission, actor: actor.kind() }
@@ -131,7 +146,7 @@ impl PlatformError {
             Self::NotFound { .. } => StatusCode::NOT_FOUND,
             Self::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Forbidden { .. } => StatusCode::FORBIDDEN,
-            Self::OtherAddress | Self::UserDisabled => StatusCode::FORBIDDEN,
+            Self::OtherAddress | Self::UserDisabled | Self::OrganizationSuspended => StatusCode::FORBIDDEN,
             Self::InvitationExpired | Self::InvitationUsed | Self::InvitationRevoked => StatusCode::GONE,
             Self::SlugTaken { .. }
             | Self::AlreadyInvited

@@ -8,7 +8,6 @@
 //! The [`Actor`] is the author of a change. Default: the user or API key of the caller's
 //! [`TenantContext`](crate::TenantContext). Use `acting_as` to set another one.
 
-mod actor;
 mod admin;
 mod allowance;
 mod audit;
@@ -22,13 +21,13 @@ mod page;
 mod permissions;
 mod plans;
 mod quota;
-mod record;
 mod sign_ups;
 mod subscriptions;
 mod user_accounts;
 mod values;
 
-pub use actor::Actor;
+pub use crate::actor::Actor;
+pub(crate) use crate::record::Change;
 pub use allowance::{Allowance, PlanKey, QuotaKind};
 pub use audit::{AuditEvent, AuditFilter, AuditId, AuditLog};
 pub use duplicates::{Duplicate, DuplicateUsers};
@@ -49,7 +48,6 @@ pub use permissions::Permission;
 pub(crate) use permissions::{demand, demand_service, explain_nothing, owner_of_accounts};
 pub use plans::{Entitlement, Issuance, Plan, PlanDefinition, PlanId, Plans, UsageType};
 pub use quota::{Consumption, Grant, GrantId, GrantSource, NewGrant, Quota, QuotaBalance};
-pub(crate) use record::Change;
 pub use sign_ups::{NewSignUp, SignUpId, SignUpState, SignUps, SignedUp};
 pub use subscriptions::{
     Cancellation, NewSubscription, RenewalPeriod, RenewalReport, Subscription, SubscriptionId, SubscriptionStatus,

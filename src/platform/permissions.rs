@@ -2,7 +2,7 @@
 
 use super::{Actor, PlatformError, error::Result};
 use crate::{
-    auth::UserRole,
+    auth::{self, UserRole},
     tenancy::{Db, PlatformTx},
     tenant::OrganizationId,
     user::UserId,
@@ -124,6 +124,32 @@ pub(crate) async fn demand(
         Some(false) => Err(PlatformError::forbidden(actor, permission.as_str())),
         None => Err(PlatformError::NotFound { what: "organization" }),
     }
+}
+
+/// Does the same as [`demand`] for an operation that gives the organization something new, such as a member, a plan or
+/// quota.
+///
+/// # Errors
+///
+/// `OrganizationSuspended`: the actor has the permission, and the organization was suspended or deleted. Also the errors
+/// of [`demand`].
+pub(crate) async fn demand_in_open(
+    tx: &PlatformTx<'_>,
+    actor: &Actor,
+    organization: OrganizationId,
+    permission: Permission,
+) -> Result<()> {
+    demand(tx, actor, organization, permission).await?;
+    demand_open(tx, organization).await
+}
+
+/// Returns an error if the organization takes nothing new.
+///
+/// # Errors
+///
+/// `OrganizationSuspended`. `NotFound`. `Database`.
+pub(crate) async fn demand_open(tx: &PlatformTx<'_>, organization: OrganizationId) -> Result<()> {
+    auth::demand_open(tx, organization).await.map_err(PlatformError::of_auth)
 }
 
 /// Returns an error if an actor is not the service itself or an operator. For operations on what belongs to no single

@@ -1,10 +1,9 @@
 //! Accounts of users at sign-in providers.
 
 use super::{
-    Actor, PlatformError,
+    Actor, Change, PlatformError,
     error::Result,
     permissions::{ACCOUNTS_MANAGE, demand_enabled, explain_nothing, owner_of_accounts},
-    record::Change,
     values::check_text,
 };
 use crate::{
@@ -77,6 +76,9 @@ const LINK: &str = concat!(
     ", a.xmax = 0"
 );
 
+const ADDRESS: &str =
+    "select a.email from public.user_accounts a where a.user_id = $1 and a.provider = $2 and a.subject = $3";
+
 /// An account that the actor may use: `$2` is the user that it is, if it is one.
 macro_rules! own {
     () => {
@@ -143,11 +145,14 @@ impl UserAccounts {
         let linked = platform.transaction(async |tx| {
             let home = tx.query_opt(LOCK_USER, &[&user]).await?.ok_or(PlatformError::NotFound { what: "user" })?;
             demand_enabled(&actor, user, home.get(1))?;
+            let before = tx.query_opt(ADDRESS, &[&user, &provider, &subject]).await?;
             let row = tx.query_opt(LINK, &[&user, &provider, &subject, &email]).await?;
             let row = row.ok_or(PlatformError::AccountLinked)?;
             let account = read(&row);
             if row.get(7) {
                 self.record(tx, &actor, &home, "cgk.user_account.linked", &account).await?;
+            } else if before.is_some_and(|row| row.get::<_, Option<String>>(0) != account.email) {
+                self.record(tx, &actor, &home, "cgk.user_account.address_changed", &account).await?;
             }
             Ok(account)
         });
@@ -242,7 +247,7 @@ impl UserAccounts {
         account: &UserAccount,
     ) -> Result<()> {
         let facts = json!({ "user_id": account.user_id, "provider": account.provider });
-        let is_linked = name.ends_with(".linked");
+        let is_linked = !name.ends_with(".unlinked");
         let change = Change {
             actor,
             organization: Some(home.get(0)),
@@ -251,7 +256,7 @@ impl UserAccounts {
             before: (!is_linked).then(|| facts.clone()),
             after: is_linked.then_some(facts),
         };
-        change.record(tx).await
+        Ok(change.record(tx).await?)
     }
 }
 

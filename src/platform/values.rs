@@ -1,6 +1,7 @@
 //! What can be stored of a value, so that one that cannot is named instead of the server's error.
 
 use super::error::{PlatformError, Result};
+use crate::auth::UserRole;
 use std::time::{Duration, SystemTime};
 
 /// The start of the year 1 and the end of the year 9999, in seconds before and after 1970.
@@ -21,6 +22,15 @@ pub(crate) fn check_instant(what: &'static str, at: SystemTime) -> Result<()> {
     }
 }
 
+/// A thousand years. Nothing that cgk has stored is older.
+const AGE_MAX: Duration = Duration::from_secs(365_243 * 24 * 60 * 60);
+
+/// Returns an age in seconds, for a comparison with the server's clock. A longer one than a thousand years is as long as
+/// that: the server cannot subtract it from a time.
+pub(crate) fn age_seconds(age: Duration) -> f64 {
+    age.min(AGE_MAX).as_secs_f64()
+}
+
 /// # Errors
 ///
 /// `Invalid`: the text is empty, has more characters than that, or has a zero byte.
@@ -32,6 +42,26 @@ pub(crate) fn check_text(what: &'static str, text: &str, chars_max: usize) -> Re
         }
         false => Ok(()),
     }
+}
+
+/// # Errors
+///
+/// `Invalid`: the name is blank, has more than 200 characters, or has control characters.
+pub(crate) fn check_name(what: &'static str, name: &str) -> Result<()> {
+    match name.trim().is_empty() || name.chars().count() > 200 || name.chars().any(char::is_control) {
+        true => {
+            let why = "it must have 1 to 200 characters, not all blank, none of them control characters".into();
+            Err(PlatformError::Invalid { what, why })
+        }
+        false => Ok(()),
+    }
+}
+
+/// # Errors
+///
+/// `Invalid`: the name of the role has a zero byte. The database decides whether it knows a role.
+pub(crate) fn check_role(role: &UserRole) -> Result<()> {
+    check_no_nul("the role", role.as_str())
 }
 
 /// # Errors

@@ -85,9 +85,11 @@ pub async fn request(tx: &PlatformTx<'_>, new: &NewOrganization) -> Result<Reque
 
 /// Checks the rule of the column, so that an invalid name is reported without a query.
 pub(crate) fn check_name(name: &str) -> Result<()> {
-    // The column's check counts blanks as btrim does: spaces only.
-    match name.chars().count() > NAME_CHARS_MAX || name.trim_matches(' ').is_empty() || name.contains('\0') {
-        true => Err(ProvisioningError::Invalid { what: "the name", why: "it must have 1 to 200 characters" }),
+    match name.chars().count() > NAME_CHARS_MAX || name.trim().is_empty() || name.chars().any(char::is_control) {
+        true => {
+            let why = "it must have 1 to 200 characters, not all blank, none of them control characters";
+            Err(ProvisioningError::Invalid { what: "the name", why })
+        }
         false => Ok(()),
     }
 }

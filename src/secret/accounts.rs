@@ -1,6 +1,6 @@
 //! The encrypted tokens of accounts at sign-in providers.
 
-use super::{PlainSecret, Result, Rotation, SecretError, SecretPlace, Secrets, key_id};
+use super::{PlainSecret, Result, Rotation, SecretError, SecretPlace, Secrets};
 use crate::{
     platform::{PlatformError, UserAccountId, explain_nothing, owner_of_accounts},
     user::UserId,
@@ -16,9 +16,10 @@ const ROWS_AT_ONCE: i64 = 100;
 /// The maximum length of the tokens; the column has room for what is sealed of them.
 const BYTES_MAX: usize = 16_000;
 
-const SET: &str = "update public.user_accounts set tokens = $2, tokens_key_id = $3 where id = $1
-    and ($4::pg_catalog.uuid is null or user_id = $4)
-    and not exists (select from public.users u where u.id = $4 and u.status = 'disabled')";
+const SET: &str = "update public.user_accounts a set tokens = $2, tokens_key_id = $3 from public.users o
+    where a.id = $1 and o.id = a.user_id and ($4::pg_catalog.uuid is null or a.user_id = $4)
+    and not exists (select from public.users u where u.id = $4 and u.status = 'disabled')
+    returning o.organization_id";
 const GET: &str = "select tokens from public.user_accounts where id = $1
     and ($2::pg_catalog.uuid is null or user_id = $2)
     and not exists (select from public.users u where u.id = $2 and u.status = 'disabled')";
@@ -27,7 +28,8 @@ const FOUND: &str = "
     select id, tokens from public.user_accounts where tokens is not null and id > $1 order by id limit $2";
 /// Updates the row only if it still has the value that was decrypted.
 const RESEAL: &str = "
-    update public.user_accounts set tokens = $3, tokens_key_id = $4 where id = $1 and tokens = $2";
+    update public.user_accounts a set tokens = $3, tokens_key_id = $4 from public.users o
+     where a.id = $1 and a.tokens = $2 and o.id = a.user_id returning o.organization_id";
 
 impl Secrets {
     /// Encrypts and stores what the provider of an account has issued, such as a refresh token. `None` removes it. At
@@ -53,9 +55,16 @@ impl Secrets {
         }
         let sealed = tokens.map(|tokens| self.keys.seal(place(account), tokens)).transpose()?;
         let key = sealed.as_ref().map(|_| self.keys.current());
-        match self.db.platform().execute(SET, &[&account, &sealed, &key, &owner]).await? {
-            0 => Err(self.nothing().await),
-            _ => Ok(()),
+        let platform = self.db.platform();
+        let set = platform.transaction(async |tx| {
+            let Some(row) = tx.query_opt(SET, &[&account, &sealed, &key, &owner]).await? else { return Ok(false) };
+            let name = if key.is_some() { "cgk.secret.set" } else { "cgk.secret.removed" };
+            self.record_of(tx, row.get(0), name, ("user_account", account.to_string()), key).await?;
+            Ok(true)
+        });
+        match set.await? {
+            true => Ok(()),
+            false => Err(self.nothing().await),
         }
     }
 
@@ -102,23 +111,26 @@ impl Secrets {
             after = last.get(0);
             for row in &rows {
                 let (account, sealed): (UserAccountId, Vec<u8>) = (row.get(0), row.get(1));
-                if key_id(&sealed) == Some(self.keys.current()) {
-                    rotation.current += 1;
-                    continue;
+                if let Some(plain) = self.to_reseal(place(account), (TOKENS, account.uuid()), &sealed, rotation) {
+                    rotation.resealed += self.reseal_tokens(account, &sealed, &plain).await?;
                 }
-                let plain = match self.keys.open(place(account), &sealed) {
-                    Ok(plain) => plain,
-                    Err(error) => {
-                        tracing::warn!(%account, %error, "a secret was left as it is");
-                        rotation.unopened += 1;
-                        continue;
-                    }
-                };
-                let new = self.keys.seal(place(account), plain.reveal())?;
-                let params: [&(dyn ToSql + Sync); 4] = [&account, &sealed, &new, &self.keys.current()];
-                rotation.resealed += self.db.platform().execute(RESEAL, &params).await?;
             }
         }
+    }
+
+    async fn reseal_tokens(&self, account: UserAccountId, old: &[u8], plain: &PlainSecret) -> Result<u64> {
+        let new = self.keys.seal(place(account), plain.reveal())?;
+        let key = self.keys.current();
+        self.db
+            .platform()
+            .transaction(async |tx| {
+                let params: [&(dyn ToSql + Sync); 4] = [&account, &old, &new, &key];
+                let Some(row) = tx.query_opt(RESEAL, &params).await? else { return Ok(0) };
+                let resource = ("user_account", account.to_string());
+                self.record_of(tx, row.get(0), "cgk.secret.rotated", resource, Some(key)).await?;
+                Ok(1)
+            })
+            .await
     }
 }
 

@@ -15,4 +15,4 @@ mod rotate;
 
 pub use error::{Result, SecretError};
 pub use keys::{PlainSecret, SecretKeys, SecretPlace, key_id};
-pub use rotate::{Rotation, Secrets};
+pub use rotate::{Rotation, Secrets, UnopenedSecret};

@@ -36,16 +36,34 @@ const RESEAL: &str = "
 const TOKEN_BYTES_MAX: usize = 4000;
 
 /// The result of a rotation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rotation {
     /// The number of secrets that were encrypted again.
     pub resealed: u64,
-    /// The number of secrets that were already encrypted with the current key.
+    /// The number of secrets that were already encrypted with the current key, and that it decrypts.
     pub current: u64,
-    /// The number of secrets that cannot be decrypted: their key is missing, or another program has encrypted them.
+    /// The number of secrets that cannot be decrypted: their key is missing or is another one of the same id, or another
+    /// program has encrypted them.
     pub unopened: u64,
+    /// Where they are: the first thousand of them.
+    pub left: Vec<UnopenedSecret>,
 }
+
+/// A secret that a [`Rotation`] could not decrypt, and did not change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UnopenedSecret {
+    /// Its column: `organizations.shopify_access_token` or `user_accounts.tokens`.
+    pub column: &'static str,
+    /// The id of its row: of the organization or of the account.
+    pub row: Uuid,
+    /// The id of the key that it was encrypted with. `None`: this module has not encrypted it.
+    pub key: Option<String>,
+}
+
+/// The maximum length of [`Rotation::left`].
+const LEFT_MAX: usize = 1000;
 
 /// The encrypted columns of the shared tables. Cheap to clone.
 ///
@@ -146,7 +164,8 @@ impl Secrets {
     /// # Errors
     ///
     /// `Platform`, also if the actor is not the service or an operator. A secret that cannot be decrypted is no error: it is
-    /// counted and not changed.
+    /// counted, named in [`Rotation::left`] and not changed. A secret that names the current key is decrypted too, because
+    /// another key may have had the same id.
     ///
     /// # Cancel safety
     ///
@@ -160,21 +179,39 @@ impl Secrets {
             after = last.get(0);
             for row in &rows {
                 let (organization, sealed): (OrganizationId, Vec<u8>) = (row.get(0), row.get(1));
-                if key_id(&sealed) == Some(self.keys.current()) {
-                    rotation.current += 1;
-                    continue;
-                }
-                match self.keys.open(SecretPlace::new(SHOPIFY, organization), &sealed) {
-                    Ok(plain) => rotation.resealed += self.reseal(organization, &sealed, &plain).await?,
-                    Err(error) => {
-                        tracing::warn!(%organization, %error, "a secret was left as it is");
-                        rotation.unopened += 1;
-                    }
+                let place = SecretPlace::new(SHOPIFY, organization);
+                if let Some(plain) = self.to_reseal(place, (SHOPIFY, organization.uuid()), &sealed, &mut rotation) {
+                    rotation.resealed += self.reseal(organization, &sealed, &plain).await?;
                 }
             }
         }
         self.rotate_accounts(&mut rotation).await?;
         Ok(rotation)
+    }
+
+    /// Returns the secret, if another key than the current one has encrypted it. Counts it otherwise.
+    pub(super) fn to_reseal(
+        &self,
+        place: SecretPlace<'_>,
+        (column, row): (&'static str, Uuid),
+        sealed: &[u8],
+        rotation: &mut Rotation,
+    ) -> Option<PlainSecret> {
+        match self.keys.open(place, sealed) {
+            Ok(_) if key_id(sealed) == Some(self.keys.current()) => {
+                rotation.current += 1;
+                None
+            }
+            Ok(plain) => Some(plain),
+            Err(error) => {
+                tracing::warn!(column, %row, %error, "a secret was left as it is");
+                rotation.unopened += 1;
+                if rotation.left.len() < LEFT_MAX {
+                    rotation.left.push(UnopenedSecret { column, row, key: key_id(sealed).map(str::to_owned) });
+                }
+                None
+            }
+        }
     }
 
     async fn reseal(&self, organization: OrganizationId, old: &[u8], plain: &PlainSecret) -> Result<u64> {
@@ -198,15 +235,20 @@ impl Secrets {
     }
 
     async fn record(&self, tx: &PlatformTx<'_>, organization: OrganizationId, name: &'static str) -> Result<()> {
+        self.record_of(tx, organization, name, ("secret", SHOPIFY.to_owned()), Some(self.keys.current())).await
+    }
+
+    pub(super) async fn record_of(
+        &self,
+        tx: &PlatformTx<'_>,
+        organization: OrganizationId,
+        name: &'static str,
+        resource: (&'static str, String),
+        key: Option<&str>,
+    ) -> Result<()> {
+        let after = key.map(|key| json!({ "key": key }));
         let actor = self.actor();
-        let change = Change {
-            actor: &actor,
-            organization: Some(organization),
-            name,
-            resource: ("secret", SHOPIFY.to_owned()),
-            before: None,
-            after: Some(json!({ "key": self.keys.current() })),
-        };
+        let change = Change { actor: &actor, organization: Some(organization), name, resource, before: None, after };
         Ok(change.record(tx).await?)
     }
 }

@@ -186,6 +186,14 @@ async fn months_are_made_ahead_and_go_as_a_whole() {
     let ago = |days: u64| std::time::SystemTime::now() - std::time::Duration::from_secs(days * 24 * 3600);
     assert_eq!(AuditLog::drop_months(&operator, ago(200)).await.unwrap(), 1);
     assert_eq!(count(&stage).await, 3);
+    // The removal is in the log, once: which months, until when, and who.
+    assert_eq!(AuditLog::drop_months(&operator, ago(200)).await.unwrap(), 0);
+    let removed = "select concat_ws(' ', a.actor_kind, a.actor_id = session_user, a.after -> 'months' = jsonb_build_array(
+                to_char((now() - interval '400 days') at time zone 'UTC', 'YYYY-MM')), a.after ->> 'ended_by' is not null,
+                e.type = a.action, e.data -> 'after' = a.after)
+           from audit_events a, domain_events e where a.action = 'cgk.audit.months_removed'";
+    let removed: Vec<String> = stage.rows(removed, &[]).await.iter().map(|row| row.get(0)).collect();
+    assert_eq!(removed, ["operator t t t t t"]);
     let to_come = AuditLog::drop_months(&operator, ago(0) + std::time::Duration::from_secs(3600)).await.unwrap_err();
     assert_eq!(to_come.sqlstate(), Some(&SqlState::INVALID_PARAMETER_VALUE));
     assert_eq!(count(&stage).await, 3);

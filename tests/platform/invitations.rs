@@ -72,7 +72,8 @@ async fn an_invitation_makes_a_new_user_a_member() {
     }
     let actors = "select string_agg(concat(action, ' ', actor_kind), ', ' order by action) from audit_events";
     let actors: String = stage.watch.query_one(actors, &[]).await.unwrap().get(0);
-    assert_eq!(actors, "cgk.invitation.accepted user, cgk.invitation.created user, cgk.membership.created user");
+    let expected = "cgk.invitation.accepted user, cgk.invitation.created user, cgk.membership.created user, cgk.user.created system";
+    assert_eq!(actors, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -431,7 +431,7 @@ async fn what_people_and_programs_see() {
     ]);
     let short = regex::Regex::new(r"(?m)^[0-9a-f]{8}  ").unwrap().replace_all(&text, "<short>   ").into_owned();
     assert_snapshot!(short);
-    assert_eq!(stage.count("select count(*) from audit_events where actor_kind = 'operator'").await, 5);
+    assert_eq!(stage.count("select count(*) from audit_events where actor_kind = 'operator'").await, 7);
     stage.run("drop table memberships cascade").await;
     let answer = shell.run(&["member:list", "acme"]);
     assert!(answer.code == 1 && answer.stderr.contains("--from-builtin memberships"), "{}", answer.stderr);

@@ -67,8 +67,9 @@ async fn a_rotation_seals_everything_with_the_new_key_and_leaves_what_it_cannot_
         .await;
     let both = format!("{NEW},{OLD}");
     let answer = shell(&both).run(&["secret:rotate", "--json", "-q"]);
-    let expected = r#""key":"2026","resealed":1,"current":0,"unopened":1,"exit":4"#;
-    assert!(answer.code == 4 && answer.stdout.contains(expected), "{} {}", answer.stdout, answer.stderr);
+    let left = format!(r#"[{{"column":"organizations.shopify_access_token","row":"{}","key":null}}]"#, stage.globex);
+    let expected = format!(r#""key":"2026","resealed":1,"current":0,"unopened":1,"left":{left},"exit":4"#);
+    assert!(answer.code == 4 && answer.stdout.contains(&expected), "{} {}", answer.stdout, answer.stderr);
     // With the new key alone it opens; again there is nothing to do.
     let secrets = Secrets::new(&stage.db, keys(NEW));
     assert_eq!(secrets.shopify_access_token(stage.acme).await.unwrap().unwrap().reveal(), TOKEN);
@@ -85,6 +86,42 @@ async fn a_rotation_seals_everything_with_the_new_key_and_leaves_what_it_cannot_
         assert!(answer.code == code && answer.stderr.contains("CGK_SECRET_KEYS"), "{}", answer.stderr);
         assert!(!answer.stderr.contains("hidden-key"), "{}", answer.stderr);
     }
+}
+
+/// A key of the same id with other bytes, and a key that is not here: neither is rotated, nor counted as if it were. The answer says
+/// where they are, and everything else gets the new key.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_key_has_sealed_is_told_and_the_rest_is_rotated() {
+    let stage = Stage::set().await;
+    let shell = |keys: &str| Shell::on(&stage.database).set("CGK_SECRET_KEYS", keys);
+    let ben = stage.user(stage.acme, "ben@example.com", "member").await;
+    let accounts = cgk::platform::UserAccounts::new(&stage.db);
+    let unknown = format!("2024:{}", OLD.split_once(':').unwrap().1);
+    let same_id = format!("2026:{}", OLD.split_once(':').unwrap().1);
+    Secrets::new(&stage.db, keys(&same_id)).set_shopify(stage.globex, "globex.myshopify.com", TOKEN).await.unwrap();
+    Secrets::new(&stage.db, keys(OLD)).set_shopify(stage.acme, "acme.myshopify.com", TOKEN).await.unwrap();
+    let mut ids = Vec::new();
+    for (subject, with) in [("1", unknown.as_str()), ("2", OLD), ("3", NEW)] {
+        let account = accounts.link(ben, "https://id.example", subject, None).await.unwrap().id;
+        Secrets::new(&stage.db, keys(with)).set_account_tokens(account, Some(TOKEN)).await.unwrap();
+        ids.push(account);
+    }
+    let both = format!("{NEW},{OLD}");
+    let answer = shell(&both).run(&["secret:rotate"]);
+    assert_eq!(answer.code, 4, "{}", answer.stderr);
+    let lines: Vec<&str> = answer.stdout.lines().collect();
+    let shopify = format!("  organizations.shopify_access_token of row {}: sealed with a key 2026", stage.globex);
+    let tokens = format!("  user_accounts.tokens of row {}: sealed with a key 2024", ids[0]);
+    let expected = ["sealed 2 with key 2026; 1 had it", "left 2: no key here opens them", &shopify, &tokens];
+    assert_eq!(lines, expected, "{}", answer.stderr);
+    assert!(answer.stderr.contains("CGK_SECRET_KEYS"), "{}", answer.stderr);
+    let rotation = Secrets::new(&stage.db, keys(NEW)).rotate().await.unwrap();
+    assert_eq!((rotation.resealed, rotation.current, rotation.unopened), (0, 3, 2));
+    let left: Vec<_> = rotation.left.iter().map(|one| (one.row, one.key.as_deref())).collect();
+    assert_eq!(left, [(stage.globex.uuid(), Some("2026")), (ids[0].uuid(), Some("2024"))]);
+    // The control: with the key that has sealed it.
+    let rotation = Secrets::new(&stage.db, keys(&format!("{NEW},{unknown}"))).rotate().await.unwrap();
+    assert_eq!((rotation.resealed, rotation.current, rotation.unopened), (1, 3, 1));
 }
 
 /// A rotation beside a change: the change stays.

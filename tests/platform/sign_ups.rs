@@ -67,7 +67,8 @@ async fn from_an_address_to_a_tenant_with_an_owner_and_a_key() {
     let names: String = stage.watch.query_one(names, &[]).await.unwrap().get(0);
     assert_eq!(
         names,
-        "cgk.membership.created, cgk.organization.created, cgk.sign_up.finished, cgk.sign_up.started, cgk.subscription.started"
+        "cgk.api_key.created, cgk.membership.created, cgk.organization.created, cgk.sign_up.finished, cgk.sign_up.started, \
+         cgk.subscription.started, cgk.user.created"
     );
     let left = Quota::new(&stage.db).left(done.organization_id).await.unwrap();
     assert!(left.iter().any(|balance| balance.kind == QuotaKind::SEATS), "{left:?}");

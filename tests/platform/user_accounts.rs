@@ -51,7 +51,8 @@ async fn an_account_is_one_users_and_is_found_by_its_subject() {
     let rows = stage.rows(log, &[]).await;
     let actions: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
     let linked = "cgk.user_account.linked";
-    assert_eq!(actions, [linked, linked, linked, "cgk.user_account.unlinked"]);
+    let changed = "cgk.user_account.address_changed";
+    assert_eq!(actions, [linked, changed, linked, linked, "cgk.user_account.unlinked"]);
     assert!(rows.iter().all(|row| !row.get::<_, &str>(1).contains("ann@") && row.get::<_, &str>(1).contains("eva")));
 }
 

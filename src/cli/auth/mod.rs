@@ -51,7 +51,7 @@ impl Target {
 
     async fn open_with(session: &Session<'_>, slug: &str, settings: AuthSettings) -> Result<Self> {
         let (db, tenant) = session.tenant(slug).await?;
-        Ok(Self { auth: Auth::new(&db, settings), tenant })
+        Ok(Self { auth: Auth::new(&db, settings).acting_as(session.actor(&db)), tenant })
     }
 
     /// Warns if no service accepts the created credential at the moment.

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use cgk::{
     Db,
-    secret::{SecretKeys, Secrets},
+    secret::{SecretKeys, Secrets, UnopenedSecret},
 };
 use clap::Args;
 use serde::Serialize;
@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::cli::{
     exit::Exit,
     session::Session,
-    ui::style::{BAD, GOOD, paint},
+    ui::style::{BAD, GOOD, paint, sanitize},
 };
 
 pub(crate) const EXAMPLES: &str = "\
@@ -21,7 +21,8 @@ Examples:
 
 Seals the secrets of the shared tables with the first key of CGK_SECRET_KEYS. To replace a key: put the new one first, in \
              every service too, run this, and then take the old one away. A key is written as its id, a colon and 32 \
-             random bytes in base64: `echo 2026:$(head -c 32 /dev/urandom | base64)`; between keys there is a comma.";
+             random bytes in base64: `echo 2026:$(head -c 32 /dev/urandom | base64)`; between keys there is a comma. \
+             What no key opens stays as it is: the answer says where it is, and the exit code is 4.";
 
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {}
@@ -33,8 +34,20 @@ struct Answer<'a> {
     resealed: u64,
     current: u64,
     unopened: u64,
+    left: Vec<LeftView<'a>>,
     exit: Exit,
 }
+
+/// A secret that was not opened, as JSON.
+#[derive(Serialize)]
+struct LeftView<'a> {
+    column: &'static str,
+    row: String,
+    key: Option<&'a str>,
+}
+
+/// The maximum number of lines about secrets that were not opened.
+const LEFT_SHOWN: usize = 20;
 
 pub(crate) async fn run(session: &Session<'_>, _: &Arguments) -> Result<Exit> {
     let printer = session.printer;
@@ -50,12 +63,31 @@ pub(crate) async fn run(session: &Session<'_>, _: &Arguments) -> Result<Exit> {
         resealed: rotation.resealed,
         current: rotation.current,
         unopened: rotation.unopened,
+        left: rotation.left.iter().map(LeftView::of).collect(),
         exit,
     });
     let (resealed, current) = (rotation.resealed, rotation.current);
     printer.output(format!("{} {resealed} with key {key}; {current} had it", paint(GOOD, "sealed")));
     if rotation.unopened > 0 {
         printer.output(format!("{} {}: no key here opens them", paint(BAD, "left"), rotation.unopened));
+        for one in rotation.left.iter().take(LEFT_SHOWN) {
+            let key = match &one.key {
+                Some(id) => format!("sealed with a key {}", sanitize(id)),
+                None => "not sealed by cgk".to_owned(),
+            };
+            printer.output(format!("  {} of row {}: {key}", one.column, one.row));
+        }
+        let shown = rotation.left.len().min(LEFT_SHOWN) as u64;
+        if rotation.unopened > shown {
+            printer.output(format!("  and {} more; --json lists a thousand", rotation.unopened - shown));
+        }
+        printer.info("Add the keys that sealed them to CGK_SECRET_KEYS and run this again, or set these secrets anew.");
     }
     Ok(exit)
+}
+
+impl<'a> LeftView<'a> {
+    fn of(one: &'a UnopenedSecret) -> Self {
+        Self { column: one.column, row: one.row.to_string(), key: one.key.as_deref() }
+    }
 }

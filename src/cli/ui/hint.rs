@@ -25,6 +25,9 @@ pub(crate) const DOMAINS_MISSING: &str = "Run `cgk migrate --public` if migratio
 pub(crate) const PLATFORM_MISSING: &str = "Run `cgk migrate --public` if migrations are pending. In a shared set of your own, add \
              the bundled files that are missing: `cgk migrate:new memberships --public --from-builtin memberships`.";
 
+/// The hint for an operation in an organization that is suspended.
+pub(crate) const SUSPENDED: &str =
+    "Its owner has deleted it, or an operator has suspended it. `cgk tenant:activate <tenant>` activates it.";
 /// The format of keys for secrets.
 pub(crate) const SECRET_KEYS: &str = "Set CGK_SECRET_KEYS to an id, a colon and 32 random bytes in base64: \
              `echo 2026:$(head -c 32 /dev/urandom | base64)`. Keep it with the secrets of the deployment: without it nothing can be opened.";

@@ -5,10 +5,9 @@ use crate::{
     context::TenantContext,
     error::Error,
     platform::{
-        Actor, Permission, PlatformError, Result,
+        Actor, Change, Permission, PlatformError, Result,
         permissions::{demand_of, demand_service},
-        record::Change,
-        values::check_no_nul,
+        values::{age_seconds, check_no_nul},
     },
     tenancy::{Db, PlatformTx, Statements, TenantTx},
     tenant::OrganizationId,
@@ -270,6 +269,7 @@ impl Outbox {
     pub async fn list(&self, filter: &EventFilter) -> Result<Vec<EventRecord>> {
         let status = filter.status.as_ref().map(EventStatus::as_str);
         filter.event_type.as_deref().map_or(Ok(()), |text| check_no_nul("the type", text))?;
+        status.map_or(Ok(()), |text| check_no_nul("the status", text))?;
         let organization = filter.organization.map(OrganizationId::uuid);
         let limit = i64::from(filter.limit.unwrap_or(100).min(PAGE_MAX));
         let (platform, actor) = (self.db.platform(), self.actor());
@@ -314,7 +314,7 @@ impl Outbox {
                     after: Some(json!({ "type": event_type })),
                 };
                 // The event of this change wakes the relays.
-                change.record(tx).await
+                Ok(change.record(tx).await?)
             })
             .await
     }
@@ -373,7 +373,7 @@ impl Outbox {
         demand_service(&self.actor(), "events:prune")?;
         let mut removed = 0;
         loop {
-            let now = self.db.platform().execute(PRUNE, &[&age.as_secs_f64(), &PRUNED_AT_ONCE]).await?;
+            let now = self.db.platform().execute(PRUNE, &[&age_seconds(age), &PRUNED_AT_ONCE]).await?;
             removed += now;
             if now < PRUNED_AT_ONCE.unsigned_abs() {
                 return Ok(removed);

@@ -32,7 +32,8 @@ const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 /// How often delivered events are deleted and the partitions of the audit log are created.
 const KEEP_UP_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How events are delivered.
+/// How events are delivered. A batch and a delivery last at most five days, and a pause at most ten years: a longer time
+/// here counts as that.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RelayOptions {
@@ -76,6 +77,23 @@ impl Default for RelayOptions {
             poll_interval: Duration::from_secs(5),
             keep_delivered: Some(Duration::from_secs(7 * 24 * 3600)),
         }
+    }
+}
+
+/// The longest batch and the longest delivery. The server counts the time in a transaction in milliseconds of 32 bits.
+const WORK_MAX: Duration = Duration::from_secs(5 * 24 * 3600);
+/// The longest pause: ten years.
+const PAUSE_MAX: Duration = Duration::from_secs(3653 * 24 * 3600);
+
+impl RelayOptions {
+    /// Shortens the times to those that the server and the clock can add.
+    fn within_limits(mut self) -> Self {
+        self.batch_time_max = self.batch_time_max.min(WORK_MAX);
+        self.delivery_time_max = self.delivery_time_max.min(WORK_MAX);
+        self.pause_first = self.pause_first.min(PAUSE_MAX);
+        self.pause_max = self.pause_max.min(PAUSE_MAX);
+        self.poll_interval = self.poll_interval.min(PAUSE_MAX);
+        self
     }
 }
 
@@ -147,6 +165,7 @@ struct Batch {
 impl<S: EventSink> Relay<S> {
     /// Creates a relay from this database to a sink.
     pub fn new<E>(db: &Db<E>, sink: S, options: RelayOptions) -> Self {
+        let options = options.within_limits();
         Self { inner: Arc::new(Inner { db: db.errors(), sink, options, counts: Counts::default() }) }
     }
 

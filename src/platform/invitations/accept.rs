@@ -4,12 +4,11 @@ use super::{Invitation, Invitations, OF_TOKEN, of_token};
 use crate::{
     auth::TokenHash,
     platform::{
-        Actor, Member, PlatformError,
+        Actor, Change, Member, PlatformError,
         error::Result,
         members::{Person, accept_person, join, person_of_address},
         organizations,
-        permissions::{Permission, demand},
-        record::Change,
+        permissions::{Permission, demand, demand_open},
     },
     tenancy::PlatformTx,
     user::UserId,
@@ -57,7 +56,7 @@ impl Invitations {
     /// `InvitationRevoked`: the invitation has ended, or the user or the API key that sent it may not give its role any
     /// more.
     /// `OtherAddress`: it was sent to another address. `AlreadyMember`: the user is a member of the organization.
-    /// `UserDisabled`: the user may not sign in. `QuotaExceeded`: the organization has no seat left. In all of these
+    /// `UserDisabled`: the user may not sign in. `OrganizationSuspended`. `QuotaExceeded`: the organization has no seat left. In all of these
     /// cases the invitation does not change. `Busy`; `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
@@ -70,13 +69,15 @@ impl Invitations {
         let accepted = platform.transaction(async |tx| {
             let found = look(tx, &hash).await?;
             organizations::lock(tx, found.organization_id).await?;
+            demand_open(tx, found.organization_id).await?;
             if tx.execute(CLAIM, &[&found.id, &hash.bytes()]).await? == 0 {
                 // Another call accepted it first, or it has a new token now.
                 look(tx, &hash).await?;
                 return Err(PlatformError::Busy);
             }
             demand_sender(tx, &found).await?;
-            let (Person { id: user, is_new: is_new_user }, replaces) = invited_user(tx, &found, invitee).await?;
+            let (Person { id: user, is_new: is_new_user }, replaces) =
+                invited_user(tx, self.actor.as_ref(), &found, invitee).await?;
             let actor = self.actor.clone().unwrap_or(Actor::User(user));
             let member = join(tx, &actor, found.organization_id, user, &found.role, replaces).await?;
             tx.execute(SET_ACCEPTED_BY, &[&found.id, &user]).await?;
@@ -116,13 +117,21 @@ pub(super) async fn demand_sender(tx: &PlatformTx<'_>, invitation: &Invitation) 
 
 /// Returns the user who accepts, after checking the address. Also returns whether the membership may already exist,
 /// created with the user.
-async fn invited_user(tx: &PlatformTx<'_>, invitation: &Invitation, invitee: &Invitee) -> Result<(Person, bool)> {
+async fn invited_user(
+    tx: &PlatformTx<'_>,
+    actor: Option<&Actor>,
+    invitation: &Invitation,
+    invitee: &Invitee,
+) -> Result<(Person, bool)> {
     let person = match invitee {
         Invitee::User(user) => Person { id: *user, is_new: false },
         Invitee::Address(address) if !address.eq_ignore_ascii_case(&invitation.email) => {
             return Err(PlatformError::OtherAddress);
         }
-        Invitee::Address(address) => person_of_address(tx, address, invitation.organization_id).await?,
+        Invitee::Address(address) => {
+            // Before there is the user who accepts, the service acts for the person.
+            person_of_address(tx, actor.unwrap_or(&Actor::System), address, invitation.organization_id).await?
+        }
     };
     let replaces = accept_person(tx, person, &invitation.email, invitation.organization_id).await?;
     Ok((person, replaces))

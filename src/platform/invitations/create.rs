@@ -4,11 +4,11 @@ use super::{Invitation, InvitationId, InvitationState, Invitations, LIFETIME, LI
 use crate::{
     auth::{ApiKeyId, SecretToken, check_email},
     platform::{
-        Actor, PlatformError,
+        Actor, Change, PlatformError,
         error::{Result, refuse_unknown_role},
         organizations,
-        permissions::{Permission, demand},
-        record::Change,
+        permissions::{Permission, demand, demand_in_open, demand_open},
+        values::check_role,
     },
     tenancy::PlatformTx,
     tenant::OrganizationId,
@@ -53,7 +53,7 @@ impl Invitations {
     /// # Errors
     ///
     /// `AlreadyInvited`: an open invitation of this address exists. `AlreadyMember`: the person is a member.
-    /// `NotFound`: the organization does not exist, or the actor is not a member. `Forbidden`: the actor may not give
+    /// `OrganizationSuspended`. `NotFound`: the organization does not exist, or the actor is not a member. `Forbidden`: the actor may not give
     /// this role. `Invalid`: the address, the role or the lifetime. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
@@ -67,7 +67,7 @@ impl Invitations {
         let platform = self.db.platform();
         let created = platform.transaction(async |tx| {
             organizations::lock(tx, organization).await?;
-            demand(tx, &actor, organization, Permission::to_manage(&new.role)).await?;
+            demand_in_open(tx, &actor, organization, Permission::to_manage(&new.role)).await?;
             if tx.query_opt(IS_MEMBER, &[&organization, &new.email]).await?.is_some() {
                 return Err(PlatformError::AlreadyMember);
             }
@@ -93,8 +93,8 @@ impl Invitations {
     ///
     /// # Errors
     ///
-    /// `InvitationUsed`, `InvitationRevoked`: the invitation has ended. `NotFound`: the organization has no such
-    /// invitation, or the actor is not a member. `Forbidden`. `TablesMissing`; `Database`.
+    /// `InvitationUsed`, `InvitationRevoked`: the invitation has ended. `OrganizationSuspended`. `NotFound`: the
+    /// organization has no such invitation, or the actor is not a member. `Forbidden`. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
@@ -106,6 +106,7 @@ impl Invitations {
         let sent = platform.transaction(async |tx| {
             organizations::lock(tx, organization).await?;
             let before = find_to_manage(tx, &actor, organization, id).await?;
+            demand_open(tx, organization).await?;
             let ((by, by_key), seconds) = (sender(&actor), LIFETIME.as_secs_f64());
             if tx.execute(RESEND, &[&organization, &id, &hash.bytes(), &seconds, &by, &by_key]).await? == 0 {
                 return Err(ended(before.state));
@@ -161,6 +162,7 @@ fn sender(actor: &Actor) -> (Option<UserId>, Option<ApiKeyId>) {
 fn check(new: &NewInvitation) -> Result<Duration> {
     let invalid = |what, why: &str| PlatformError::Invalid { what, why: why.to_owned() };
     check_email(&new.email).map_err(|_| invalid("the e-mail address", "it must be name@domain, without spaces"))?;
+    check_role(&new.role)?;
     match new.lifetime {
         short if short < Duration::from_secs(1) => Err(invalid("the lifetime", "it must be a second or more")),
         long if long > LIFETIME_MAX => Err(invalid("the lifetime", "it must be at most a year")),
@@ -201,5 +203,5 @@ pub(super) async fn record(
         before: None,
         after: Some(json!({ "email": invitation.email, "role": invitation.role.as_str() })),
     };
-    change.record(tx).await
+    Ok(change.record(tx).await?)
 }

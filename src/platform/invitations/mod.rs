@@ -30,7 +30,7 @@ use super::{
     Actor, PlatformError,
     error::Result,
     page::{Cursor, Page, PageRequest},
-    permissions::{Permission, demand},
+    permissions::{Permission, demand, demand_open},
 };
 use crate::{
     auth::{ApiKeyId, SecretToken, TokenBrand, TokenHash, TokenKind, UserRole},
@@ -249,6 +249,7 @@ impl Invitations {
         let platform = self.db.platform();
         let found = platform.transaction(async |tx| {
             let invitation = accept::look(tx, &hash).await?;
+            demand_open(tx, invitation.organization_id).await?;
             accept::demand_sender(tx, &invitation).await?;
             Ok(invitation)
         });

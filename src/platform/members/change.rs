@@ -4,12 +4,12 @@ use super::{Member, Members, NewMember, Who, find, person_of_address};
 use crate::{
     auth::UserRole,
     platform::{
-        Actor, PlatformError,
+        Actor, Change, PlatformError,
         error::{Result, refuse_unknown_role},
         invitations, organizations,
-        permissions::{Permission, demand, demand_enabled},
+        permissions::{Permission, demand, demand_enabled, demand_in_open},
         quota::{demand_seat, release_seat},
-        record::Change,
+        values::check_role,
     },
     tenancy::PlatformTx,
     tenant::OrganizationId,
@@ -59,23 +59,24 @@ impl Members {
     /// # Errors
     ///
     /// `AlreadyMember`: the user, or another one of the same address, is a member. `QuotaExceeded`: the organization
-    /// has no seat left. `NotFound`: the organization or the user does not exist. `Forbidden`: the actor may not add a
-    /// member with this role. `Invalid`: the address, or a role that the database does not know. `Busy`: other
+    /// has no seat left. `OrganizationSuspended`. `NotFound`: the organization or the user does not exist. `Forbidden`: the
+    /// actor may not add a member with this role. `Invalid`: the address, or a role that the database does not know. `Busy`: other
     /// transactions keep creating and deleting the person of the address. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, the change may or may not be committed.
     pub async fn add(&self, organization: OrganizationId, new: &NewMember) -> Result<Member> {
+        check_role(&new.role)?;
         let actor = self.actor();
         let platform = self.db.platform();
         let member = platform.transaction(async |tx| {
             organizations::lock(tx, organization).await?;
-            demand(tx, &actor, organization, Permission::to_manage(&new.role)).await?;
+            demand_in_open(tx, &actor, organization, Permission::to_manage(&new.role)).await?;
             let (user, is_new) = match &new.who {
                 Who::User(user) => (*user, false),
                 Who::Address(email) => {
-                    let person = person_of_address(tx, email, organization).await?;
+                    let person = person_of_address(tx, &actor, email, organization).await?;
                     (person.id, person.is_new)
                 }
             };
@@ -100,6 +101,7 @@ impl Members {
     ///
     /// If the future is dropped, the change may or may not be committed.
     pub async fn set_role(&self, organization: OrganizationId, user: UserId, role: &UserRole) -> Result<Member> {
+        check_role(role)?;
         let actor = self.actor();
         let platform = self.db.platform();
         let member = platform.transaction(async |tx| {
@@ -229,5 +231,5 @@ async fn record(
         before,
         after,
     };
-    change.record(tx).await
+    Ok(change.record(tx).await?)
 }

@@ -2,11 +2,12 @@
 
 use crate::{
     auth::check_email,
-    platform::{PlatformError, error::Result},
+    platform::{Actor, Change, PlatformError, error::Result},
     tenancy::PlatformTx,
     tenant::OrganizationId,
     user::UserId,
 };
+use serde_json::json;
 
 /// The person of an address.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +32,7 @@ const ATTEMPTS_MAX: usize = 5;
 /// organization. Migration 016 gives each new user its membership there.
 pub(crate) async fn person_of_address(
     tx: &PlatformTx<'_>,
+    actor: &Actor,
     email: &str,
     organization: OrganizationId,
 ) -> Result<Person> {
@@ -45,6 +47,15 @@ pub(crate) async fn person_of_address(
         let Some(row) = tx.query_opt(MAKE, &[&organization, &email]).await? else { continue };
         let id: UserId = row.get(0);
         if row.get(1) {
+            let change = Change {
+                actor,
+                organization: Some(organization),
+                name: "cgk.user.created",
+                resource: ("user", id.to_string()),
+                before: None,
+                after: Some(json!({ "role": "member", "status": "active" })),
+            };
+            change.record(tx).await?;
             return Ok(Person { id, is_new: true });
         }
         // Another transaction has created the person between the two statements.

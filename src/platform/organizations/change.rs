@@ -4,11 +4,10 @@ use super::{Organization, Organizations, find, lock};
 use crate::{
     auth::UserRole,
     platform::{
-        Actor, PlatformError,
+        Actor, Change, PlatformError,
         error::Result,
         members::join,
         permissions::{Permission, demand},
-        record::Change,
     },
     provisioning::{self, NewOrganization, ProvisioningError, ProvisioningId},
     tenancy::PlatformTx,
@@ -197,5 +196,5 @@ async fn record(
         before: before.map(state),
         after: Some(state(after)),
     };
-    change.record(tx).await
+    Ok(change.record(tx).await?)
 }

@@ -5,11 +5,10 @@ mod model;
 pub use model::{Entitlement, Issuance, Plan, PlanDefinition, PlanId, UsageType};
 
 use super::{
-    actor::Actor,
+    Actor, Change,
     allowance::{Allowance, PlanKey, QuotaKind},
     error::{PlatformError, Result},
     permissions::demand_service,
-    record::Change,
 };
 use crate::tenancy::{Db, PlatformTx};
 use serde_json::json;
@@ -215,13 +214,24 @@ impl Plans {
     ///
     /// If the future is dropped, the change may or may not be committed.
     pub async fn define_kind(&self, kind: &QuotaKind, usage: UsageType) -> Result<()> {
-        self.demand_service()?;
+        let actor = self.demand_service()?;
         let platform = self.db.platform();
-        if platform.execute(DEFINE_KIND, &[&kind.as_str(), &usage.as_str()]).await? == 1 {
-            return Ok(());
-        }
-        let row = platform.query_opt(KIND, &[&kind.as_str()]).await?;
-        match row.map(|row| UsageType::of_row(row.get(0))) {
+        let defined = platform.transaction(async |tx| {
+            if tx.execute(DEFINE_KIND, &[&kind.as_str(), &usage.as_str()]).await? == 1 {
+                let change = Change {
+                    actor: &actor,
+                    organization: None,
+                    name: "cgk.quota_kind.defined",
+                    resource: ("quota_kind", kind.to_string()),
+                    before: None,
+                    after: Some(json!({ "usage": usage.as_str() })),
+                };
+                change.record(tx).await?;
+                return Ok(None);
+            }
+            Ok(tx.query_opt(KIND, &[&kind.as_str()]).await?)
+        });
+        match defined.await?.map(|row| UsageType::of_row(row.get(0))) {
             Some(found) if found != usage => {
                 let why = format!("{kind} is a kind whose use is {}", found.as_str());
                 Err(PlatformError::Invalid { what: "the type of use", why })
@@ -251,7 +261,7 @@ impl Plans {
             before: before.map(facts),
             after: Some(facts(after)),
         };
-        change.record(tx).await
+        Ok(change.record(tx).await?)
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::platform::{
     allowance::{Allowance, PlanKey, QuotaKind},
     error::{PlatformError, Result},
+    values::check_name,
 };
 use crate::row_id::row_id;
 use std::{collections::BTreeSet, time::SystemTime};
@@ -127,13 +128,10 @@ impl PlanDefinition {
 
     /// # Errors
     ///
-    /// `Invalid`: the name is empty or longer than 200 characters, or a kind is included twice with the same issuance.
+    /// `Invalid`: the name is blank, longer than 200 characters or has control characters, or a kind is included twice with the same issuance.
     pub(super) fn checked_name(&self) -> Result<&str> {
         let name = self.name.as_deref().unwrap_or(self.key.as_str());
-        if name.trim().is_empty() || name.chars().count() > 200 {
-            let why = "it is empty or longer than 200 characters".into();
-            return Err(PlatformError::Invalid { what: "the name of the plan", why });
-        }
+        check_name("the name of the plan", name)?;
         let mut included = BTreeSet::new();
         for entitlement in &self.entitlements {
             if !included.insert((&entitlement.kind, entitlement.issuance)) {

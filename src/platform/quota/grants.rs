@@ -6,10 +6,10 @@ use super::{
 };
 use crate::{
     platform::{
+        Change,
         allowance::Allowance,
         error::{PlatformError, Result},
-        permissions::{Permission, demand},
-        record::Change,
+        permissions::{Permission, demand, demand_in_open},
         values::{check_instant, check_text},
     },
     tenancy::PlatformTx,
@@ -109,7 +109,7 @@ impl Quota {
     ///
     /// # Errors
     ///
-    /// `NotFound`: the organization or the kind does not exist. `IdempotencyConflict`: the reference was granted with
+    /// `NotFound`: the organization or the kind does not exist. `OrganizationSuspended`. `IdempotencyConflict`: the reference was granted with
     /// another amount. `Forbidden`: the actor does not have the permission. `Invalid`: the amount is zero or more than
     /// 10^15, the grant expires before it starts, in over 1,000 years or after the year 9999, or the reference is empty,
     /// longer than 255 characters or has a NUL.
@@ -147,7 +147,7 @@ impl Quota {
         }
         reference.map_or(Ok(()), |reference| check_text("the reference", reference, 255))?;
         let (amount, seconds) = (new.amount.column()?, new.expires_in.map(|after| after.as_secs_f64()));
-        demand(tx, &self.actor(), organization, Permission::BillingManage).await?;
+        demand_in_open(tx, &self.actor(), organization, Permission::BillingManage).await?;
         tx.execute(PREPARE, &[&organization, &kind]).await?;
         let row = tx
             .query_opt(GRANT, &[&organization, &kind, &source, &amount, &reference, &new.expires_at, &seconds])
@@ -207,7 +207,7 @@ impl Quota {
             before: None,
             after: Some(grant.facts()),
         };
-        change.record(tx).await
+        Ok(change.record(tx).await?)
     }
 }
 

@@ -9,16 +9,18 @@ pub use model::{Consumption, Grant, GrantId, GrantSource, NewGrant, QuotaBalance
 pub(crate) use seats::{demand_seat, release_seat};
 
 use super::{
-    actor::Actor,
+    Actor, Change,
     allowance::{Allowance, QuotaKind, amount_column, unsigned},
     error::{PlatformError, Result},
     permissions::{Permission, demand, demand_service},
+    values::age_seconds,
 };
 use crate::{
     tenancy::{Db, PlatformTx},
     tenant::OrganizationId,
 };
 use seats::SEAT_KEYS;
+use serde_json::json;
 use std::time::Duration;
 use tokio_postgres::{
     Row,
@@ -243,8 +245,26 @@ impl Quota {
     ///
     /// If the future is dropped, the rows may or may not be deleted.
     pub async fn prune(&self, age: Duration) -> Result<u64> {
-        demand_service(&self.actor(), "quota:prune")?;
-        self.db.platform().execute(PRUNE, &[&age.as_secs_f64()]).await
+        let actor = self.actor();
+        demand_service(&actor, "quota:prune")?;
+        let seconds = age_seconds(age);
+        let platform = self.db.platform();
+        let pruned = platform.transaction(async |tx| {
+            let deleted = tx.execute(PRUNE, &[&seconds]).await?;
+            if deleted > 0 {
+                let change = Change {
+                    actor: &actor,
+                    organization: None,
+                    name: "cgk.quota.pruned",
+                    resource: ("quota_consumption", "all".into()),
+                    before: None,
+                    after: Some(json!({ "deleted": deleted, "older_than_seconds": seconds })),
+                };
+                change.record(tx).await?;
+            }
+            Ok(deleted)
+        });
+        pruned.await
     }
 }
 
@@ -300,6 +320,7 @@ fn outcome(row: Option<&Row>, asked: u64) -> Result<Consumption> {
         }),
         "mismatch" => Err(PlatformError::IdempotencyConflict { why: "it was used for another amount or kind" }),
         "released" => Err(PlatformError::IdempotencyConflict { why: "what it was used for was given back" }),
+        "suspended" => Err(PlatformError::OrganizationSuspended),
         "unknown_kind" => Err(PlatformError::NotFound { what: "kind of quota" }),
         _ => Err(PlatformError::NotFound { what: "organization" }),
     }

@@ -4,11 +4,10 @@ use super::{NewSignUp, SignUpId, SignUpState, SignUps, SignedUp};
 use crate::{
     auth::{UserRole, check_email},
     platform::{
-        Actor, NewSubscription, PlatformError, Subscriptions,
+        Actor, Change, NewSubscription, PlatformError, Subscriptions,
         error::Result,
         members::{accept_person, join, person_of_address},
         organizations::create_in,
-        record::Change,
     },
     tenancy::PlatformTx,
 };
@@ -58,7 +57,7 @@ impl SignUps {
         // The service creates the organization, before there is a user whose home it can be.
         let created = create_in(tx, &Actor::System, &new.organization).await?;
         let organization = created.organization.id;
-        let person = person_of_address(tx, &new.email, organization).await?;
+        let person = person_of_address(tx, &Actor::System, &new.email, organization).await?;
         let replaces = accept_person(tx, person, &new.email, organization).await?;
         let actor = Actor::User(person.id);
         join(tx, &actor, organization, person.id, &UserRole::Owner, replaces).await?;
@@ -79,7 +78,7 @@ impl SignUps {
             before: None,
             after: Some(json!({ "user_id": person.id, "is_new_user": person.is_new })),
         };
-        change.record(tx).await
+        Ok(change.record(tx).await?)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{NewSignUp, SignUpState, SignUps, SignedUp};
 use crate::{
     auth::{self, ApiKeyId, SecretToken, TokenKind},
-    platform::{Actor, PlatformError, error::Result, record::Change},
+    platform::{Actor, Change, PlatformError, error::Result},
 };
 use serde_json::json;
 
@@ -23,8 +23,11 @@ impl SignUps {
             if row.get(0) {
                 return Ok((row.get::<_, Option<ApiKeyId>>(1), false));
             }
-            let made = match &new.api_key {
-                Some(key) => Some(auth::create_key(tx, begun.organization_id, key, &token).await.map_err(of_auth)?),
+            let made: Option<ApiKeyId> = match &new.api_key {
+                Some(key) => {
+                    let made = auth::create_key(tx, &actor, begun.organization_id, key, &token).await;
+                    Some(made.map_err(PlatformError::of_auth)?.id)
+                }
                 None => None,
             };
             tx.execute(FINISH, &[&begun.id, &made]).await?;
@@ -41,14 +44,5 @@ impl SignUps {
         });
         let (api_key, is_new_key) = finished.await?;
         Ok(SignedUp { state: SignUpState::Done, api_key, token: is_new_key.then_some(token), ..begun })
-    }
-}
-
-fn of_auth(error: auth::AuthError) -> PlatformError {
-    match error {
-        auth::AuthError::Invalid { what, why } => PlatformError::Invalid { what, why: why.to_owned() },
-        auth::AuthError::TablesMissing { source } => PlatformError::TablesMissing { source },
-        auth::AuthError::Database(source) => PlatformError::Database(source),
-        _ => PlatformError::NotFound { what: "organization" },
     }
 }

@@ -9,11 +9,10 @@ pub use model::{
 };
 
 use super::{
-    actor::Actor,
+    Actor, Change,
     allowance::PlanKey,
     error::{PlatformError, Result},
-    permissions::{Permission, demand},
-    record::Change,
+    permissions::{Permission, demand, demand_in_open},
     values::check_instant,
 };
 use crate::{
@@ -76,8 +75,8 @@ impl Subscriptions {
     ///
     /// # Errors
     ///
-    /// `NotFound`: the organization does not exist, or no plan on sale has this key. `AlreadySubscribed`: it has a
-    /// subscription; use [`change_plan`](Self::change_plan). `TrialUsed`: it has already had a trial. `Forbidden`.
+    /// `NotFound`: the organization does not exist, or no plan on sale has this key. `OrganizationSuspended`.
+    /// `AlreadySubscribed`: it has a subscription; use [`change_plan`](Self::change_plan). `TrialUsed`: it has already had a trial. `Forbidden`.
     /// `Invalid`: the trial has no length, is longer than ten years, or is combined with an end of the period. Also
     /// `Invalid`: a period of no months or more than 120, or one that has already ended. `TablesMissing`; `Database`.
     /// In these cases nothing is committed.
@@ -97,7 +96,7 @@ impl Subscriptions {
     ///
     /// # Errors
     ///
-    /// Same as [`subscribe`](Self::subscribe). After `NotFound`, `AlreadySubscribed`, `TrialUsed` and an `Invalid`
+    /// Same as [`subscribe`](Self::subscribe). After `NotFound`, `OrganizationSuspended`, `AlreadySubscribed`, `TrialUsed` and an `Invalid`
     /// length the transaction can continue.
     ///
     /// # Cancel safety
@@ -111,7 +110,7 @@ impl Subscriptions {
     ) -> Result<Subscription> {
         let (trial, months) = lengths(new)?;
         new.period_end.map_or(Ok(()), |end| check_instant("the end of the period", end))?;
-        demand(tx, &self.actor(), organization, Permission::BillingManage).await?;
+        demand_in_open(tx, &self.actor(), organization, Permission::BillingManage).await?;
         let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
             [&organization, &new.plan.as_str(), &trial, &months, &new.period_end];
         let row = tx.query_opt(sql::SUBSCRIBE, &parameters).await.map_err(ended)?;
@@ -177,7 +176,8 @@ impl Subscriptions {
     ///
     /// # Errors
     ///
-    /// `NotFound`: there is no subscription, or no plan on sale has this key. `Forbidden`. `TablesMissing`; `Database`.
+    /// `NotFound`: there is no subscription, or no plan on sale has this key. `OrganizationSuspended`. `Forbidden`.
+    /// `TablesMissing`; `Database`.
     /// In these cases nothing is committed.
     ///
     /// # Cancel safety
@@ -187,7 +187,7 @@ impl Subscriptions {
         self.db
             .platform()
             .transaction(async |tx| {
-                let (before, _) = self.lock(tx, organization).await?;
+                let (before, _) = self.lock_open(tx, organization).await?;
                 if before.plan == *plan {
                     return Ok(before);
                 }
@@ -235,7 +235,7 @@ impl Subscriptions {
     ///
     /// # Errors
     ///
-    /// `NotFound`: there is no subscription that has not ended. `Forbidden`. `TablesMissing`; `Database`.
+    /// `NotFound`: there is no subscription that has not ended. `OrganizationSuspended`. `Forbidden`. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///
@@ -244,7 +244,7 @@ impl Subscriptions {
         self.db
             .platform()
             .transaction(async |tx| {
-                let (before, _) = self.lock(tx, organization).await?;
+                let (before, _) = self.lock_open(tx, organization).await?;
                 self.set_cancel_at_period_end(tx, before, false).await
             })
             .await
@@ -278,6 +278,12 @@ impl Subscriptions {
     /// period has ended.
     async fn lock(&self, tx: &PlatformTx<'_>, organization: OrganizationId) -> Result<(Subscription, bool)> {
         demand(tx, &self.actor(), organization, Permission::BillingManage).await?;
+        lock(tx, organization).await?.ok_or(MISSING)
+    }
+
+    /// Does the same as [`lock`](Self::lock) for a change that buys something.
+    async fn lock_open(&self, tx: &PlatformTx<'_>, organization: OrganizationId) -> Result<(Subscription, bool)> {
+        demand_in_open(tx, &self.actor(), organization, Permission::BillingManage).await?;
         lock(tx, organization).await?.ok_or(MISSING)
     }
 
@@ -347,7 +353,7 @@ impl Subscriptions {
             before: before.map(Subscription::facts),
             after: Some(facts),
         };
-        change.record(tx).await
+        Ok(change.record(tx).await?)
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     platform::{
         error::{PlatformError, Result},
-        permissions::demand_service,
+        permissions::{demand_open, demand_service},
         values::check_instant,
     },
     tenancy::PlatformTx,
@@ -36,7 +36,8 @@ impl Subscriptions {
     ///
     /// # Errors
     ///
-    /// `NotFound`: there is no subscription that has not ended. `Forbidden`. `Invalid`: the period ends before it
+    /// `NotFound`: there is no subscription that has not ended. `OrganizationSuspended`: activate the organization, and
+    /// call it again. `Forbidden`. `Invalid`: the period ends before it
     /// starts, or is beyond the year 9999. `TablesMissing`; `Database`. In these cases nothing is committed.
     ///
     /// # Cancel safety
@@ -46,7 +47,7 @@ impl Subscriptions {
         self.db
             .platform()
             .transaction(async |tx| {
-                let (before, due) = self.lock(tx, organization).await?;
+                let (before, due) = self.lock_open(tx, organization).await?;
                 let row = match period {
                     RenewalPeriod::Next if due && before.cancel_at_period_end => return self.end(tx, &before).await,
                     RenewalPeriod::Next if due => tx.query_opt(sql::RENEW_NEXT, &[&before.id]).await?,
@@ -115,7 +116,7 @@ impl Subscriptions {
 
     /// Renews the subscriptions whose period has ended, at most 1,000 of them. Call it again until the report is empty.
     /// Active subscriptions are renewed, those scheduled for cancellation end, and trials that are over become past
-    /// due. If a payment provider bills a subscription (a row of `billing` that has not ended), it is only ended and
+    /// due. A subscription of a suspended organization is not renewed: the next call after its activation renews it. If a payment provider bills a subscription (a row of `billing` that has not ended), it is only ended and
     /// never renewed here: the provider reports its renewals.
     ///
     /// # Locks
@@ -158,6 +159,10 @@ impl Subscriptions {
                 Ok(Outcome::PastDue)
             }
             SubscriptionStatus::Active => {
+                match demand_open(tx, organization).await {
+                    Err(PlatformError::OrganizationSuspended) => return Ok(Outcome::NotDue),
+                    outcome => outcome?,
+                }
                 let after = Subscription::read(&tx.query_one(sql::RENEW_NEXT, &[&before.id]).await?);
                 self.finish(tx, "cgk.subscription.renewed", Some(&before), &after, Some(GrantChange::RenewNext))
                     .await?;

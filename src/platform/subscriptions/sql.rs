@@ -112,6 +112,8 @@ pub(super) const DUE: &str = "select s.organization_id from public.subscriptions
     where s.status <> 'canceled' and s.period_end <= pg_catalog.now()
       and (s.cancel_at_period_end
            or s.status in ('active', 'trialing')
+              and (s.status <> 'active'
+                   or exists (select from public.organizations o where o.id = s.organization_id and o.status <> 'suspended'))
               and not exists (select from public.billing b
                                where b.organization_id = s.organization_id and b.status not in ('canceled', 'incomplete_expired')))
     order by s.period_end, s.id limit 1000";

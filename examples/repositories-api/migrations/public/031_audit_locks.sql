@@ -3,6 +3,8 @@
 -- the line (23514). So the log itself is locked before the month of this moment is added: then an INSERT waits before it chooses.
 -- A later month needs no such lock, because its lines do not exist yet.
 --
+-- The removal of months is in the log: which months, until when, and who.
+--
 -- Reads no row and locks no table.
 
 -- As in 026_audit_months.sql, with this lock.
@@ -70,3 +72,39 @@ end
 $$;
 
 revoke all on function cgk_make_audit_partitions(integer) from public;
+
+-- As in 014_audit_events.sql, and writes a line and an event of what it removed, in the same transaction.
+create or replace function cgk_drop_audit_partitions(ended_by timestamptz) returns integer
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    part    record;
+    dropped text[] := '{}';
+    removed jsonb;
+begin
+    if ended_by is null or ended_by > now() then
+        raise exception 'a month that has not ended is kept' using errcode = 'invalid_parameter_value';
+    end if;
+    for part in
+        select c.oid::regclass as name, replace(right(c.relname::text, 7), '_', '-') as month
+          from pg_inherits i join pg_class c on c.oid = i.inhrelid
+         where i.inhparent = 'public.audit_events'::regclass and c.relname ~ '^audit_events_[0-9]{4}_[0-9]{2}$'
+           and (to_date(right(c.relname::text, 7), 'YYYY_MM') + interval '1 month') at time zone 'UTC' <= ended_by
+         order by c.relname
+    loop
+        execute format('drop table %s', part.name);
+        dropped := dropped || part.month;
+    end loop;
+    if cardinality(dropped) > 0 then
+        removed := jsonb_build_object('ended_by', ended_by, 'months', to_jsonb(dropped));
+        insert into public.audit_events (actor_kind, actor_id, action, resource_kind, resource_id, after)
+        values ('operator', session_user, 'cgk.audit.months_removed', 'audit_log', 'months', removed);
+        insert into public.domain_events (type, subject, data, actor_kind, actor_id)
+        values ('cgk.audit.months_removed', 'audit_log/months',
+                jsonb_build_object('resource', jsonb_build_object('kind', 'audit_log', 'id', 'months'), 'after', removed),
+                'operator', session_user);
+    end if;
+    return cardinality(dropped);
+end
+$$;

@@ -135,6 +135,7 @@ impl Report {
                 ..Self::plain("not_ready", &error.to_string(), Exit::Failed)
             },
             AuthError::Invalid { .. } => Self::plain("invalid", &error.to_string(), Exit::Usage),
+            AuthError::OrganizationSuspended => Self::of_suspended(&error.to_string()),
             AuthError::NotFound { .. } => Self::plain("not_found", &error.to_string(), Exit::Failed),
             _ => Self::plain("refused", &error.to_string(), Exit::Failed),
         }
@@ -176,9 +177,14 @@ impl Report {
                 ..Self::plain("not_ready", &error.to_string(), Exit::Failed)
             },
             PlatformError::Invalid { .. } => Self::plain("invalid", &error.to_string(), Exit::Usage),
+            PlatformError::OrganizationSuspended => Self::of_suspended(&error.to_string()),
             PlatformError::NotFound { .. } => Self::plain("not_found", &error.to_string(), Exit::Failed),
             _ => Self::plain("refused", &error.to_string(), Exit::Failed),
         }
+    }
+
+    fn of_suspended(message: &str) -> Self {
+        Self { hint: Some(hint::SUSPENDED.into()), ..Self::plain("suspended", message, Exit::Failed) }
     }
 
     fn of_template(error: &TemplateError) -> Self {

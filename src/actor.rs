@@ -1,6 +1,9 @@
 //! Who makes a change.
 
-use crate::{auth::ApiKeyId, context::TenantContext, user::UserId};
+use crate::{
+    context::TenantContext,
+    user::{ApiKeyId, UserId},
+};
 
 /// The author of a change. The audit log and the events store it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

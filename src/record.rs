@@ -1,7 +1,6 @@
-//! Writes the line in the audit log and the domain event of every change that the platform makes.
+//! Writes the line in the audit log and the domain event of every change that `auth`, `platform` and `secret` make.
 
-use super::{Actor, Result};
-use crate::{context::TenantContext, tenancy::PlatformTx, tenant::OrganizationId};
+use crate::{actor::Actor, context::TenantContext, error::Result, tenancy::PlatformTx, tenant::OrganizationId};
 use serde_json::{Map, Value};
 use tokio_postgres::types::Type;
 use uuid::Uuid;
@@ -23,7 +22,7 @@ pub(crate) struct Change<'a> {
 const RECORD: &str = "
     with event as (
         insert into public.domain_events (id, organization_id, type, subject, data, actor_kind, actor_id, request_id)
-        values ($1, $3, $6, pg_catalog.left(pg_catalog.concat($7, '/', $8), 500), $12, $4, $5, $11))
+        values ($1, $3, $6, pg_catalog.left(pg_catalog.concat($7, '/', $8), 500), $12, $4, pg_catalog.left($5, 500), $11))
     insert into public.audit_events
         (id, organization_id, actor_kind, actor_id, action, resource_kind, resource_id, before, after, request_id)
     values ($2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
@@ -33,13 +32,15 @@ impl Change<'_> {
     pub(crate) async fn record(&self, tx: &PlatformTx<'_>) -> Result<()> {
         let (kind, id) = (self.resource.0, self.resource.1.as_str());
         let context = TenantContext::if_current();
+        // An operator's name may come from anywhere. A text in PostgreSQL has no zero byte.
+        let actor_id = self.actor.id().map(|id| id.replace('\0', "\u{fffd}"));
         let request_id = context.as_ref().map(|context| context.request_id.as_str());
         let sent = [
             (&Uuid::now_v7() as &(dyn tokio_postgres::types::ToSql + Sync), Type::UUID),
             (&Uuid::now_v7(), Type::UUID),
             (&self.organization.map(OrganizationId::uuid), Type::UUID),
             (&self.actor.kind(), Type::TEXT),
-            (&self.actor.id(), Type::TEXT),
+            (&actor_id, Type::TEXT),
             (&self.name, Type::TEXT),
             (&kind, Type::TEXT),
             (&id, Type::TEXT),
