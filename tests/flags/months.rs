@@ -159,7 +159,9 @@ async fn months_are_those_of_utc() {
 /// Times are written and read again as text. In these styles the zone is an abbreviation, and IST is read as another zone.
 #[tokio::test(flavor = "multi_thread")]
 async fn months_are_those_of_utc_in_every_style_of_dates() {
-    let ist = "select '2026-11-01 00:00 IST'::timestamptz <> '2026-11-01 00:00 Asia/Kolkata'::timestamptz";
+    // PostgreSQL 18 reads an abbreviation of the session's own zone as that zone.
+    let ist = "select current_setting('server_version_num')::int >= 180000
+                   or '2026-11-01 00:00 IST'::timestamptz <> '2026-11-01 00:00 Asia/Kolkata'::timestamptz";
     for style in ["SQL, DMY", "German", "Postgres, MDY"] {
         let stage = Stage::set().await;
         stage.run(&format!("set timezone = 'Asia/Kolkata'; set datestyle = '{style}'")).await;
