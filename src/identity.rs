@@ -8,7 +8,7 @@ pub(crate) mod isolation;
 
 use crate::{
     config::{Isolation, IsolationModes},
-    db::{Operator, identity::Identity, message, milliseconds, own_table},
+    db::{Operator, identity::Identity, message, message_head::MessageHead, own_table},
     error::{Error, Result, SetupError, while_doing},
     ident::{DatabaseTag, literal},
     lock, registry,
@@ -159,9 +159,7 @@ async fn write(operator: &Operator, tag: &DatabaseTag, before: &str) -> Result<(
     // The function is parsed now, so no search_path can change its meaning. Its values are constants, so a caller needs
     // no right on the table.
     let sql = format!(
-        "select pg_catalog.set_config('lock_timeout', {timeout}, true), pg_catalog.set_config('search_path', '', true);
-select pg_catalog.pg_advisory_xact_lock({key});
-{before}create table public.cgk_database (
+        "{head}{before}create table public.cgk_database (
     one pg_catalog.bool primary key default true check (one),
     tag pg_catalog.text not null,
     database_oid pg_catalog.oid not null,
@@ -174,8 +172,11 @@ create or replace function public.cgk_database_tag() returns pg_catalog.text sta
 grant execute on function public.cgk_database_tag() to public;
 comment on function public.cgk_database_tag() is
     'What stands for this database in the names of its roles; null in a copy of it. Written by cgk setup:database.';",
-        timeout = literal(&milliseconds(operator.session().lock_timeout)),
-        key = lock::database_key(),
+        head = MessageHead::of(operator)
+            .lock_timeout(operator.session().lock_timeout)
+            .search_path("")
+            .lock(lock::database_key())
+            .sql(),
         tag = literal(tag.as_str()),
         oid = literal(&oid),
         close = own_table::close_sql(&["public.cgk_database"]),

@@ -4,6 +4,7 @@ mod cancel;
 pub(crate) mod connect;
 pub(crate) mod identity;
 pub(crate) mod message;
+pub(crate) mod message_head;
 mod operator;
 pub(crate) mod own_objects;
 #[cfg(feature = "migrate")]

@@ -1,6 +1,9 @@
 //! Tables of cgk's own in the shared schema.
 
-use super::{Operator, message};
+use super::{
+    Operator, message,
+    message_head::{MessageHead, demand},
+};
 use crate::{ident::literal, migration::LEDGER_TABLE};
 use tokio_postgres::error::SqlState;
 
@@ -27,9 +30,9 @@ pub(crate) async fn create_readable(
 ) -> Result<(), tokio_postgres::Error> {
     let first = literal(tables.first().copied().unwrap_or_default());
     let sql = format!(
-        "select pg_catalog.pg_advisory_xact_lock({lock});
-         select 1 / (case when pg_catalog.to_regclass({first}) is null then 1 else 0 end);
-         {definitions}{}{}{rights}",
+        "{}select {};\n{definitions}{}{}{rights}",
+        MessageHead::of(operator).lock(lock).sql(),
+        demand(&format!("pg_catalog.to_regclass({first}) is null")),
         give_sql(tables),
         close_sql(tables)
     );

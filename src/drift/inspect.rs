@@ -3,13 +3,14 @@
 use super::objects::Catalogue;
 use crate::{
     catalogue::{Fingerprint, Schemas, fingerprint_sql, fingerprints, objects_sql, settings_sql},
-    db::{Operator, message::Answer, milliseconds},
+    db::{
+        Operator,
+        message::Answer,
+        message_head::{Hold, MessageHead},
+    },
     error::{Error, MigrationError, Result, while_doing},
     ident::{Ident, RoleName, SchemaName, literal},
-    migrate::{
-        Applied, Checksum, LEDGER_TABLE, MigrationId, Version,
-        execute::schema_lock::{self, Hold},
-    },
+    migrate::{Applied, Checksum, LEDGER_TABLE, MigrationId, Version, execute::schema_lock},
 };
 use tokio_postgres::error::SqlState;
 
@@ -125,20 +126,20 @@ fn script(operator: &Operator, schema: &SchemaName, role: Option<&RoleName>, wan
     let isolation = operator.config().isolation();
     let schemas = Schemas::One { schema, role };
     format!(
-        "set transaction isolation level read committed, read only;
-select pg_catalog.set_config('lock_timeout', {lock_timeout}, true);
-{empty_path};
-{locks}{facts};
+        "{head}{empty_path};
+{facts};
 {fingerprint};
 {own_path};
 {objects};
 select 'ledger next';
 select 'row', version, name, checksum from {ledger} order by version;
 ",
-        lock_timeout = literal(&milliseconds(operator.session().lock_timeout)),
+        head = MessageHead::read_only(operator)
+            .lock_timeout(operator.session().lock_timeout)
+            .lock_schema(schema, Hold::Shared)
+            .sql(),
         empty_path = settings_sql(""),
         own_path = settings_sql(schema.as_str()),
-        locks = schema_lock::lock_sql(schema, Hold::Shared),
         facts = facts_sql(schema, role),
         fingerprint = match wanted {
             Wanted::Objects => "select 'no fingerprint'".into(),

@@ -9,9 +9,9 @@ use crate::{
     access::isolation,
     catalogue::{Fingerprint, Schemas, fingerprint_sql, fingerprints, objects_sql, settings_sql},
     config::Isolation,
-    db::{Operator, message, milliseconds},
+    db::{Operator, message, message_head::set_local, milliseconds},
     error::{Error, MigrationError, Result, while_doing},
-    ident::{RoleName, SchemaName, literal},
+    ident::{RoleName, SchemaName},
     migrate::{self, Applied, MigrationFile, Migrations, Set, encodable, execute::guard, rehearsal},
     sql::rewrite::{self, Edits},
 };
@@ -124,7 +124,6 @@ async fn build(operator: &Operator, set: Set, files: &[&MigrationFile]) -> Resul
 fn script(operator: &Operator, set: Set, files: &[&MigrationFile], schema: &SchemaName, mark: &str) -> String {
     let session = operator.session();
     let isolation = operator.config().isolation();
-    let set_local = |name: &str, value: &str| format!("pg_catalog.set_config('{name}', {}, true)", literal(value));
     let settings = |path: &str| {
         format!(
             "select {}, {}, {}",

@@ -10,7 +10,11 @@ use crate::{
         Fingerprint, Schemas, settings_sql,
         stamp::{self, Rows, shared_sql, stamps_sql},
     },
-    db::{Operator, message, milliseconds},
+    db::{
+        Operator, message,
+        message_head::{MessageHead, demand},
+        milliseconds,
+    },
     error::{Result, while_doing},
     ident::{SchemaName, literal},
     lock,
@@ -144,13 +148,9 @@ where k.isolation = {isolation} and k.context = {context}
         let array = |texts: &mut dyn Iterator<Item = &str>| {
             format!("array[{}]::pg_catalog.text[]", texts.map(literal).collect::<Vec<_>>().join(","))
         };
-        let mut sql = format!(
-            "set transaction isolation level read committed, read write;
-select pg_catalog.set_config('lock_timeout', {}, true);
-select 1 / (case when pg_catalog.pg_try_advisory_xact_lock({}) then 1 else 0 end);\n",
-            literal(&milliseconds(operator.session().lock_timeout)),
-            lock::stamps_key()
-        );
+        let head = MessageHead::read_write(operator).lock_timeout(operator.session().lock_timeout).sql();
+        let alone = demand(&format!("pg_catalog.pg_try_advisory_xact_lock({})", lock::stamps_key()));
+        let mut sql = format!("{head}select {alone};\n");
         if let Some(fleet) = whole_fleet {
             sql.push_str(&format!(
                 "delete from public.cgk_stamps k where k.isolation = {} and not exists (

@@ -3,9 +3,9 @@
 
 use super::error::{FlagsError, Result};
 use crate::{
-    db::{Operator, message},
+    db::{Operator, message, message_head::MessageHead},
     error::{Error, while_doing},
-    ident::{SchemaName, literal},
+    ident::SchemaName,
     lock,
     slug::TenantSlug,
 };
@@ -70,16 +70,15 @@ pub async fn maintain(operator: &Operator, slug: &TenantSlug, retention: &Retent
         return Err(FlagsError::Invalid { what: "a retention", why });
     }
     let schema = SchemaName::of_tenant(slug);
-    let path = literal(&operator.search_path().of(&schema));
-    let timeout = operator.session().lock_timeout.as_millis();
-    let (tenant, migrations) = (lock::tenant_key(slug), lock::migration_key(&schema));
     let function = schema.qualified("flags_maintain");
-    // Without BEGIN, one message is one transaction.
+    let head = MessageHead::of(operator)
+        .lock_timeout(operator.session().lock_timeout)
+        .search_path(&operator.search_path().of(&schema))
+        .lock_shared(lock::tenant_key(slug))
+        .lock(lock::migration_key(&schema))
+        .sql();
     let sql = format!(
-        "select pg_catalog.set_config('lock_timeout', '{timeout}', true), pg_catalog.set_config('search_path', {path}, true);
-select pg_catalog.pg_advisory_xact_lock_shared({tenant});
-select pg_catalog.pg_advisory_xact_lock({migrations});
-select m.added, m.dropped from {function}({months_ahead}, pg_catalog.make_interval(months => {usage_months}),
+        "{head}select m.added, m.dropped from {function}({months_ahead}, pg_catalog.make_interval(months => {usage_months}),
                                           pg_catalog.make_interval(months => {evaluation_months})) as m"
     );
     let doing = || while_doing(format!("maintain the months of {schema:?}", schema = schema.as_str()));

@@ -6,7 +6,8 @@ use crate::{
     db::{
         Operator,
         identity::{accepts_sql, refuse_isolation},
-        message, milliseconds,
+        message,
+        message_head::MessageHead,
     },
     error::{Result, while_doing},
     ident::literal,
@@ -100,11 +101,8 @@ pub(crate) async fn refuse_changed(operator: &Operator) -> Result<()> {
 
 /// Starts a transaction during which no other session can create a tenant or record an isolation. The caller ends it.
 pub(crate) async fn begin_alone(operator: &Operator) -> Result<()> {
-    let sql = format!(
-        "begin; set transaction isolation level read committed; set local lock_timeout = {}; select pg_catalog.pg_advisory_xact_lock({})",
-        milliseconds(operator.session().migration_wait),
-        lock::database_key(),
-    );
+    let wait = operator.session().migration_wait;
+    let sql = MessageHead::begin(operator).lock_timeout(wait).lock(lock::database_key()).sql();
     let doing = || while_doing("wait for tenants that are being created");
     message::run(operator.client(), &sql).await.map_err(doing())?.complete().map(drop).map_err(doing())
 }
@@ -118,15 +116,16 @@ pub(crate) async fn replace(operator: &Operator, modes: IsolationModes) -> Resul
 
 fn sql(operator: &Operator, create: &str, modes: IsolationModes) -> String {
     format!(
-        "select pg_catalog.set_config('lock_timeout', {timeout}, true), pg_catalog.set_config('search_path', '', true);
-select pg_catalog.pg_advisory_xact_lock({key});
-{create} function public.cgk_isolation_modes() returns pg_catalog.text stable parallel safe
+        "{head}{create} function public.cgk_isolation_modes() returns pg_catalog.text stable parallel safe
     return {modes}::pg_catalog.text;
 grant execute on function public.cgk_isolation_modes() to public;
 comment on function public.cgk_isolation_modes() is
     'How this database keeps tenants apart, and behind it what it accepts besides while that is being changed. Written by cgk setup:database.';",
-        timeout = literal(&milliseconds(operator.session().lock_timeout)),
-        key = lock::database_key(),
+        head = MessageHead::of(operator)
+            .lock_timeout(operator.session().lock_timeout)
+            .search_path("")
+            .lock(lock::database_key())
+            .sql(),
         modes = literal(&modes.text()),
     )
 }

@@ -2,9 +2,9 @@
 
 use crate::{
     binding,
-    db::{Operator, message, milliseconds},
+    db::{Operator, message, message_head::MessageHead},
     error::{Error, Result, TenantError, while_doing},
-    ident::{SchemaName, literal},
+    ident::SchemaName,
     registry,
     slug::TenantSlug,
     tenant::{Tenant, TenantStatus},
@@ -73,10 +73,8 @@ pub async fn activate(operator: &Operator, slug: &TenantSlug) -> Result<Activate
     operator.reset_session().await.map_err(doing())?;
     // A session that drops the tenant locks its row first and marks the schema in the same transaction.
     let sql = format!(
-        "set transaction isolation level read committed;
-select pg_catalog.set_config('lock_timeout', {}, true);
-{}{}{}{}",
-        literal(&milliseconds(operator.session().lock_timeout)),
+        "{}{}{}{}{}",
+        MessageHead::of(operator).lock_timeout(operator.session().lock_timeout).sql(),
         registry::sql::lock_row_sql(tenant.id),
         registry::demand_sql(tenant.id, slug),
         binding::demand_comment_sql(&schema, facts.schema_comment.as_deref()),

@@ -9,14 +9,17 @@ use crate::{
     access::isolation,
     access::login::{self, Admitted},
     binding::{self, Binding},
-    db::{Operator, milliseconds},
+    db::{
+        Operator,
+        message_head::{Hold, MessageHead},
+    },
     drift::{self, Comparison},
     error::{Error, LedgerProblem, MigrationError, Result, SetupError, while_doing},
     ident::{Ident, RoleName, SchemaName, literal, quoted},
     identity,
     migrate::{
         Applied, MigrationFile, MigrationId, Migrations, Set, Target, Version,
-        execute::schema_lock::{self, Hold},
+        execute::schema_lock,
         fileset::record::FileRecord,
         ledger::{self, LEDGER_TABLE, LedgerTable},
         plan::{self},
@@ -26,6 +29,7 @@ use crate::{
     slug::TenantSlug,
     tenant::{OrganizationId, TenantStatus},
 };
+use std::time::Duration;
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
@@ -376,23 +380,13 @@ impl<'a> Adoption<'a> {
     /// changed.
     fn opening(&self, guard: &str) -> String {
         let session = self.operator.session();
-        let set_local = |name: &str, value: &str| format!("pg_catalog.set_config('{name}', {}, true)", literal(value));
-        // Without this, the server continues the statements of a killed client, and commits them.
-        let notices = match self.operator.facts().notices_lost_clients {
-            true => format!(", {}", set_local("client_connection_check_interval", "1000")),
-            false => String::new(),
-        };
-        format!(
-            "set transaction isolation level read committed;
-select {}, {}{notices};
-{}select {}, {};
-{guard}",
-            set_local("lock_timeout", &milliseconds(session.migration_wait)),
-            set_local("statement_timeout", "0"),
-            schema_lock::lock_sql(self.schema, Hold::Exclusive),
-            set_local("lock_timeout", &milliseconds(session.lock_timeout)),
-            set_local("statement_timeout", &milliseconds(session.migration_statement_timeout)),
-        )
+        let head = MessageHead::of(self.operator)
+            .lock_timeout(session.migration_wait)
+            .statement_timeout(Duration::ZERO)
+            .lock_schema(self.schema, Hold::Exclusive)
+            .lock_timeout(session.lock_timeout)
+            .statement_timeout(session.migration_statement_timeout);
+        head.sql() + guard
     }
 
     /// Adds the registry row and the tenant's role.

@@ -5,10 +5,13 @@ use crate::{
     access::isolation,
     access::login,
     config::{Config, Isolation},
-    db::{Operator, milliseconds},
+    db::{
+        Operator,
+        message_head::{Hold, MessageHead},
+    },
     error::{ConnectionError, Error, MigrationError, Result, while_doing},
-    ident::{Ident, RoleName, SchemaName, literal, quoted},
-    migrate::execute::schema_lock::{self, Hold},
+    ident::{Ident, RoleName, SchemaName, quoted},
+    migrate::execute::schema_lock,
     registry::{self, TenantFacts},
     slug::TenantSlug,
 };
@@ -182,18 +185,15 @@ async fn clear_one(operator: &Operator, slug: &TenantSlug, owner: Option<&Ident>
     if grantees.is_empty() {
         return Ok(());
     }
-    let mut sql = format!(
-        "select pg_catalog.set_config('lock_timeout', {}, true);\n{}",
-        literal(&milliseconds(operator.session().migration_wait)),
-        schema_lock::lock_sql(&schema, Hold::Exclusive),
-    );
+    let wait = operator.session().migration_wait;
+    let mut sql = MessageHead::of(operator).lock_timeout(wait).lock_schema(&schema, Hold::Exclusive).sql();
     if let Some(owner) = owner.filter(|owner| owner.as_str() != own.role) {
         sql.push_str(&format!("set local role {};\n", owner.quoted()));
     }
     for grantee in &grantees {
         sql.push_str(&isolation::revoke_sql(&schema, grantee));
     }
-    let answer = schema_lock::run(operator, &schema, &sql, operator.session().migration_wait, what).await?;
+    let answer = schema_lock::run(operator, &schema, &sql, wait, what).await?;
     answer.complete().map(drop).map_err(doing())
 }
 
@@ -206,12 +206,11 @@ async fn isolate_one(operator: &Operator, slug: &TenantSlug) -> Result<()> {
         return Err(isolation::lacks_admin(own, &role));
     }
     let session = operator.session();
-    let mut sql = format!(
-        "select pg_catalog.set_config('lock_timeout', {}, true), pg_catalog.set_config('statement_timeout', {}, true);\n{}",
-        literal(&milliseconds(session.migration_wait)),
-        literal(&milliseconds(session.migration_statement_timeout)),
-        schema_lock::lock_sql(&schema, Hold::Exclusive),
-    );
+    let head = MessageHead::of(operator)
+        .lock_timeout(session.migration_wait)
+        .statement_timeout(session.migration_statement_timeout)
+        .lock_schema(&schema, Hold::Exclusive);
+    let mut sql = head.sql();
     sql.push_str(&isolation::role_sql(own, &role, facts.presence()));
     sql.push_str(&login::enter_by_role_sql(own, &role, &logins));
     let owner = facts.owner.filter(|owner| owner.as_str() != own.role);

@@ -4,11 +4,14 @@ use crate::{
     access::isolation,
     binding,
     catalogue::names,
-    db::{Operator, milliseconds},
+    db::{
+        Operator,
+        message_head::{Hold, MessageHead},
+    },
     error::{Error, MigrationError, Result, TenantError, while_doing},
-    ident::{RoleName, SchemaName, literal},
+    ident::{RoleName, SchemaName},
     lock,
-    migrate::execute::schema_lock::{self, Hold},
+    migrate::execute::schema_lock,
     registry::{self, SHORT_LOCK_WAIT, TenantFacts},
     slug::TenantSlug,
     tenant::{Tenant, TenantStatus},
@@ -143,7 +146,7 @@ pub async fn rename(operator: &Operator, slug: &TenantSlug, options: &RenameOpti
                 sent => sent?,
             }
         }
-        None if name.is_some() => run.send(&(run.opening() + &run.row_sql(slug))).await?,
+        None if name.is_some() => run.send(&(run.head().sql() + &run.row_sql(slug))).await?,
         None => {}
     }
     let now = registry::facts_of(operator, to.unwrap_or(slug)).await?;
@@ -201,15 +204,12 @@ impl Rename<'_> {
         if by.is_empty() { Ok(()) } else { Err(Error::Tenant(TenantError::RenameBlocked { tenant, by })) }
     }
 
-    fn opening(&self) -> String {
-        format!(
-            "set transaction isolation level read committed;
-select pg_catalog.set_config('lock_timeout', {}, true), pg_catalog.set_config('statement_timeout', '0', true),
-       pg_catalog.set_config('search_path', '', true);
-{}",
-            literal(&milliseconds(SHORT_LOCK_WAIT)),
-            schema_lock::lock_sql(&SchemaName::of_tenant(&self.before.slug), Hold::Exclusive),
-        )
+    fn head(&self) -> MessageHead {
+        MessageHead::of(self.operator)
+            .lock_timeout(SHORT_LOCK_WAIT)
+            .statement_timeout(Duration::ZERO)
+            .search_path("")
+            .lock_schema(&SchemaName::of_tenant(&self.before.slug), Hold::Exclusive)
     }
 
     /// Returns the statements that change the registry row.
@@ -223,13 +223,10 @@ select pg_catalog.set_config('lock_timeout', {}, true), pg_catalog.set_config('s
     fn slug_sql(&self, to: &TenantSlug) -> String {
         let (own, slug) = (self.operator.facts(), &self.before.slug);
         let (schema, new_schema) = (SchemaName::of_tenant(slug), SchemaName::of_tenant(to));
-        let mut sql = self.opening();
         let mut keys = [lock::tenant_key(slug), lock::tenant_key(to)];
         keys.sort_unstable();
-        let migration_key = lock::migration_key(&new_schema);
-        for key in [migration_key].iter().chain(&keys) {
-            sql.push_str(&format!("select pg_catalog.pg_advisory_xact_lock({key});\n"));
-        }
+        let head = self.head().lock(lock::migration_key(&new_schema));
+        let mut sql = keys.into_iter().fold(head, MessageHead::lock).sql();
         let owner = self.facts.owner.as_ref().filter(|owner| !own.superuser && owner.as_str() != own.role);
         if let Some(owner) = owner {
             sql.push_str(&format!("set local role {};\n", owner.quoted()));

@@ -1,9 +1,8 @@
 //! Suspends a tenant: every entry is refused, and no transaction remains in it.
 
 use crate::{
-    db::{Operator, message, milliseconds},
+    db::{Operator, message, message_head::MessageHead},
     error::{Error, Result, TenantError, while_doing},
-    ident::literal,
     registry::{self, EnteredSession},
     slug::TenantSlug,
     tenant::{Tenant, TenantStatus},
@@ -117,8 +116,8 @@ pub async fn suspend(operator: &Operator, slug: &TenantSlug, options: &SuspendOp
     operator.reset_session().await.map_err(doing())?;
     if !was_suspended {
         let sql = format!(
-            "select pg_catalog.set_config('lock_timeout', {}, true);\n{}{}",
-            literal(&milliseconds(operator.session().lock_timeout)),
+            "{}{}{}",
+            MessageHead::of(operator).lock_timeout(operator.session().lock_timeout).sql(),
             registry::demand_sql(tenant.id, slug),
             registry::set_status_sql(tenant.id, &["active", "suspended"], "suspended"),
         );

@@ -1,7 +1,7 @@
 //! Corrects a ledger that differs from the files, after an operator has decided that the files are right.
 
 use super::{
-    execute::schema_lock::{self, Hold},
+    execute::schema_lock,
     files::file::MigrationFile,
     fileset::{FleetFiles, record::follow_ledgers},
     ledger::{self, Applied, LEDGER_TABLE, LedgerDigest, REPAIRS},
@@ -9,7 +9,10 @@ use super::{
     rehearsal,
 };
 use crate::{
-    db::{Operator, milliseconds},
+    db::{
+        Operator,
+        message_head::{Hold, MessageHead, demand},
+    },
     error::{ConnectionError, Error, LedgerProblem, MigrationError, Result, SetupError, TenantError, while_doing},
     fleet::selection::Scope,
     ident::{Ident, SchemaName, literal, quoted},
@@ -18,6 +21,7 @@ use crate::{
     slug::TenantSlug,
     version::Version,
 };
+use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
 /// How often a ledger that another run keeps changing is read again.
@@ -310,31 +314,21 @@ fn changes(
 /// Writes a ledger in one message if it is unchanged since it was read. Otherwise returns `false`.
 async fn write(operator: &Operator, schema: &SchemaName, owner: &str, rows: &[Applied], sql: &str) -> Result<bool> {
     let session = operator.session();
-    let set_local = |name: &str, value: &str| format!("pg_catalog.set_config('{name}', {}, true)", literal(value));
     let role = match Ident::new(owner) {
         Ok(owner) if owner.as_str() != operator.facts().role => format!("set local role {};\n", owner.quoted()),
         _ => String::new(),
     };
-    // Without this, the message of a killed client would continue and commit.
-    let notices = match operator.facts().notices_lost_clients {
-        true => format!(", {}", set_local("client_connection_check_interval", "1000")),
-        false => String::new(),
-    };
-    let message = format!(
-        "set transaction isolation level read committed;
-select {wait}, {no_limit}, {path}{notices};
-{locks}select {lock_timeout}, {statement_timeout};
-{role}select 1 / (case when {digest} = {expected} then 1 else 0 end);
-{sql}",
-        wait = set_local("lock_timeout", &milliseconds(session.migration_wait)),
-        no_limit = set_local("statement_timeout", "0"),
-        path = set_local("search_path", ""),
-        locks = schema_lock::lock_sql(schema, Hold::Exclusive),
-        lock_timeout = set_local("lock_timeout", &milliseconds(session.lock_timeout)),
-        statement_timeout = set_local("statement_timeout", &milliseconds(session.migration_statement_timeout)),
-        digest = ledger::digest_sql(schema),
-        expected = literal(LedgerDigest::of(rows).as_str()),
-    );
+    let head = MessageHead::of(operator)
+        .lock_timeout(session.migration_wait)
+        .statement_timeout(Duration::ZERO)
+        .search_path("")
+        .lock_schema(schema, Hold::Exclusive)
+        .lock_timeout(session.lock_timeout)
+        .statement_timeout(session.migration_statement_timeout)
+        .sql();
+    let expected = literal(LedgerDigest::of(rows).as_str());
+    let unchanged = demand(&format!("{} = {expected}", ledger::digest_sql(schema)));
+    let message = format!("{head}{role}select {unchanged};\n{sql}");
     let what = || format!("repair the ledger of schema {:?}", schema.as_str());
     let doing = || while_doing(what());
     operator.reset_session().await.map_err(doing())?;

@@ -2,9 +2,8 @@
 //! lock.
 
 use crate::{
-    db::{Operator, message, milliseconds},
+    db::{Operator, message, message_head::MessageHead},
     error::{Error, Result, TenantError, while_doing},
-    ident::literal,
     lock,
     slug::TenantSlug,
 };
@@ -86,12 +85,8 @@ group by 1, 2, 3, 4, 5 order by 5 desc nulls last, 1";
 /// [`TenantError::InUse`]: when a transaction is still in the tenant at the end of `wait`.
 pub(crate) async fn wait_until_left(operator: &Operator, slug: &TenantSlug, wait: Duration) -> Result<()> {
     let doing = || while_doing(format!("wait for the transactions of tenant {slug}"));
-    let sql = format!(
-        "select pg_catalog.set_config('statement_timeout', '0', true), pg_catalog.set_config('lock_timeout', {}, true);
-select pg_catalog.pg_advisory_xact_lock({});",
-        literal(&milliseconds(SHORT_LOCK_WAIT)),
-        lock::tenant_key(slug),
-    );
+    let head = MessageHead::of(operator).lock_timeout(SHORT_LOCK_WAIT).statement_timeout(Duration::ZERO);
+    let sql = head.lock(lock::tenant_key(slug)).sql();
     let began = Instant::now();
     loop {
         match message::run(operator.client(), &sql).await.map_err(doing())?.complete() {

@@ -2,9 +2,8 @@
 //! exists.
 
 use crate::{
-    db::{Operator, message, milliseconds},
+    db::{Operator, message, message_head::MessageHead},
     error::{Result, while_doing},
-    ident::literal,
     lock,
 };
 use tokio_postgres::{
@@ -83,14 +82,8 @@ pub(crate) async fn guard_registry(operator: &Operator) -> Result<RegistryGuard>
         GuardFound::Wrong(wrong) if wrong.is_empty() => return Ok(RegistryGuard::Present),
         GuardFound::Wrong(_) => {}
     }
-    let sql = format!(
-        "select pg_catalog.set_config('lock_timeout', {}, true), pg_catalog.set_config('search_path', '', true);
-select pg_catalog.pg_advisory_xact_lock({});
-{}",
-        literal(&milliseconds(operator.session().lock_timeout)),
-        lock::database_key(),
-        GUARD,
-    );
+    let head = MessageHead::of(operator).lock_timeout(operator.session().lock_timeout).search_path("");
+    let sql = head.lock(lock::database_key()).sql() + GUARD;
     match message::run(operator.client(), &sql).await.map_err(doing())?.complete() {
         Ok(_) => Ok(RegistryGuard::Made),
         Err(error) => match error.code() {

@@ -2,7 +2,7 @@
 
 use super::{TABLE, aliases};
 use crate::{
-    db::{Operator, message, milliseconds, own_table},
+    db::{Operator, message, message_head::MessageHead, own_table},
     error::{Error, Result, TenantError, while_doing},
     ident::literal,
     lock,
@@ -100,13 +100,11 @@ pub(crate) async fn drop_alias(operator: &Operator, id: OrganizationId, alias: &
     if !aliases_exist(operator).await? {
         return Ok(false);
     }
-    // The server does not notice that a waiting client is gone, and would drop the alias later.
-    let wait = literal(&milliseconds(operator.session().lock_timeout));
+    let head = MessageHead::of(operator).lock_timeout(operator.session().lock_timeout).sql();
     let sql = format!(
-        "set local lock_timeout = {wait};
-with dropped as (delete from {ALIASES} a where a.slug = {0} and a.organization_id = {1}::pg_catalog.uuid
+        "{head}with dropped as (delete from {ALIASES} a where a.slug = {0} and a.organization_id = {1}::pg_catalog.uuid
                           returning a.expires_at > pg_catalog.clock_timestamp() as is_valid)
-select 1 from dropped d where d.is_valid;
+select 'dropped' from dropped d where d.is_valid;
 do $cgk$ begin
     if pg_catalog.to_regprocedure('public.cgk_notify_changes(pg_catalog.text[])') is not null then
         perform public.cgk_notify_changes(array['slug:' || {0}]);
@@ -116,7 +114,7 @@ end $cgk$;\n",
         literal(&id.to_string())
     );
     let answer = message::run(operator.client(), &sql).await.map_err(doing())?.complete().map_err(doing())?;
-    Ok(!answer.rows.is_empty())
+    Ok(answer.rows.iter().any(|(_, row)| row.get(0) == Some("dropped")))
 }
 
 /// Returns the aliases that are valid, by organization: of these, or of all.

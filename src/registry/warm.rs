@@ -2,7 +2,7 @@
 
 use crate::{
     config::Isolation,
-    db::{Operator, message, own_table},
+    db::{Operator, message, message_head::MessageHead, own_table},
     error::{Result, while_doing},
     ident::{Ident, RoleName, SchemaName, literal},
     lock,
@@ -191,11 +191,10 @@ pub(crate) async fn claim_warm(operator: &Operator, wanted: usize) -> Result<()>
     let doing = || while_doing(format!("add rows to the table {WARM}"));
     let names: Vec<String> = (0..wanted).map(|_| literal(SchemaName::warm().as_str())).collect();
     let sql = format!(
-        "select pg_catalog.pg_advisory_xact_lock({});
-insert into {WARM} (schema_name)
+        "{}insert into {WARM} (schema_name)
 select n.name from pg_catalog.unnest(array[{}]::pg_catalog.text[]) n (name)
 limit greatest({wanted} - (select pg_catalog.count(*) from {WARM}), 0);\n",
-        lock::warm_key(),
+        MessageHead::of(operator).lock(lock::warm_key()).sql(),
         names.join(", ")
     );
     message::run(operator.client(), &sql).await.map_err(doing())?.complete().map(drop).map_err(doing())

@@ -14,7 +14,7 @@ pub use name::{InvalidLogin, LoginName, Password};
 use super::isolation;
 use crate::{
     config::Isolation,
-    db::{Operator, ServerFacts, message, milliseconds},
+    db::{Operator, ServerFacts, message, message_head::MessageHead},
     error::{Error, Result, while_doing},
     ident::{Ident, RoleName, SchemaName, literal, quoted},
     lock, registry,
@@ -369,13 +369,11 @@ pub(crate) async fn dismiss(operator: &Operator, logins: &[Ident]) -> Result<()>
 /// Returns the start of a message: its timeouts, and the lock against concurrent changes of logins.
 fn turn_sql(operator: &Operator) -> String {
     let session = operator.session();
-    format!(
-        "select pg_catalog.set_config('lock_timeout', {}, true), pg_catalog.set_config('statement_timeout', {}, true);
-select pg_catalog.pg_advisory_xact_lock({});\n",
-        literal(&milliseconds(session.lock_timeout)),
-        literal(&milliseconds(session.migration_statement_timeout)),
-        lock::logins_key(),
-    )
+    MessageHead::of(operator)
+        .lock_timeout(session.lock_timeout)
+        .statement_timeout(session.migration_statement_timeout)
+        .lock(lock::logins_key())
+        .sql()
 }
 
 async fn grant_roles(operator: &Operator, name: &LoginName, roles: &[RoleName]) -> Result<()> {

@@ -11,10 +11,13 @@ mod row;
 use crate::{
     access::isolation,
     binding,
-    db::{Operator, milliseconds},
+    db::{
+        Operator,
+        message_head::{Hold, MessageHead},
+    },
     error::{Error, MigrationError, Result, TenantError, while_doing},
-    ident::{DatabaseTag, RoleName, SchemaName, literal},
-    migrate::execute::schema_lock::{self, Hold},
+    ident::{DatabaseTag, RoleName, SchemaName},
+    migrate::execute::schema_lock,
     registry::{self, EnteredSession, SHORT_LOCK_WAIT, TenantFacts},
     slug::TenantSlug,
     tenant::{OrganizationId, Tenant},
@@ -331,16 +334,13 @@ impl<'o> Run<'o> {
 
     /// Returns the start of every step: its locks, and the check that the tenant is still the same.
     fn opening(&self) -> String {
-        format!(
-            "set transaction isolation level read committed;
-select pg_catalog.set_config('lock_timeout', {}, true), pg_catalog.set_config('statement_timeout', '0', true),
-       pg_catalog.set_config('search_path', '', true);
-{}{}{}",
-            literal(&milliseconds(SHORT_LOCK_WAIT)),
-            schema_lock::lock_sql(&self.doomed.schema, Hold::Exclusive),
-            registry::sql::lock_row_sql(self.doomed.id()),
-            registry::demand_sql(self.doomed.id(), self.slug()),
-        )
+        let head = MessageHead::of(self.operator)
+            .lock_timeout(SHORT_LOCK_WAIT)
+            .statement_timeout(Duration::ZERO)
+            .search_path("")
+            .lock_schema(&self.doomed.schema, Hold::Exclusive);
+        let row = registry::sql::lock_row_sql(self.doomed.id());
+        head.sql() + &row + &registry::demand_sql(self.doomed.id(), self.slug())
     }
 
     fn as_owner(&self) -> String {

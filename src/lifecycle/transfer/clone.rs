@@ -9,7 +9,7 @@ use super::{
     target::{Files, Target, tables_of},
 };
 use crate::{
-    db::{Operator, message},
+    db::{Operator, message, message_head::lost_client_check},
     error::{Error, Result, TransferError, while_doing},
     ident::{SchemaName, literal, quoted},
     lifecycle::create::{CreateOptions, NewTenantParts},
@@ -197,9 +197,8 @@ impl Run<'_> {
         target.send("reset all").await?;
         target.create().await?;
         target.send(&settings_sql(&search_path.of(target.schema))).await?;
-        if operator.facts().notices_lost_clients {
-            // Without this, the server finishes the statement of a killed client.
-            target.send("select pg_catalog.set_config('client_connection_check_interval', '1000', true)").await?;
+        if let Some(check) = lost_client_check(operator) {
+            target.send(&format!("select {check}")).await?;
         }
         let mut contents = target.contents(&of_source.partitions).await?;
         let sequences = of_source.sequences.iter().map(|sequence| sequence.name.as_str());

@@ -5,14 +5,15 @@ use super::{
     fields::Fields,
 };
 use crate::{
-    db::{Operator, message, milliseconds},
+    db::{
+        Operator, message,
+        message_head::{Hold, MessageHead},
+        milliseconds,
+    },
     error::{Error, Result, TenantError, TransferError, while_doing},
     ident::{SchemaName, literal},
     lock,
-    migrate::execute::{
-        schema_lock::{self, Hold},
-        step_log::Progress,
-    },
+    migrate::execute::{schema_lock, step_log::Progress},
     registry,
     slug::TenantSlug,
     tenant::{Tenant, TenantStatus},
@@ -39,15 +40,16 @@ impl Source {
         let doing = || format!("lock tenant {slug}");
         let name = format!("{} {command}", operator.session().application_name);
         // The previous attempt may have failed in its transaction.
+        let head = MessageHead::begin(operator)
+            .lock_timeout(wait)
+            .statement_timeout(Duration::ZERO)
+            .set("application_name", name.trim())
+            .lock_shared(lock::tenant_key(slug))
+            .lock_schema(&schema, Hold::Shared)
+            .sql();
         let sql = format!(
-            "rollback;\nbegin isolation level read committed;\nselect {}, {}, {}, {};\nselect pg_catalog.pg_advisory_xact_lock_shared({});\n{}",
-            "pg_catalog.set_config('statement_timeout', '0', true)",
-            format_args!("pg_catalog.set_config('application_name', {}, true)", literal(name.trim())),
-            format_args!("pg_catalog.set_config('lock_timeout', {}, true)", literal(&milliseconds(wait))),
-            "(select pg_catalog.count(pg_catalog.set_config(s.name, '0', true)) from pg_catalog.pg_settings s
-              where s.name in ('idle_in_transaction_session_timeout', 'transaction_timeout'))",
-            lock::tenant_key(slug),
-            schema_lock::lock_sql(&schema, Hold::Shared)
+            "rollback;\n{head}select pg_catalog.count(pg_catalog.set_config(s.name, '0', true)) from pg_catalog.pg_settings s
+              where s.name in ('idle_in_transaction_session_timeout', 'transaction_timeout');\n"
         );
         let answer = schema_lock::run(&holder, &schema, &sql, wait, doing).await?;
         answer.complete().map_err(while_doing(doing()))?;

@@ -2,7 +2,7 @@
 
 use crate::{
     binding,
-    db::{Operator, message, milliseconds},
+    db::{Operator, message, message_head::MessageHead},
     error::{ConnectionError, Error, MigrationError, Result, while_doing},
     ident::{Ident, SchemaName, literal, quoted},
     registry::{self, TenantFacts},
@@ -127,11 +127,7 @@ pub(crate) async fn bind(operator: &Operator, unbound: &[Unbound]) -> Result<Bin
 }
 
 async fn send(operator: &Operator, schemas: &[Unbound]) -> Result<()> {
-    let mut sql = format!(
-        "set transaction isolation level read committed;
-select pg_catalog.set_config('lock_timeout', {}, true);\n",
-        literal(&milliseconds(operator.session().lock_timeout))
-    );
+    let mut sql = MessageHead::of(operator).lock_timeout(operator.session().lock_timeout).sql();
     schemas.iter().for_each(|schema| sql.push_str(&schema.sql()));
     let doing = || while_doing("bind schemas to their organizations");
     message::run(operator.client(), &sql).await.map_err(doing())?.complete().map(drop).map_err(doing())

@@ -1,47 +1,21 @@
-//! Takes the locks of one schema for work outside of its migrations. To change or compare a schema, first wait for its
-//! migration lock. Then try the lock of a migration without a transaction ([`lock::steps_key`]), for which sessions
-//! must not wait in the server.
+//! Sends a message under the locks of one schema, for work outside of its migrations.
 
-use super::{poll::PollBackoff, script::demand};
+use super::poll::PollBackoff;
 use crate::{
     db::{
         Operator,
         message::{self, Answer},
+        message_head::LOCKED,
     },
     error::{Error, MigrationError, Result, while_doing},
     ident::SchemaName,
-    lock,
 };
 use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
-/// The first column of the row that confirms both locks.
-const LOCKED: &str = "cgk:locked";
-
-/// The mode of the migration lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Hold {
-    /// For a change of the schema.
-    Exclusive,
-    /// For a consistent read.
-    Shared,
-}
-
-/// Returns statements that take the schema's locks, until the end of the message. The caller sets `lock_timeout`
-/// before.
-pub(crate) fn lock_sql(schema: &SchemaName, hold: Hold) -> String {
-    let key = lock::migration_key(schema);
-    let migration = match hold {
-        Hold::Exclusive => format!("pg_catalog.pg_advisory_xact_lock({key})"),
-        Hold::Shared => format!("pg_catalog.pg_advisory_xact_lock_shared({key})"),
-    };
-    let steps = demand(&format!("pg_catalog.pg_try_advisory_xact_lock_shared({})", lock::steps_key(schema)));
-    format!("select {migration};\nselect {steps};\nselect '{LOCKED}';\n")
-}
-
-/// Sends a message in which [`lock_sql`] is before everything that may fail. While a migration without a transaction is
-/// running in the schema, it sends the message again, for up to `wait`. The response may contain an error of the
-/// statements after the locks.
+/// Sends a message in which [`MessageHead::lock_schema`](crate::db::message_head::MessageHead::lock_schema) is before
+/// everything that may fail. While a migration without a transaction is running in the schema, it sends the message
+/// again, for up to `wait`. The response may contain an error of the statements after the locks.
 ///
 /// # Errors
 ///

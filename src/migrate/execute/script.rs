@@ -4,8 +4,10 @@
 //! even if the server reports no position.
 
 use crate::{
-    db::message::{Answer, Kept},
-    ident::literal,
+    db::{
+        message::{Answer, Kept},
+        message_head::demand,
+    },
     migrate::files::file::MigrationFile,
     migration::Place,
 };
@@ -95,16 +97,6 @@ impl<K: Copy> Script<K> {
         let offset = position.and_then(|position| position.checked_sub(part.start));
         Some(Reached { kind: part.kind, completed, offset })
     }
-}
-
-/// Returns an expression that fails with a division by zero unless a condition is true.
-pub(in crate::migrate) fn demand(condition: &str) -> String {
-    format!("1 / (case when {condition} then 1 else 0 end)")
-}
-
-/// Sets a configuration parameter until the end of the transaction.
-pub(in crate::migrate) fn set_local(name: &str, value: &str) -> String {
-    format!("pg_catalog.set_config('{name}', {}, true)", literal(value))
 }
 
 /// Returns the position of an error in a file: as reported by the server, or the first incomplete statement.

@@ -2,7 +2,7 @@
 
 use super::{FleetFiles, Table, census::Census, mismatches};
 use crate::{
-    db::{Operator, message, own_objects::OwnObject, own_table},
+    db::{Operator, message, message_head::MessageHead, own_objects::OwnObject, own_table},
     error::{ConnectionError, Error, Result, while_doing},
     ident::literal,
     lock,
@@ -105,10 +105,8 @@ impl FleetFiles {
         }
         let doing = || while_doing("create the table public.cgk_migration_files");
         let mut sql = format!(
-            "select pg_catalog.set_config('lock_timeout', {}, true);\nselect \
-             pg_catalog.pg_advisory_xact_lock({});\n{CREATE}{}",
-            literal(&crate::db::milliseconds(operator.session().migration_wait)),
-            lock::files_key(),
+            "{}{CREATE}{}",
+            MessageHead::of(operator).lock_timeout(operator.session().migration_wait).lock(lock::files_key()).sql(),
             own_table::close_sql(&["public.cgk_migration_files"])
         );
         for (set, rows) in [(Set::Public, &self.public), (Set::Tenant, &self.tenant)] {

@@ -29,7 +29,7 @@ use crate::{
     access::isolation,
     catalogue::{Schemas, fingerprint_sql, objects_sql, settings_sql},
     config::Isolation,
-    db::{Operator, message, run_files::Commits},
+    db::{Operator, message, message_head::MessageHead, run_files::Commits},
     error::{Error, MigrationError, Result, TenantError, while_doing},
     fleet::{cancel::cancellable, interrupt::Interrupt, stop::ends_everything},
     ident::{RoleName, SchemaName, literal},
@@ -334,12 +334,11 @@ fn mark_sql(schema: &SchemaName) -> String {
 async fn drop_schema(operator: &Operator) -> Result<()> {
     let schema = SchemaName::rehearsal();
     let sql = format!(
-        "select pg_catalog.set_config('lock_timeout', {}, true);
-select 1 / (case when pg_catalog.obj_description(n.oid, 'pg_namespace') = {} then 1 else 0 end)
+        "{}select 1 / (case when pg_catalog.obj_description(n.oid, 'pg_namespace') = {} then 1 else 0 end)
 from pg_catalog.pg_namespace n where n.nspname = {};
 drop schema if exists {} cascade;
 ",
-        literal(&crate::db::milliseconds(operator.session().migration_wait)),
+        MessageHead::of(operator).lock_timeout(operator.session().migration_wait).sql(),
         literal(MARK),
         literal(schema.as_str()),
         schema.quoted(),

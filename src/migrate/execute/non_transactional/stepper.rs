@@ -2,13 +2,17 @@
 
 use super::super::{
     concurrent::Concurrent,
-    script::{Script, set_local},
+    script::Script,
     step_log::{self, Progress},
     transactionality::is_setting,
     unit,
 };
 use crate::{
-    db::{Operator, message, milliseconds},
+    db::{
+        Operator, message,
+        message_head::{LOST_CLIENT_CHECK, set_local},
+        milliseconds,
+    },
     error::{Error, Result},
     ident::{Ident, RoleName, literal},
     lock,
@@ -212,7 +216,8 @@ impl Stepper<'_> {
         ];
         // Without this, the statement of a killed client would run to its end, with its lock.
         if self.operator.facts().notices_lost_clients {
-            settings.push(("client_connection_check_interval", "1000".into()));
+            let (name, value) = LOST_CLIENT_CHECK;
+            settings.push((name, value.into()));
         }
         settings
     }

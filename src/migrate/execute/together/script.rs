@@ -2,14 +2,16 @@
 
 use super::super::{
     guard,
-    script::{Script, demand, set_local},
+    script::Script,
     step_log::STEPS_TABLE,
     transactionality::within_a_transaction,
     unit::{LedgerPresence, LockWait, Purpose, Unit, in_schema},
 };
 use crate::{
     db::{
-        Operator, milliseconds,
+        Operator,
+        message_head::{demand, lost_client_check, set_local},
+        milliseconds,
         run_files::Commits,
         session_reset::{BETWEEN_FILES, UNLOCK},
     },
@@ -46,8 +48,7 @@ pub(super) fn script_of<'a>(operator: &Operator, unit: &Unit<'a>, turn: LockWait
         set_local("statement_timeout", &milliseconds(session.migration_statement_timeout)),
     ];
     let path = set_local("search_path", &operator.search_path().of(&unit.plan.schema));
-    // Without this, the message of a killed client would continue and commit.
-    let notices = operator.facts().notices_lost_clients.then(|| set_local("client_connection_check_interval", "1000"));
+    let notices = lost_client_check(operator);
     let mut builder = Builder { operator, unit, script: Script::new(), timeouts, path, notices };
     builder.begin(turn);
     builder.open(turn);
