@@ -15,6 +15,7 @@ lint:
     cargo clippy --no-default-features --features axum --lib -- -D warnings
     cargo clippy --no-default-features --features migrate --lib -- -D warnings
     cargo clippy --no-default-features --features report --lib -- -D warnings
+    cargo clippy --no-default-features --features cli --lib --bins -- -D warnings
 
 # Runs the tests on the PostgreSQL of this machine, or on one that is fetched.
 test *ARGS:

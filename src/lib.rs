@@ -64,6 +64,7 @@
 //! | `open-feature` | `cgk::flags::FlagProvider`: a provider for the crate `open-feature`; turns `flags` on |
 //! | `platform` (default) | [`auth`]: users, sessions, API keys and magic links; [`request`], [`resolver`], [`domains`] and [`ownership`]: find the tenant of a request and check who owns a record; [`provisioning`]: tenants that a service requests; [`platform`]: the members of organizations, the audit record and its actors; services turn it on with `features = ["platform"]` |
 //! | `axum` | `cgk::axum`: a layer, extractors and error responses for services on axum 0.8; turns `platform` on |
+//! | `demo` (default) | the command `cgk demo`; turns `cli` and `testing` on |
 //! | `derive` | [`FromRow`] for structs with `#[derive(FromRow)]` of the crate `postgres-from-row` |
 //! | `rate-limit` | `cgk::axum::TenantRateLimit`, a request limit per tenant; turns `axum` on |
 //! | `redis` | `cgk::cache`: a cache per tenant, stored in Redis |

@@ -1,9 +1,11 @@
 //! The commands: the first line of their help, the function that each one runs, and the state after an interruption.
 
 use super::{
-    audit, auth, completions, config, demo, doctor, domain, drift, events, exit::Exit, init, invite, member, migrate,
-    org, plan, provision, quota, reaper, report, secret, session::Session, setup, subscription, tenant,
+    audit, auth, completions, config, doctor, domain, drift, events, exit::Exit, init, invite, member, migrate, org,
+    plan, provision, quota, report, secret, session::Session, setup, subscription, tenant,
 };
+#[cfg(feature = "demo")]
+use super::{demo, reaper};
 use anyhow::Result;
 use clap::Subcommand;
 
@@ -223,6 +225,7 @@ pub(super) enum Command {
     #[command(name = "secret:rotate", after_help = secret::rotate::EXAMPLES)]
     SecretRotate(secret::rotate::Arguments),
     /// Run a complete demo on a temporary private server
+    #[cfg(feature = "demo")]
     #[command(after_help = demo::EXAMPLES)]
     Demo,
     /// Print the completion script for a shell
@@ -232,6 +235,7 @@ pub(super) enum Command {
     #[command(name = "exit-codes", hide = true)]
     ExitCodes,
     /// Drop the demo's database when the demo is gone
+    #[cfg(feature = "demo")]
     #[command(name = reaper::COMMAND, hide = true)]
     Reaper,
 }
@@ -304,6 +308,7 @@ impl Command {
             Self::EventsRetry(_) => "the events are pending again or were not changed: `cgk events:list` shows it",
             Self::AuditRetain(_) => "months were created or removed as a whole; run the command again",
             Self::SecretRotate(_) => "every secret can be opened; run `cgk secret:rotate` again for the rest",
+            #[cfg(feature = "demo")]
             Self::Demo => "the demo removed everything it created",
             _ => "nothing was changed",
         }
@@ -383,12 +388,14 @@ impl Command {
             Self::AuditList(arguments) => audit::list::run(&session, arguments).await,
             Self::AuditRetain(arguments) => audit::retain::run(&session, arguments).await,
             Self::SecretRotate(arguments) => secret::rotate::run(&session, arguments).await,
+            #[cfg(feature = "demo")]
             Self::Demo => demo::run(&session).await,
             Self::Completions(arguments) => Ok(completions::run(session.printer, arguments)),
             Self::ExitCodes => {
                 session.printer.raw(Exit::table());
                 Ok(Exit::Done)
             }
+            #[cfg(feature = "demo")]
             Self::Reaper => Ok(Exit::Usage),
         }
     }

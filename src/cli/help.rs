@@ -7,7 +7,18 @@ use super::{Cli, exit::Exit};
 
 /// The commands below each heading.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("Setup", &["init", "setup:database", "config:show", "doctor", "report", "demo"]),
+    (
+        "Setup",
+        &[
+            "init",
+            "setup:database",
+            "config:show",
+            "doctor",
+            "report",
+            #[cfg(feature = "demo")]
+            "demo",
+        ],
+    ),
     (
         "Tenants",
         &[
@@ -108,21 +119,27 @@ pub(crate) fn command() -> clap::Command {
     // `cgk help exit-codes` is a separate page.
     let exit_codes = format!("{{about}}\n\n{}", Exit::table());
     let command = command.mut_subcommand("exit-codes", |page| page.help_template(exit_codes));
-    command.help_template(StyledStr::from(template)).after_help(AFTER_HELP).after_long_help(after_long_help())
+    command.help_template(StyledStr::from(template)).after_help(after_help()).after_long_help(after_long_help())
 }
 
-const AFTER_HELP: &str = "\
+fn after_help() -> String {
+    let demo =
+        if cfg!(feature = "demo") { "  cgk demo                        try it; needs no database\n" } else { "" };
+    format!(
+        "\
 Examples:
-  cgk demo                        try it; needs no database
-  cgk setup:database              with DATABASE_URL in the environment or in .env
+{demo}  cgk setup:database              with DATABASE_URL in the environment or in .env
   cgk tenant:create acme
   cgk migrate
 
-`cgk help <command>` shows the options of a command, `cgk help exit-codes` the exit codes.";
+`cgk help <command>` shows the options of a command, `cgk help exit-codes` the exit codes."
+    )
+}
 
 fn after_long_help() -> String {
     format!(
-        "{AFTER_HELP}\n\nExit codes:\n{}\nSettings come from flags, the environment, .env and cgk.toml, in this order.",
+        "{}\n\nExit codes:\n{}\nSettings come from flags, the environment, .env and cgk.toml, in this order.",
+        after_help(),
         Exit::table()
     )
 }

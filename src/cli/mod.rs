@@ -5,6 +5,7 @@ pub(crate) mod auth;
 mod command;
 mod completions;
 pub(crate) mod config;
+#[cfg(feature = "demo")]
 mod demo;
 mod doctor;
 pub(crate) mod domain;
@@ -22,6 +23,7 @@ pub(crate) mod org;
 pub(crate) mod plan;
 pub(crate) mod provision;
 pub(crate) mod quota;
+#[cfg(feature = "demo")]
 mod reaper;
 mod report;
 pub(crate) mod secret;
@@ -98,6 +100,7 @@ enum Ended {
 fn execute(cli: &Cli, printer: &Printer) -> Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(async {
+        #[cfg(feature = "demo")]
         if matches!(cli.command, Command::Reaper) {
             return Ok(Ended::ByItself(reaper::run().await));
         }

@@ -16,7 +16,6 @@ use cgk::{
     provisioning::ProvisioningError,
     secret::SecretError,
     templates::TemplateError,
-    testing::LocalServerError,
 };
 use std::error::Error as StdError;
 
@@ -53,7 +52,8 @@ impl Report {
             return Self { hint: Some(refusal.hint.clone()), ..Self::plain("refused", &refusal.message, refusal.exit) };
         }
         let causes = causes(error.chain().nth(1));
-        if let Some(local) = error.downcast_ref::<LocalServerError>() {
+        #[cfg(feature = "demo")]
+        if let Some(local) = error.downcast_ref::<cgk::testing::LocalServerError>() {
             return Self { causes, ..Self::plain("unavailable", &local.to_string(), Exit::Unavailable) };
         }
         Self { causes, ..Self::plain("failed", &error.to_string(), Exit::Failed) }
@@ -217,7 +217,8 @@ impl Report {
         report.hint = Some(error.advice().to_owned());
         if error.is_missing_url() {
             report.message = "DATABASE_URL is not set".into();
-            report.hint = Some(format!("{} To try cgk on a temporary server: cgk demo", error.advice()));
+            let demo = if cfg!(feature = "demo") { " To try cgk on a temporary server: cgk demo" } else { "" };
+            report.hint = Some(format!("{}{demo}", error.advice()));
         }
         report
     }
