@@ -8,7 +8,7 @@ pub(crate) mod isolation;
 
 use crate::{
     config::{Isolation, IsolationModes},
-    db::{Operator, identity::Identity, message, message_head::MessageHead, own_table},
+    db::{Operator, identity::DatabaseIdentity, message, message_head::MessageHead, own_table},
     error::{Error, Result, SetupError, while_doing},
     ident::{DatabaseTag, literal},
     lock, registry,
@@ -75,14 +75,14 @@ async fn tag_of(operator: &Operator) -> Result<DatabaseTag> {
 pub(crate) async fn renew(operator: &Operator) -> Result<bool> {
     let (name, identity) = operator.identity().await?;
     match identity {
-        Identity::Recorded(_) => Ok(false),
-        Identity::Unrecorded => {
+        DatabaseIdentity::Recorded(_) => Ok(false),
+        DatabaseIdentity::Unrecorded => {
             let tag = free_tag(operator, &name).await?;
             let foreign = granted_tags(operator).await?.iter().any(|granted| *granted != tag);
             write(operator, &tag, "").await?;
             Ok(foreign)
         }
-        Identity::Copied => {
+        DatabaseIdentity::Copied => {
             let tag = free_tag(operator, &name).await?;
             write(operator, &tag, "drop table public.cgk_database;\n").await?;
             Ok(true)
@@ -93,7 +93,7 @@ pub(crate) async fn renew(operator: &Operator) -> Result<bool> {
 /// Returns whether the database has its own identity.
 pub(crate) async fn is_own(operator: &Operator) -> Result<bool> {
     let (_, identity) = operator.identity().await?;
-    Ok(matches!(identity, Identity::Recorded(_)))
+    Ok(matches!(identity, DatabaseIdentity::Recorded(_)))
 }
 
 /// Returns the tag for a database without one.
@@ -185,7 +185,7 @@ comment on function public.cgk_database_tag() is
         Ok(_) => operator.facts().record_tag(tag.clone()),
         // Another session created the table first, and the lock made this session wait.
         Err(error) if error.code() == Some(&SqlState::DUPLICATE_TABLE) => match operator.identity().await?.1 {
-            Identity::Recorded(tag) => operator.facts().record_tag(tag),
+            DatabaseIdentity::Recorded(tag) => operator.facts().record_tag(tag),
             _ => return Err(doing()(error)),
         },
         Err(error) => return Err(doing()(error)),

@@ -170,7 +170,7 @@ pub use slug::{InvalidSlug, SlugProblem, TenantSlug};
 pub use tenancy::Derived;
 pub use tenancy::frame;
 pub use tenancy::{
-    AnyTx, BinaryCopyIn, BinaryCopyOut, Closed, Columns, ContextTenant, CopyIn, CopyOut, Db, FromRow, Listener,
+    AnyTx, BinaryCopyIn, BinaryCopyOut, ByColumn, Closed, ContextTenant, CopyIn, CopyOut, Db, FromRow, Listener,
     Platform, PlatformFn, PlatformFnMany, PlatformTx, PoolStatus, ReaderFn, ReaderTx, Retry, Rows, Savepoint,
     StatementFuture, Statements, TenantFn, TenantFnMany, TenantHandle, TenantTx, TxOptions, current_tenant,
 };

@@ -6,7 +6,7 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 /// A change, and its actor.
-pub(crate) struct Change<'a> {
+pub(crate) struct RecordedChange<'a> {
     pub(crate) actor: &'a Actor,
     pub(crate) organization: Option<OrganizationId>,
     /// The audit log's action and the event's type, in the past tense, such as `cgk.membership.removed`.
@@ -27,7 +27,7 @@ const RECORD: &str = "
         (id, organization_id, actor_kind, actor_id, action, resource_kind, resource_id, before, after, request_id)
     values ($2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 
-impl Change<'_> {
+impl RecordedChange<'_> {
     /// Writes both rows, in one statement. The id of the request comes from the caller's [`TenantContext`].
     pub(crate) async fn record(&self, tx: &PlatformTx<'_>) -> Result<()> {
         let (kind, id) = (self.resource.0, self.resource.1.as_str());

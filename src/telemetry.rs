@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 /// The outcome of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum RecordedOutcome {
     Committed,
     Failed,
     /// Its future was dropped.
@@ -48,15 +48,15 @@ pub(crate) enum Waited {
 pub(crate) struct TransactionTimer {
     #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "nothing is counted"))]
     began: Option<Instant>,
-    outcome: Outcome,
+    outcome: RecordedOutcome,
 }
 
 impl TransactionTimer {
     pub(crate) fn start() -> Self {
-        Self { began: cfg!(feature = "metrics").then(Instant::now), outcome: Outcome::Dropped }
+        Self { began: cfg!(feature = "metrics").then(Instant::now), outcome: RecordedOutcome::Dropped }
     }
 
-    pub(crate) fn finish(mut self, outcome: Outcome) {
+    pub(crate) fn finish(mut self, outcome: RecordedOutcome) {
         self.outcome = outcome;
     }
 }
@@ -64,9 +64,9 @@ impl TransactionTimer {
 impl Drop for TransactionTimer {
     fn drop(&mut self) {
         let outcome = match self.outcome {
-            Outcome::Committed => "committed",
-            Outcome::Failed => "failed",
-            Outcome::Dropped => "dropped",
+            RecordedOutcome::Committed => "committed",
+            RecordedOutcome::Failed => "failed",
+            RecordedOutcome::Dropped => "dropped",
         };
         #[cfg(feature = "metrics")]
         if let Some(began) = self.began {

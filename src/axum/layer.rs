@@ -60,11 +60,11 @@ use tracing::{Instrument as _, Span, field};
 /// [`Db::with_tenant`] for dropped futures.
 #[derive(Clone)]
 pub struct TenantLayer {
-    shared: Arc<Shared>,
+    shared: Arc<LayerState>,
     id_source: IdSource,
 }
 
-struct Shared {
+struct LayerState {
     rules: TenantRules,
     resolver: Resolver,
     db: Db,
@@ -88,7 +88,7 @@ impl fmt::Debug for TenantLayer {
 impl TenantLayer {
     /// Creates a layer that finds tenants by these rules. The extractors enter the tenants through this pool.
     pub fn new<E>(rules: TenantRules, resolver: &Resolver, db: &Db<E>) -> Self {
-        let shared = Shared { rules, resolver: resolver.clone(), db: db.errors() };
+        let shared = LayerState { rules, resolver: resolver.clone(), db: db.errors() };
         Self { shared: Arc::new(shared), id_source: IdSource::New }
     }
 
@@ -175,7 +175,7 @@ fn span<B>(request: &Request<B>, id: &RequestId) -> Span {
 }
 
 async fn answer<S, B>(
-    shared: &Shared,
+    shared: &LayerState,
     mut ready: S,
     request: Request<B>,
     id: &RequestId,

@@ -52,7 +52,7 @@ pub struct Problem {
 }
 
 #[derive(serde::Serialize)]
-struct Members<'a> {
+struct ProblemMembers<'a> {
     r#type: &'static str,
     title: &'a str,
     status: u16,
@@ -152,7 +152,7 @@ impl IntoResponse for Problem {
         let id = RequestId::current();
         let request_id = id.as_ref().map(RequestId::as_str);
         self.log(request_id);
-        let members = Members {
+        let members = ProblemMembers {
             r#type: "about:blank",
             title: self.status.canonical_reason().unwrap_or("Error"),
             status: self.status.as_u16(),

@@ -94,12 +94,12 @@ impl RequestLimit {
 /// requests is removed first, and its count starts again.
 #[derive(Clone)]
 pub struct TenantRateLimit {
-    shared: Arc<Shared>,
+    shared: Arc<LimiterState>,
 }
 
 type LimitOf = dyn Fn(&RequestTenant) -> Option<RequestLimit> + Send + Sync;
 
-struct Shared {
+struct LimiterState {
     limit_of: Box<LimitOf>,
     tenants: Cache<Counted, Arc<Counter>>,
     clock: DefaultClock,
@@ -135,7 +135,7 @@ impl TenantRateLimit {
         tenants_max: usize,
         limit_of: impl Fn(&RequestTenant) -> Option<RequestLimit> + Send + Sync + 'static,
     ) -> Self {
-        let shared = Shared {
+        let shared = LimiterState {
             limit_of: Box::new(limit_of),
             tenants: Cache::new(tenants_max.max(1)),
             clock: DefaultClock::default(),
@@ -150,7 +150,7 @@ impl TenantRateLimit {
     }
 }
 
-impl Shared {
+impl LimiterState {
     /// Returns how long to wait if this request is above the limit.
     fn check(&self, found: &RequestTenant) -> Result<(), Duration> {
         let Some(limit) = (self.limit_of)(found) else { return Ok(()) };

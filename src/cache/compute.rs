@@ -1,10 +1,10 @@
 //! Computes a missing value once for all concurrent calls.
 
 use super::{
-    CacheError, Inner, OnFailure, Result, TenantCache, decode,
-    flight::{Outcome, Part, Seen, Turn},
+    CacheError, CacheInner, OnFailure, Result, TenantCache, decode,
+    flight::{ComputeOutcome, ComputeTurn, FlightRole, FoundInCache},
     names::Names,
-    scripts::{self, Look, Taken, Token},
+    scripts::{self, CacheState, ComputeToken, Taken},
     settings::lifetime_ms,
 };
 use crate::tenancy::is_inside_transaction;
@@ -81,25 +81,25 @@ impl TenantCache {
         let began = inner.flights.tick();
         let mut over = false;
         let seen = match scripts::look(&inner.connection, &names).await {
-            Ok(Look::Value(json)) => match decode(&json) {
+            Ok(CacheState::Value(json)) => match decode(&json) {
                 Some(value) => return Ok(value),
                 None => {
                     over = true;
-                    Seen::Missing(None)
+                    FoundInCache::Missing(None)
                 }
             },
-            Ok(Look::Missing { token }) => Seen::Missing(token),
+            Ok(CacheState::Missing { token }) => FoundInCache::Missing(token),
             Err(error) if inner.settings.on_failure == OnFailure::Error => return Err(fails(error)),
-            Err(_) => Seen::Nothing,
+            Err(_) => FoundInCache::Nothing,
         };
         if is_inside_transaction() {
             return compute().await.map_err(Arc::new);
         }
         let flight = inner.flights.join(self.organization, key, began, seen);
         let outcome = match flight.part(inner.settings.wait_max, inner.preparing()).await {
-            Part::Take(outcome) => outcome,
-            Part::Compute(turn) => match inner.lease(&turn, &names, &flight.token, seen, over).await {
-                Ok(Leased::Value(json)) => turn.finish(Outcome::Value(json)),
+            FlightRole::Take(outcome) => outcome,
+            FlightRole::Compute(turn) => match inner.lease(&turn, &names, &flight.token, seen, over).await {
+                Ok(Leased::Value(json)) => turn.finish(ComputeOutcome::Value(json)),
                 Ok(Leased::Compute(lease)) => {
                     turn.computes(inner.settings.wait_max);
                     let computed = match compute().await {
@@ -108,25 +108,25 @@ impl TenantCache {
                     };
                     return match computed {
                         Ok((value, json)) => {
-                            turn.finish(Outcome::Value(json));
+                            turn.finish(ComputeOutcome::Value(json));
                             Ok(value)
                         }
                         Err(error) => {
-                            turn.finish(Outcome::Error(Arc::clone(&error) as _));
+                            turn.finish(ComputeOutcome::Error(Arc::clone(&error) as _));
                             Err(error)
                         }
                     };
                 }
                 Err(error) => {
                     let error = fails(error);
-                    turn.finish(Outcome::Error(Arc::clone(&error) as _));
+                    turn.finish(ComputeOutcome::Error(Arc::clone(&error) as _));
                     return Err(error);
                 }
             },
         };
         let shared = match &*outcome {
-            Outcome::Value(json) => decode(json).map(Ok),
-            Outcome::Error(error) => downcast(error).map(Err),
+            ComputeOutcome::Value(json) => decode(json).map(Ok),
+            ComputeOutcome::Error(error) => downcast(error).map(Err),
         };
         match shared {
             Some(shared) => shared,
@@ -136,7 +136,7 @@ impl TenantCache {
     }
 
     /// Stores a value if there is a lease, and returns its JSON for the waiting calls.
-    async fn keep<T: Serialize>(&self, value: &T, lifetime_ms: u64, lease: Option<Lease>) -> Result<Vec<u8>> {
+    async fn keep<T: Serialize>(&self, value: &T, lifetime_ms: u64, lease: Option<ComputeLease>) -> Result<Vec<u8>> {
         let json = match self.encode(value) {
             Err(CacheError::TooLarge { bytes, bytes_max }) => {
                 tracing::warn!(bytes, bytes_max, "a value is too large for the cache");
@@ -160,10 +160,10 @@ enum Leased {
     /// Returns this value: another process has computed it.
     Value(Vec<u8>),
     /// Computes, and stores the value if there is a lease.
-    Compute(Option<Lease>),
+    Compute(Option<ComputeLease>),
 }
 
-impl Inner {
+impl CacheInner {
     /// Returns the keys that the caller is computing, with this one added; an error if it is already among them.
     fn computed_around(self: &Arc<Self>, names: &Names) -> Result<Vec<(usize, String)>> {
         let mut around = COMPUTED.try_with(Clone::clone).unwrap_or_default();
@@ -183,13 +183,13 @@ impl Inner {
     /// Gets the lease, or waits for the process that holds it.
     async fn lease(
         self: &Arc<Self>,
-        turn: &Turn,
+        turn: &ComputeTurn,
         names: &Names,
-        token: &Token,
-        seen: Seen,
+        token: &ComputeToken,
+        seen: FoundInCache,
         over: bool,
     ) -> Result<Leased> {
-        if matches!(seen, Seen::Nothing) {
+        if matches!(seen, FoundInCache::Nothing) {
             return Ok(Leased::Compute(None));
         }
         let lease_ms = u64::try_from(self.settings.lease.as_millis()).unwrap_or(u64::MAX);
@@ -199,7 +199,7 @@ impl Inner {
         loop {
             match scripts::take(&self.connection, names, token, lease_ms, over).await {
                 Ok(Taken::Lease(bytes)) => {
-                    let lease = Lease { inner: Arc::clone(self), names: names.clone(), bytes: Some(bytes) };
+                    let lease = ComputeLease { inner: Arc::clone(self), names: names.clone(), bytes: Some(bytes) };
                     return Ok(Leased::Compute(Some(lease)));
                 }
                 Ok(Taken::Value(json)) => return Ok(Leased::Value(json)),
@@ -215,13 +215,13 @@ impl Inner {
 
 /// The right to store a value. If it is dropped unused, a separate task releases it, so that other processes do not
 /// wait until it expires.
-struct Lease {
-    inner: Arc<Inner>,
+struct ComputeLease {
+    inner: Arc<CacheInner>,
     names: Names,
     bytes: Option<Vec<u8>>,
 }
 
-impl Lease {
+impl ComputeLease {
     async fn store(mut self, json: &[u8], lifetime_ms: u64) {
         let Some(bytes) = &self.bytes else { return };
         match scripts::store(&self.inner.connection, &self.names, bytes, json, lifetime_ms).await {
@@ -232,7 +232,7 @@ impl Lease {
     }
 }
 
-impl Drop for Lease {
+impl Drop for ComputeLease {
     fn drop(&mut self) {
         let Some(bytes) = self.bytes.take() else { return };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(super) struct Connection {
+pub(super) struct RedisConnection {
     client: Client,
     limit: Duration,
     pause: Duration,
@@ -27,7 +27,7 @@ struct State {
     failed_at: Option<Instant>,
 }
 
-impl Connection {
+impl RedisConnection {
     pub(super) fn new(url: &str, settings: &CacheSettings) -> Result<Self> {
         let why = "it must be redis://, rediss:// or unix:// and lead to one server";
         let client =

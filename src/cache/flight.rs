@@ -3,7 +3,7 @@
 //! A waiting call has no lock or connection that another call needs. A call that is no longer polled delays the others
 //! for a limited time.
 
-use super::scripts::{Token, new_id};
+use super::scripts::{ComputeToken, new_id};
 use crate::tenant::OrganizationId;
 use std::{
     any::Any,
@@ -16,27 +16,27 @@ use std::{
 };
 use tokio::{sync::watch, time::Instant};
 
-type Key = (OrganizationId, String);
+type FlightKey = (OrganizationId, String);
 
 #[derive(Default)]
 pub(super) struct Flights {
-    under_way: Mutex<HashMap<Key, Weak<Flight>>>,
+    under_way: Mutex<HashMap<FlightKey, Weak<Flight>>>,
     /// Counts calls and computations, to compare their start.
     clock: AtomicU64,
 }
 
 /// A value that is being computed. It is in the map until the last call drops it.
 pub(super) struct Flight {
-    key: Key,
+    key: FlightKey,
     flights: Arc<Flights>,
     /// Its name in Redis.
-    pub(super) token: Token,
-    progress: watch::Sender<Progress>,
+    pub(super) token: ComputeToken,
+    progress: watch::Sender<FlightProgress>,
 }
 
-struct Progress {
+struct FlightProgress {
     /// The result of the first computation that ended.
-    outcome: Option<Arc<Outcome>>,
+    outcome: Option<Arc<ComputeOutcome>>,
     /// The number of computing calls.
     computing: usize,
     /// When the first of them started to compute, or `u64::MAX`.
@@ -46,7 +46,7 @@ struct Progress {
 }
 
 /// The result of a computation.
-pub(super) enum Outcome {
+pub(super) enum ComputeOutcome {
     /// The JSON.
     Value(Vec<u8>),
     /// An `Arc<E>`, for all waiting calls.
@@ -55,23 +55,23 @@ pub(super) enum Outcome {
 
 /// The data that a call found in Redis before it looks for a computation to join.
 #[derive(Clone, Copy)]
-pub(super) enum Seen {
+pub(super) enum FoundInCache {
     /// No value, and perhaps the token of a computation.
-    Missing(Option<Token>),
+    Missing(Option<ComputeToken>),
     /// Redis did not respond.
     Nothing,
 }
 
 /// The action of a call after it joined.
-pub(super) enum Part {
+pub(super) enum FlightRole {
     /// Compute, and share the result.
-    Compute(Turn),
+    Compute(ComputeTurn),
     /// Return this result.
-    Take(Arc<Outcome>),
+    Take(Arc<ComputeOutcome>),
 }
 
 /// A computing call. If it is dropped before it finishes, another one computes.
-pub(super) struct Turn {
+pub(super) struct ComputeTurn {
     flight: Arc<Flight>,
     /// Whether no other call was computing when this one started.
     pub(super) is_alone: bool,
@@ -89,7 +89,7 @@ impl Flights {
         organization: OrganizationId,
         key: &str,
         began: u64,
-        seen: Seen,
+        seen: FoundInCache,
     ) -> Arc<Flight> {
         let key = (organization, key.to_owned());
         // Declared before the lock: a flight that this call is the last to hold takes the lock when it is dropped.
@@ -101,7 +101,7 @@ impl Flights {
         {
             return Arc::clone(flight);
         }
-        let progress = Progress { outcome: None, computing: 0, since: u64::MAX, patience_ends: None };
+        let progress = FlightProgress { outcome: None, computing: 0, since: u64::MAX, patience_ends: None };
         let flight = Arc::new(Flight {
             key: key.clone(),
             flights: Arc::clone(self),
@@ -122,7 +122,7 @@ impl Flights {
         self.lock().retain(|key, _| key.0 != organization);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Weak<Flight>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<FlightKey, Weak<Flight>>> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -132,16 +132,16 @@ impl Flight {
     /// computes and the others wait again, for its result or an earlier one.
     ///
     /// Before a call computes, it may take the time `preparing`, in which it waits for another process.
-    pub(super) async fn part(self: &Arc<Self>, wait_max: Duration, preparing: Duration) -> Part {
+    pub(super) async fn part(self: &Arc<Self>, wait_max: Duration, preparing: Duration) -> FlightRole {
         let mut changes = self.progress.subscribe();
         loop {
             if let Some(turn) = self.turn(wait_max.saturating_add(preparing)) {
-                return Part::Compute(turn);
+                return FlightRole::Compute(turn);
             }
             let patience_ends = {
                 let progress = changes.borrow_and_update();
                 if let Some(outcome) = &progress.outcome {
-                    return Part::Take(Arc::clone(outcome));
+                    return FlightRole::Take(Arc::clone(outcome));
                 }
                 progress.patience_ends
             };
@@ -155,7 +155,7 @@ impl Flight {
     }
 
     /// Returns the right to compute, if there is no result and no computing call is worth waiting for.
-    fn turn(self: &Arc<Self>, patience: Duration) -> Option<Turn> {
+    fn turn(self: &Arc<Self>, patience: Duration) -> Option<ComputeTurn> {
         let (now, mut is_alone) = (Instant::now(), false);
         let mut may_compute = false;
         self.progress.send_if_modified(|progress| {
@@ -171,23 +171,23 @@ impl Flight {
             }
             may_compute
         });
-        may_compute.then(|| Turn { flight: Arc::clone(self), is_alone })
+        may_compute.then(|| ComputeTurn { flight: Arc::clone(self), is_alone })
     }
 
     /// Returns whether its value is new enough for the call. It is if the computation started after the call, or if the
     /// token is still in Redis: a delete by any process would have removed it. While Redis does not respond, an earlier
     /// value is better than one computation per call.
-    fn may_be_joined(&self, began: u64, seen: Seen) -> bool {
+    fn may_be_joined(&self, began: u64, seen: FoundInCache) -> bool {
         let progress = self.progress.borrow();
         progress.since > began
             || match seen {
-                Seen::Missing(token) => token == Some(self.token),
-                Seen::Nothing => progress.outcome.is_none(),
+                FoundInCache::Missing(token) => token == Some(self.token),
+                FoundInCache::Nothing => progress.outcome.is_none(),
             }
     }
 }
 
-impl Turn {
+impl ComputeTurn {
     /// Records that the computation starts.
     pub(super) fn computes(&self, wait_max: Duration) {
         self.flight.progress.send_modify(|progress| {
@@ -197,7 +197,7 @@ impl Turn {
     }
 
     /// Shares the result, unless another call was faster.
-    pub(super) fn finish(self, outcome: Outcome) -> Arc<Outcome> {
+    pub(super) fn finish(self, outcome: ComputeOutcome) -> Arc<ComputeOutcome> {
         let own = Arc::new(outcome);
         self.flight.progress.send_modify(|progress| {
             progress.outcome.get_or_insert_with(|| Arc::clone(&own));
@@ -206,7 +206,7 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for ComputeTurn {
     fn drop(&mut self) {
         self.flight.progress.send_modify(|progress| progress.computing -= 1);
     }
@@ -231,21 +231,21 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     fn new_flight() -> Arc<Flight> {
-        Arc::new(Flights::default()).join(OrganizationId(Uuid::nil()), "k", 0, Seen::Nothing)
+        Arc::new(Flights::default()).join(OrganizationId(Uuid::nil()), "k", 0, FoundInCache::Nothing)
     }
 
-    fn value(part: Part) -> Vec<u8> {
+    fn value(part: FlightRole) -> Vec<u8> {
         match part {
-            Part::Take(outcome) => match &*outcome {
-                Outcome::Value(json) => json.clone(),
-                Outcome::Error(_) => panic!("an error"),
+            FlightRole::Take(outcome) => match &*outcome {
+                ComputeOutcome::Value(json) => json.clone(),
+                ComputeOutcome::Error(_) => panic!("an error"),
             },
-            Part::Compute(_) => panic!("it computes"),
+            FlightRole::Compute(_) => panic!("it computes"),
         }
     }
 
-    fn turn(part: Part) -> Turn {
-        let Part::Compute(turn) = part else { panic!("there is an outcome") };
+    fn turn(part: FlightRole) -> ComputeTurn {
+        let FlightRole::Compute(turn) = part else { panic!("there is an outcome") };
         turn
     }
 
@@ -269,11 +269,11 @@ mod tests {
             let flight = Arc::clone(&flight);
             others.push(tokio::spawn(async move {
                 match task.await.unwrap() {
-                    Part::Compute(turn) => {
+                    FlightRole::Compute(turn) => {
                         assert!(!turn.is_alone && began.elapsed().as_secs() == 3600);
                         turn.computes(HOUR);
                         tokio::time::sleep(HOUR / 2).await;
-                        turn.finish(Outcome::Value(vec![2]));
+                        turn.finish(ComputeOutcome::Value(vec![2]));
                         None
                     }
                     part => {
@@ -292,7 +292,7 @@ mod tests {
         }
         assert!(second.is_some());
         // A late result changes nothing for later calls.
-        first.finish(Outcome::Value(vec![1]));
+        first.finish(ComputeOutcome::Value(vec![1]));
         assert_eq!(value(flight.part(HOUR, HOUR).await), [2]);
     }
 
@@ -308,7 +308,7 @@ mod tests {
         drop(first);
         let second = turn(next.await);
         assert!(second.is_alone && last.as_mut().now_or_never().is_none());
-        second.finish(Outcome::Value(vec![2]));
+        second.finish(ComputeOutcome::Value(vec![2]));
         assert_eq!(value(last.await), [2]);
     }
 
@@ -318,23 +318,23 @@ mod tests {
         let id = OrganizationId(Uuid::nil());
         let join = |began, seen| flights.join(id, "k", began, seen);
         let early = flights.tick();
-        let first = join(early, Seen::Missing(None));
+        let first = join(early, FoundInCache::Missing(None));
         // It has not started yet, so a new call is early enough.
-        assert!(Arc::ptr_eq(&first, &join(flights.tick(), Seen::Missing(None))));
+        assert!(Arc::ptr_eq(&first, &join(flights.tick(), FoundInCache::Missing(None))));
         let turn = first.turn(HOUR).unwrap();
         turn.computes(HOUR);
-        assert!(Arc::ptr_eq(&first, &join(early, Seen::Missing(None))));
+        assert!(Arc::ptr_eq(&first, &join(early, FoundInCache::Missing(None))));
         let late = flights.tick();
-        assert!(Arc::ptr_eq(&first, &join(late, Seen::Missing(Some(first.token)))));
-        assert!(Arc::ptr_eq(&first, &join(late, Seen::Nothing)));
+        assert!(Arc::ptr_eq(&first, &join(late, FoundInCache::Missing(Some(first.token)))));
+        assert!(Arc::ptr_eq(&first, &join(late, FoundInCache::Nothing)));
         // Redis has no token or another token: the key was deleted after the computation started.
-        let second = join(late, Seen::Missing(None));
+        let second = join(late, FoundInCache::Missing(None));
         assert!(!Arc::ptr_eq(&first, &second));
         let turn = second.turn(HOUR).unwrap();
         turn.computes(HOUR);
-        assert!(!Arc::ptr_eq(&second, &join(flights.tick(), Seen::Missing(Some(new_id())))));
+        assert!(!Arc::ptr_eq(&second, &join(flights.tick(), FoundInCache::Missing(Some(new_id())))));
         // The same key of another tenant is another computation.
-        let other = flights.join(OrganizationId(Uuid::max()), "k", early, Seen::Nothing);
+        let other = flights.join(OrganizationId(Uuid::max()), "k", early, FoundInCache::Nothing);
         assert!(!Arc::ptr_eq(&second, &other));
     }
 
@@ -342,14 +342,14 @@ mod tests {
     fn what_is_over_or_detached_leaves_nothing_behind() {
         let flights = Arc::new(Flights::default());
         let (id, other) = (OrganizationId(Uuid::nil()), OrganizationId(Uuid::max()));
-        let flight = flights.join(id, "k", 0, Seen::Nothing);
+        let flight = flights.join(id, "k", 0, FoundInCache::Nothing);
         flights.detach(id, "k");
-        let newer = flights.join(id, "k", 0, Seen::Nothing);
+        let newer = flights.join(id, "k", 0, FoundInCache::Nothing);
         assert!(!Arc::ptr_eq(&flight, &newer));
         // The older one does not remove the newer one's entry, just as it does not remove another tenant's.
         drop(flight);
-        assert!(Arc::ptr_eq(&newer, &flights.join(id, "k", 0, Seen::Nothing)));
-        let kept = flights.join(other, "k", 0, Seen::Nothing);
+        assert!(Arc::ptr_eq(&newer, &flights.join(id, "k", 0, FoundInCache::Nothing)));
+        let kept = flights.join(other, "k", 0, FoundInCache::Nothing);
         flights.detach_all(id);
         assert_eq!(flights.lock().len(), 1);
         drop((newer, kept));

@@ -68,10 +68,10 @@ use crate::{
     tenancy::Db,
     tenant::{OrganizationId, Tenant},
 };
-use connection::Connection;
+use connection::RedisConnection;
 use flight::Flights;
 use names::Names;
-use scripts::Look;
+use scripts::CacheState;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -81,11 +81,11 @@ pub type Result<T, E = CacheError> = std::result::Result<T, E>;
 /// The caches of all tenants in one Redis. Cheap to clone; belongs to the tokio runtime that first uses it.
 #[derive(Clone)]
 pub struct TenantCaches {
-    inner: Arc<Inner>,
+    inner: Arc<CacheInner>,
 }
 
-struct Inner {
-    connection: Arc<Connection>,
+struct CacheInner {
+    connection: Arc<RedisConnection>,
     database: DatabaseTag,
     settings: CacheSettings,
     flights: Arc<Flights>,
@@ -109,9 +109,9 @@ impl TenantCaches {
     /// [`CacheError::Invalid`]: the URL or a setting.
     pub fn new<E>(db: &Db<E>, url: &str, settings: CacheSettings) -> Result<Self> {
         settings.check()?;
-        let connection = Arc::new(Connection::new(url, &settings)?);
+        let connection = Arc::new(RedisConnection::new(url, &settings)?);
         let database = db.database_tag().clone();
-        Ok(Self { inner: Arc::new(Inner { connection, database, settings, flights: Arc::default() }) })
+        Ok(Self { inner: Arc::new(CacheInner { connection, database, settings, flights: Arc::default() }) })
     }
 
     /// Returns the cache of a tenant that the library found in the database of [`TenantCaches::new`]: in the registry,
@@ -154,7 +154,7 @@ impl VerifiedTenant for crate::auth::TenantIdentity {
 /// executed.
 #[derive(Clone)]
 pub struct TenantCache {
-    inner: Arc<Inner>,
+    inner: Arc<CacheInner>,
     organization: OrganizationId,
 }
 
@@ -177,8 +177,8 @@ impl TenantCache {
     /// Nothing is changed.
     pub async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
         match scripts::look(&self.inner.connection, &self.names(key)?).await {
-            Ok(Look::Value(json)) => Ok(decode(&json)),
-            Ok(Look::Missing { .. }) => Ok(None),
+            Ok(CacheState::Value(json)) => Ok(decode(&json)),
+            Ok(CacheState::Missing { .. }) => Ok(None),
             Err(error) => match self.inner.settings.on_failure {
                 OnFailure::Error => Err(error),
                 OnFailure::Compute => Ok(None),

@@ -2,7 +2,7 @@
 //!
 //! A value and a lease start with the 16 bytes of their epoch. A script accesses only the names in its key list.
 
-use super::{Result, connection::Connection, names::Names, settings::EPOCH_LIFETIME};
+use super::{Result, connection::RedisConnection, names::Names, settings::EPOCH_LIFETIME};
 use redis::Cmd;
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use std::sync::Arc;
 const ID_BYTES: usize = 16;
 
 /// Identifies the right to compute a value and to store it.
-pub(super) type Token = [u8; ID_BYTES];
+pub(super) type ComputeToken = [u8; ID_BYTES];
 
 /// What Redis contains for a key.
-pub(super) enum Look {
+pub(super) enum CacheState {
     /// The JSON.
     Value(Vec<u8>),
     /// No value; if there is a token, a computation is running.
-    Missing { token: Option<Token> },
+    Missing { token: Option<ComputeToken> },
 }
 
 /// The result of a request for the right to compute.
@@ -59,34 +59,36 @@ return 1";
 const RELEASE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0";
 
-pub(super) async fn look(connection: &Arc<Connection>, names: &Names) -> Result<Look> {
+pub(super) async fn look(connection: &Arc<RedisConnection>, names: &Names) -> Result<CacheState> {
     let mut cmd = redis::cmd("MGET");
     cmd.arg(&names.epoch).arg(&names.value).arg(&names.lease);
     let [epoch, value, lease]: [Option<Vec<u8>>; 3] = connection.run(cmd).await?;
-    let Some(epoch) = epoch.filter(|epoch| epoch.len() == ID_BYTES) else { return Ok(Look::Missing { token: None }) };
+    let Some(epoch) = epoch.filter(|epoch| epoch.len() == ID_BYTES) else {
+        return Ok(CacheState::Missing { token: None });
+    };
     let of_epoch = |bytes: Option<Vec<u8>>| {
         let mut bytes = bytes.filter(|bytes| bytes.starts_with(&epoch))?;
         Some(bytes.split_off(ID_BYTES))
     };
     match of_epoch(value) {
-        Some(json) => Ok(Look::Value(json)),
-        None => Ok(Look::Missing { token: of_epoch(lease).and_then(|token| token.try_into().ok()) }),
+        Some(json) => Ok(CacheState::Value(json)),
+        None => Ok(CacheState::Missing { token: of_epoch(lease).and_then(|token| token.try_into().ok()) }),
     }
 }
 
-pub(super) async fn set(connection: &Arc<Connection>, names: &Names, json: &[u8], lifetime_ms: u64) -> Result<()> {
+pub(super) async fn set(connection: &Arc<RedisConnection>, names: &Names, json: &[u8], lifetime_ms: u64) -> Result<()> {
     let mut cmd = on_names(SET, names);
     cmd.arg(&new_id()[..]).arg(epoch_ms()).arg(lifetime_ms).arg(json);
     connection.run(cmd).await
 }
 
-pub(super) async fn delete(connection: &Arc<Connection>, names: &Names) -> Result<()> {
+pub(super) async fn delete(connection: &Arc<RedisConnection>, names: &Names) -> Result<()> {
     let mut cmd = redis::cmd("DEL");
     cmd.arg(&names.value).arg(&names.lease);
     connection.run(cmd).await
 }
 
-pub(super) async fn flush(connection: &Arc<Connection>, epoch: &str) -> Result<()> {
+pub(super) async fn flush(connection: &Arc<RedisConnection>, epoch: &str) -> Result<()> {
     let mut cmd = redis::cmd("DEL");
     cmd.arg(epoch);
     connection.run(cmd).await
@@ -94,9 +96,9 @@ pub(super) async fn flush(connection: &Arc<Connection>, epoch: &str) -> Result<(
 
 /// Requests the right to compute; `over` says that an existing value does not count.
 pub(super) async fn take(
-    connection: &Arc<Connection>,
+    connection: &Arc<RedisConnection>,
     names: &Names,
-    token: &Token,
+    token: &ComputeToken,
     lease_ms: u64,
     over: bool,
 ) -> Result<Taken> {
@@ -112,7 +114,7 @@ pub(super) async fn take(
 
 /// Stores the computed value, unless the lease was lost: it expired, or the key was set, deleted or flushed.
 pub(super) async fn store(
-    connection: &Arc<Connection>,
+    connection: &Arc<RedisConnection>,
     names: &Names,
     lease: &[u8],
     json: &[u8],
@@ -124,7 +126,7 @@ pub(super) async fn store(
 }
 
 /// Releases a lease.
-pub(super) async fn release(connection: &Arc<Connection>, name: &str, lease: &[u8]) -> Result<()> {
+pub(super) async fn release(connection: &Arc<RedisConnection>, name: &str, lease: &[u8]) -> Result<()> {
     let mut cmd = redis::cmd("EVAL");
     cmd.arg(RELEASE).arg(1).arg(name).arg(lease);
     connection.run(cmd).await
@@ -138,7 +140,7 @@ fn on_names(script: &str, names: &Names) -> Cmd {
 }
 
 /// Returns a random epoch or token.
-pub(super) fn new_id() -> Token {
+pub(super) fn new_id() -> ComputeToken {
     rand::random()
 }
 

@@ -27,7 +27,7 @@ enum AccessPath {
 
 /// The rows that a stamp covers. The stamps of the parts can be [added](Stamp::add) to the complete stamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rows {
+pub(crate) enum StampedRows {
     All,
     /// Rows of columns, about half of all rows.
     Columns,
@@ -130,7 +130,7 @@ const SHARED: [&str; 8] = [
 const IS_TYPE: &str = "(x.typtype in ('e', 'd', 'r', 'c') or (x.typtype = 'b' and x.typelem = 0))";
 
 /// Returns rows of a mark, a schema, its stamp. `major` is the server's version.
-pub(crate) fn stamps_sql(schemas: &Schemas<'_>, rows: Rows, major: u32) -> String {
+pub(crate) fn stamps_sql(schemas: &Schemas<'_>, rows: StampedRows, major: u32) -> String {
     let access = match schemas {
         Schemas::These { names, .. } if names.len() > LOOKUP_MAX => AccessPath::Scan,
         Schemas::These { .. } | Schemas::One { .. } => AccessPath::Lookup,
@@ -199,7 +199,7 @@ from (select pg_catalog.count(*) as rows, pg_catalog.bit_xor(x.hash) as hash fro
         and (r.oid < 16384 or exists (select from pg_catalog.pg_shdepend d
              where d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass and d.refobjid = r.oid
                and d.dbid = (select b.oid from pg_catalog.pg_database b where b.datname = pg_catalog.current_database())))) r",
-        rows = rows_sql(AccessPath::Lookup, Rows::All, major),
+        rows = rows_sql(AccessPath::Lookup, StampedRows::All, major),
         all = all.join("\n    union all "),
         tag = literal(tag),
         slugs = registry::sql::SLUGS,
@@ -250,7 +250,7 @@ fn marked(row: &tokio_postgres::SimpleQueryRow) -> Option<(&str, &str)> {
 }
 
 /// Returns `stamped (nsp, hash)` of the schemas of `s`, and the queries before it.
-fn rows_sql(access: AccessPath, wanted: Rows, major: u32) -> String {
+fn rows_sql(access: AccessPath, wanted: StampedRows, major: u32) -> String {
     let mut sets = vec![held(), relations(access), constraints(access), types()];
     let object = |(catalogue, column, _): &(&str, &str, &str)| {
         match access {
@@ -300,9 +300,9 @@ fn rows_sql(access: AccessPath, wanted: Rows, major: u32) -> String {
     }
     // Rows that no stamp uses are not read.
     rows.retain(|row| match wanted {
-        Rows::All => true,
-        Rows::Columns => row.contains("from pg_catalog.pg_attribute x"),
-        Rows::Others => !row.contains("from pg_catalog.pg_attribute x"),
+        StampedRows::All => true,
+        StampedRows::Columns => row.contains("from pg_catalog.pg_attribute x"),
+        StampedRows::Others => !row.contains("from pg_catalog.pg_attribute x"),
     });
     sets.push(format!("stamped (nsp, hash) as (\n    {}\n)", rows.join("\n    union all ")));
     sets.join(",\n")

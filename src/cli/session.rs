@@ -3,7 +3,7 @@
 use anyhow::Result;
 use cgk::{
     Config, Db, Operator, OrganizationId, Tenant, TenantSlug,
-    config::{Isolation, Target, TargetHost, TlsMode},
+    config::{ConnectionTarget, Isolation, TargetHost, TlsMode},
     migrate::{Migrations, Stop, StopReason},
     platform::Actor,
 };
@@ -176,7 +176,7 @@ pub(crate) fn place(operator: &Operator) -> String {
     format!("{} on {}", sanitize(&operator.facts().database), sanitize(&host))
 }
 
-fn host(target: &Target) -> String {
+fn host(target: &ConnectionTarget) -> String {
     target.hosts().iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 

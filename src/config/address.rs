@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio_postgres::config::SslMode;
 
-use super::error::Problem;
+use super::error::ValueProblem;
 use super::options::Options;
 use super::parts::{DEFAULT_PORT, Parts};
 use super::settings::RemotePlaintext;
-use super::target::{Distance, Target, TargetHost, distance};
+use super::target::{ConnectionTarget, Distance, TargetHost, distance};
 use super::tls::{self, TlsMode};
 
 /// How long one address may take to respond. The URL can set another time.
@@ -25,7 +25,7 @@ const KEEPALIVE_RETRIES: u32 = 3;
 #[derive(Clone, Debug)]
 pub(super) struct Address {
     pub(super) pg: tokio_postgres::Config,
-    pub(super) target: Target,
+    pub(super) target: ConnectionTarget,
     pub(super) tls: TlsMode,
     pub(super) pgbouncer: Option<bool>,
     pub(super) application_name: Option<String>,
@@ -34,17 +34,17 @@ pub(super) struct Address {
 
 impl Address {
     /// Parses a connection string. Relative paths in it are relative to `base`.
-    pub(super) fn parse(text: &str, plaintext: RemotePlaintext, base: &Path) -> Result<Address, Problem> {
+    pub(super) fn parse(text: &str, plaintext: RemotePlaintext, base: &Path) -> Result<Address, ValueProblem> {
         Address::of(Parts::parse(text)?, plaintext, base)
     }
 
     /// Interprets the parts of a connection string. Relative paths in it are relative to `base`.
-    pub(super) fn of(parts: Parts, plaintext: RemotePlaintext, base: &Path) -> Result<Address, Problem> {
+    pub(super) fn of(parts: Parts, plaintext: RemotePlaintext, base: &Path) -> Result<Address, ValueProblem> {
         let mut options = Options::read(&parts)?;
         let mut pg = driver_options(&options)?;
 
         let Some(database) = parts.database else {
-            return Err(Problem::invalid(
+            return Err(ValueProblem::invalid(
                 "names no database",
                 "Write the database's name at the end of the host part: postgresql://user@host:5432/database.",
             ));
@@ -75,7 +75,7 @@ impl Address {
             TlsMode::Disable => SslMode::Disable,
             TlsMode::Verify { .. } => SslMode::Require,
         });
-        let target = Target { hosts, database, user: parts.user };
+        let target = ConnectionTarget { hosts, database, user: parts.user };
         let Options { pgbouncer, application_name, notices, .. } = options;
         Ok(Address { pg, target, tls, pgbouncer, application_name, notices })
     }
@@ -95,12 +95,12 @@ impl Address {
 }
 
 /// Passes the options to the driver one by one, so that the error can name the wrong one.
-fn driver_options(options: &Options) -> Result<tokio_postgres::Config, Problem> {
+fn driver_options(options: &Options) -> Result<tokio_postgres::Config, ValueProblem> {
     let mut all = String::new();
     for (key, value) in &options.driver {
         let pair = format!("{key}='{}' ", value.replace('\\', r"\\").replace('\'', r"\'"));
         if pair.parse::<tokio_postgres::Config>().is_err() {
-            return Err(Problem::invalid(
+            return Err(ValueProblem::invalid(
                 format!("has an option {key} with a value that it cannot have"),
                 format!("Correct {key}, or remove it."),
             ));
@@ -125,17 +125,17 @@ fn driver_options(options: &Options) -> Result<tokio_postgres::Config, Problem> 
 }
 
 /// Pairs the hosts with their ports.
-fn hosts(names: &[String], ports: &[u16], addresses: &[IpAddr]) -> Result<Vec<TargetHost>, Problem> {
+fn hosts(names: &[String], ports: &[u16], addresses: &[IpAddr]) -> Result<Vec<TargetHost>, ValueProblem> {
     let names = if names.is_empty() { addresses.iter().map(IpAddr::to_string).collect() } else { names.to_vec() };
     if names.is_empty() || names.iter().any(String::is_empty) {
-        return Err(Problem::invalid(
+        return Err(ValueProblem::invalid(
             "names no host",
             "Write the host, such as localhost, or the directory of the server's socket: \
              postgresql:///database?host=/var/run/postgresql.",
         ));
     }
     if (!addresses.is_empty() && addresses.len() != names.len()) || (ports.len() > 1 && ports.len() != names.len()) {
-        return Err(Problem::invalid(
+        return Err(ValueProblem::invalid(
             "has lists of hosts, addresses and ports of different lengths",
             "Give one port for all hosts, or one address and one port for each.",
         ));
@@ -149,7 +149,7 @@ fn hosts(names: &[String], ports: &[u16], addresses: &[IpAddr]) -> Result<Vec<Ta
             _ if name.chars().all(|c| c.is_ascii_alphanumeric() || "-._:%".contains(c)) => {
                 Ok(TargetHost::Network { name, port: port(index) })
             }
-            _ => Err(Problem::invalid(
+            _ => Err(ValueProblem::invalid(
                 "has a character in the host that no host name has",
                 "Check the part between `@` and `/`; special characters in the password must be percent-encoded.",
             )),

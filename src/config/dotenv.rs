@@ -5,7 +5,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::error::{ConfigError, Problem};
+use super::error::{ConfigError, ValueProblem};
 use super::origin::Origin;
 
 /// The variables of a `.env` file. They are looked up here and never added to the process's environment. This is not
@@ -29,13 +29,13 @@ impl DotEnv {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(DotEnv::default()),
             Err(error) => {
                 let what = format!("could not read {}", path.display());
-                let problem = Problem::unreadable(what, "Make the file readable, or remove it.");
+                let problem = ValueProblem::unreadable(what, "Make the file readable, or remove it.");
                 return Err(problem.because(error).of(".env", None));
             }
         };
         let text = String::from_utf8(bytes).map_err(|error| {
             let line = line_of(error.as_bytes(), error.utf8_error().valid_up_to());
-            Problem::invalid("is not UTF-8", "Save the file as UTF-8.").of(".env", at(line))
+            ValueProblem::invalid("is not UTF-8", "Save the file as UTF-8.").of(".env", at(line))
         })?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         let mut variables = BTreeMap::new();
@@ -52,7 +52,7 @@ impl DotEnv {
                     let first = broken.lines().next().unwrap_or_default();
                     let line = line_of(text.as_bytes(), text.find(first).unwrap_or(0));
                     if broken.lines().any(may_be_ours) {
-                        return Err(Problem::invalid(
+                        return Err(ValueProblem::invalid(
                             "is not NAME=value",
                             "Write NAME=value, with single quotes around a value that has blanks, quotes, `$` or `\\` \
                              in it.",
@@ -62,7 +62,7 @@ impl DotEnv {
                     notices.push(format!("line {line} of {} is not NAME=value and is ignored", path.display()));
                 }
                 Err(_) => {
-                    return Err(Problem::unreadable("could not be read", "Make the file readable, or remove it.")
+                    return Err(ValueProblem::unreadable("could not be read", "Make the file readable, or remove it.")
                         .of(".env", at(1)));
                 }
             }

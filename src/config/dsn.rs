@@ -3,11 +3,11 @@
 use std::iter::Peekable;
 use std::str::Chars;
 
-use super::error::Problem;
+use super::error::ValueProblem;
 use super::parts::{KeySecrecy, Parts};
 
 /// Splits a key=value string into its parts.
-pub(super) fn parse(text: &str) -> Result<Parts, Problem> {
+pub(super) fn parse(text: &str) -> Result<Parts, ValueProblem> {
     // If a password contains an unquoted space, the rest of it looks like keys, so no key may be shown.
     let mut parts = Parts { key_secrecy: KeySecrecy::MayBeSecret, ..Parts::default() };
     let mut rest = text.chars().peekable();
@@ -27,7 +27,7 @@ pub(super) fn parse(text: &str) -> Result<Parts, Problem> {
     }
 }
 
-fn quoted(rest: &mut Peekable<Chars<'_>>) -> Result<String, Problem> {
+fn quoted(rest: &mut Peekable<Chars<'_>>) -> Result<String, ValueProblem> {
     let mut value = String::new();
     loop {
         match rest.next() {
@@ -63,8 +63,8 @@ fn take_while(rest: &mut Peekable<Chars<'_>>, wanted: impl Fn(char) -> bool) -> 
     taken
 }
 
-fn broken(what: &str) -> Problem {
-    Problem::invalid(
+fn broken(what: &str) -> ValueProblem {
+    ValueProblem::invalid(
         what,
         "Put values with blanks between single quotes, with `\\'` for a quote and `\\\\` for a backslash, or write a \
          URL: postgresql://user:password@host:5432/database.",

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::error::Problem;
+use super::error::ValueProblem;
 
 /// An environment and a working directory. This is not `Debug`, because environments contain secrets.
 #[derive(Clone, Default)]
@@ -16,9 +16,9 @@ pub(crate) struct Sources {
 
 impl Sources {
     /// Returns the environment and working directory of this process.
-    pub(crate) fn of_process() -> Result<Sources, Problem> {
+    pub(crate) fn of_process() -> Result<Sources, ValueProblem> {
         let directory = std::env::current_dir().map_err(|error| {
-            Problem::unreadable("could not find the working directory", "Change to a directory that exists.")
+            ValueProblem::unreadable("could not find the working directory", "Change to a directory that exists.")
                 .because(error)
         })?;
         Ok(Sources { variables: std::env::vars_os().collect(), directory })
@@ -49,9 +49,9 @@ impl Sources {
     }
 
     /// Reads a variable. An empty one counts as unset.
-    pub(crate) fn variable(&self, name: &str) -> Result<Option<&str>, Problem> {
+    pub(crate) fn variable(&self, name: &str) -> Result<Option<&str>, ValueProblem> {
         match self.variables.get(name.as_ref() as &std::ffi::OsStr).map(|value| value.to_str()) {
-            Some(None) => Err(Problem::invalid("is not UTF-8", format!("Set {name} to UTF-8 text."))),
+            Some(None) => Err(ValueProblem::invalid("is not UTF-8", format!("Set {name} to UTF-8 text."))),
             None | Some(Some("")) => Ok(None),
             Some(value) => Ok(value),
         }

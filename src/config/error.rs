@@ -97,38 +97,38 @@ impl fmt::Display for Details {
 
 /// A problem with a value, before the setting is known.
 #[derive(Debug)]
-pub(crate) struct Problem {
+pub(crate) struct ValueProblem {
     kind: ConfigErrorKind,
     what: String,
     advice: String,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
-impl Problem {
-    pub(crate) fn new(kind: ConfigErrorKind, what: impl Into<String>, advice: impl Into<String>) -> Problem {
-        Problem { kind, what: what.into(), advice: advice.into(), source: None }
+impl ValueProblem {
+    pub(crate) fn new(kind: ConfigErrorKind, what: impl Into<String>, advice: impl Into<String>) -> ValueProblem {
+        ValueProblem { kind, what: what.into(), advice: advice.into(), source: None }
     }
 
-    pub(crate) fn invalid(what: impl Into<String>, advice: impl Into<String>) -> Problem {
-        Problem::new(ConfigErrorKind::Invalid, what, advice)
+    pub(crate) fn invalid(what: impl Into<String>, advice: impl Into<String>) -> ValueProblem {
+        ValueProblem::new(ConfigErrorKind::Invalid, what, advice)
     }
 
-    pub(crate) fn refused(what: impl Into<String>, advice: impl Into<String>) -> Problem {
-        Problem::new(ConfigErrorKind::Refused, what, advice)
+    pub(crate) fn refused(what: impl Into<String>, advice: impl Into<String>) -> ValueProblem {
+        ValueProblem::new(ConfigErrorKind::Refused, what, advice)
     }
 
-    pub(crate) fn unreadable(what: impl Into<String>, advice: impl Into<String>) -> Problem {
-        Problem::new(ConfigErrorKind::Unreadable, what, advice)
+    pub(crate) fn unreadable(what: impl Into<String>, advice: impl Into<String>) -> ValueProblem {
+        ValueProblem::new(ConfigErrorKind::Unreadable, what, advice)
     }
 
-    pub(crate) fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Problem {
+    pub(crate) fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> ValueProblem {
         self.source = Some(source.into());
         self
     }
 
     /// Adds the setting that the value belongs to and the source of the value.
     pub(crate) fn of(self, setting: impl Into<Cow<'static, str>>, origin: Option<Origin>) -> ConfigError {
-        let Problem { kind, what: problem, advice, source } = self;
+        let ValueProblem { kind, what: problem, advice, source } = self;
         ConfigError { details: Box::new(Details { kind, setting: setting.into(), origin, problem, advice }), source }
     }
 }

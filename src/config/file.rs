@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::dotenv::line_of;
-use super::error::{ConfigError, Problem};
+use super::error::{ConfigError, ValueProblem};
 use super::ignore::IgnoreRule;
 use super::origin::Origin;
 use super::settings::Isolation;
@@ -109,7 +109,7 @@ impl ConfigFile {
                 let offset = error.span().map_or(0, |span| span.start);
                 let key = key_at(text, offset).unwrap_or(NAME);
                 let line = line_of(text.as_bytes(), offset);
-                Err(Problem::invalid(
+                Err(ValueProblem::invalid(
                     without_values(error.message()),
                     "Correct the line; docs/reference.md lists all settings.",
                 )
@@ -119,9 +119,12 @@ impl ConfigFile {
     }
 }
 
-fn unreadable(path: &Path, error: std::io::Error) -> Problem {
-    Problem::unreadable(format!("could not read {}", path.display()), "Correct the path, or make the file readable.")
-        .because(error)
+fn unreadable(path: &Path, error: std::io::Error) -> ValueProblem {
+    ValueProblem::unreadable(
+        format!("could not read {}", path.display()),
+        "Correct the path, or make the file readable.",
+    )
+    .because(error)
 }
 
 /// Returns the key on the line of an error, with its section, if it is a known key. Other texts are not shown: in a

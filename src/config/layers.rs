@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use super::dotenv::DotEnv;
 use super::env::Sources;
-use super::error::{ConfigError, Problem};
+use super::error::{ConfigError, ValueProblem};
 use super::file::ConfigFile;
 use super::origin::{Origin, Origins};
 use super::overrides::Overrides;
 
 /// The names of a setting.
 #[derive(Clone, Copy)]
-pub(super) struct Names {
+pub(super) struct SettingNames {
     /// In `cgk.toml`, in error messages and in lists.
     pub(super) key: &'static str,
     /// In the environment and in `.env`.
@@ -20,8 +20,8 @@ pub(super) struct Names {
     pub(super) flag: &'static str,
 }
 
-pub(super) const fn names(key: &'static str, variable: &'static str, flag: &'static str) -> Names {
-    Names { key, variable, flag }
+pub(super) const fn names(key: &'static str, variable: &'static str, flag: &'static str) -> SettingNames {
+    SettingNames { key, variable, flag }
 }
 
 /// A text with its source. This is not `Debug`, because the text may be the connection URL.
@@ -38,7 +38,7 @@ pub(super) struct Layers<'a> {
     pub(super) origins: Origins,
 }
 
-const CONFIG: Names = names("config", "CGK_CONFIG", "--config");
+const CONFIG: SettingNames = names("config", "CGK_CONFIG", "--config");
 
 impl<'a> Layers<'a> {
     pub(super) fn read(overrides: &Overrides, sources: &'a Sources) -> Result<Layers<'a>, ConfigError> {
@@ -59,14 +59,14 @@ impl<'a> Layers<'a> {
     }
 
     /// Looks up a variable in the environment, then in `.env`.
-    pub(super) fn variable(&self, names: Names) -> Result<Option<SourcedText>, ConfigError> {
+    pub(super) fn variable(&self, names: SettingNames) -> Result<Option<SourcedText>, ConfigError> {
         if let Some(found) = self.environment(names)? {
             return Ok(Some(found));
         }
         Ok(self.dotenv(names))
     }
 
-    pub(super) fn environment(&self, names: Names) -> Result<Option<SourcedText>, ConfigError> {
+    pub(super) fn environment(&self, names: SettingNames) -> Result<Option<SourcedText>, ConfigError> {
         let origin = Origin::Environment(names.variable);
         match self.sources.variable(names.variable) {
             Ok(found) => Ok(found.map(|text| SourcedText { text: text.to_owned(), origin })),
@@ -74,7 +74,7 @@ impl<'a> Layers<'a> {
         }
     }
 
-    pub(super) fn dotenv(&self, names: Names) -> Option<SourcedText> {
+    pub(super) fn dotenv(&self, names: SettingNames) -> Option<SourcedText> {
         let (text, origin) = self.dotenv.variable(names.variable)?;
         Some(SourcedText { text: text.to_owned(), origin })
     }
@@ -82,9 +82,9 @@ impl<'a> Layers<'a> {
     /// Chooses a setting's value from the first source that has one, and records the source.
     pub(super) fn pick<T>(
         &mut self,
-        names: Names,
+        names: SettingNames,
         flag: Option<T>,
-        read: impl FnOnce(&str) -> Result<T, Problem>,
+        read: impl FnOnce(&str) -> Result<T, ValueProblem>,
         file: Option<T>,
     ) -> Result<Option<T>, ConfigError> {
         let (value, origin) = if let Some(value) = flag {

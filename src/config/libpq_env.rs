@@ -7,14 +7,14 @@
 use std::path::PathBuf;
 
 use super::env::Sources;
-use super::error::Problem;
+use super::error::ValueProblem;
 use super::parts::{DEFAULT_PORT, Parts};
 
 /// The variable that replaces a missing connection URL.
 pub(super) const STAND_IN: &str = "PGDATABASE";
 
 /// Fills the gaps of the connection string. Returns notices for the user.
-pub(super) fn complete(parts: &mut Parts, sources: &Sources) -> Result<Vec<String>, Problem> {
+pub(super) fn complete(parts: &mut Parts, sources: &Sources) -> Result<Vec<String>, ValueProblem> {
     let variable = |name: &str| sources.variable(name);
     if parts.hosts.is_empty()
         && !parts.options.iter().any(|(key, _)| key == "hostaddr")
@@ -50,11 +50,11 @@ pub(super) fn complete(parts: &mut Parts, sources: &Sources) -> Result<Vec<Strin
 }
 
 /// Whether the environment names a database although there is no connection URL.
-pub(super) fn names_a_database(sources: &Sources) -> Result<bool, Problem> {
+pub(super) fn names_a_database(sources: &Sources) -> Result<bool, ValueProblem> {
     Ok(sources.variable(STAND_IN)?.is_some())
 }
 
-fn from_password_file(parts: &mut Parts, sources: &Sources) -> Result<Vec<String>, Problem> {
+fn from_password_file(parts: &mut Parts, sources: &Sources) -> Result<Vec<String>, ValueProblem> {
     let path = match (sources.variable("PGPASSFILE")?, sources.variable("HOME")?) {
         (Some(named), _) => sources.directory().join(named),
         (None, Some(home)) => PathBuf::from(home).join(".pgpass"),

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::env::Sources;
-use super::error::{ConfigError, Problem};
-use super::layers::{Layers, Names, names};
+use super::error::{ConfigError, ValueProblem};
+use super::layers::{Layers, SettingNames, names};
 use super::origin::Origin;
 use super::overrides::Overrides;
 use super::settings::{Isolation, MigrationsFrom, PoolSettings, Pooling, RemotePlaintext, SessionSettings};
@@ -14,24 +14,26 @@ use super::{Config, Hidden, locate};
 use crate::ident::Ident;
 use crate::search_path::parse_list;
 
-const REMOTE_PLAINTEXT: Names = names("insecure_plaintext", "CGK_INSECURE_PLAINTEXT", "--insecure-plaintext");
-const ISOLATION: Names = names("isolation", "CGK_ISOLATION", "--isolation");
-const SEARCH_PATH: Names = names("search_path", "CGK_SEARCH_PATH", "");
-const POOLED: Names = names("pooled", "CGK_POOLED", "--pooled");
-const MIGRATIONS: Names = names("migrations", "CGK_MIGRATIONS", "--migrations");
-const APPLICATION_NAME: Names = names("session.application_name", "CGK_APPLICATION_NAME", "");
-const LOCK_TIMEOUT: Names = names("session.lock_timeout", "CGK_LOCK_TIMEOUT", "--lock-timeout");
-const STATEMENT_TIMEOUT: Names = names("session.statement_timeout", "CGK_STATEMENT_TIMEOUT", "--statement-timeout");
-const MIGRATION_TIMEOUT: Names = names("session.migration_statement_timeout", "CGK_MIGRATION_STATEMENT_TIMEOUT", "");
-const MIGRATION_WAIT: Names = names("session.migration_wait", "CGK_MIGRATION_WAIT", "");
-const IDLE_TIMEOUT: Names = names("session.idle_in_transaction_timeout", "CGK_IDLE_IN_TRANSACTION_TIMEOUT", "");
-const SECRET_KEYS: Names = names("secret_keys", "CGK_SECRET_KEYS", "");
-const POOL_SIZE_MAX: Names = names("pool.size_max", "CGK_POOL_SIZE_MAX", "");
-const POOL_TENANT: Names = names("pool.tenant_connections_max", "CGK_POOL_TENANT_CONNECTIONS_MAX", "");
-const POOL_WAIT: Names = names("pool.wait", "CGK_POOL_WAIT", "");
-const POOL_AGE: Names = names("pool.connection_age_max", "CGK_POOL_CONNECTION_AGE_MAX", "");
-const POOL_TENANTS: Names = names("pool.tenants_per_connection_max", "CGK_POOL_TENANTS_PER_CONNECTION_MAX", "");
-const POOL_DESCRIPTIONS: Names = names("pool.descriptions_max", "CGK_POOL_DESCRIPTIONS_MAX", "");
+const REMOTE_PLAINTEXT: SettingNames = names("insecure_plaintext", "CGK_INSECURE_PLAINTEXT", "--insecure-plaintext");
+const ISOLATION: SettingNames = names("isolation", "CGK_ISOLATION", "--isolation");
+const SEARCH_PATH: SettingNames = names("search_path", "CGK_SEARCH_PATH", "");
+const POOLED: SettingNames = names("pooled", "CGK_POOLED", "--pooled");
+const MIGRATIONS: SettingNames = names("migrations", "CGK_MIGRATIONS", "--migrations");
+const APPLICATION_NAME: SettingNames = names("session.application_name", "CGK_APPLICATION_NAME", "");
+const LOCK_TIMEOUT: SettingNames = names("session.lock_timeout", "CGK_LOCK_TIMEOUT", "--lock-timeout");
+const STATEMENT_TIMEOUT: SettingNames =
+    names("session.statement_timeout", "CGK_STATEMENT_TIMEOUT", "--statement-timeout");
+const MIGRATION_TIMEOUT: SettingNames =
+    names("session.migration_statement_timeout", "CGK_MIGRATION_STATEMENT_TIMEOUT", "");
+const MIGRATION_WAIT: SettingNames = names("session.migration_wait", "CGK_MIGRATION_WAIT", "");
+const IDLE_TIMEOUT: SettingNames = names("session.idle_in_transaction_timeout", "CGK_IDLE_IN_TRANSACTION_TIMEOUT", "");
+const SECRET_KEYS: SettingNames = names("secret_keys", "CGK_SECRET_KEYS", "");
+const POOL_SIZE_MAX: SettingNames = names("pool.size_max", "CGK_POOL_SIZE_MAX", "");
+const POOL_TENANT: SettingNames = names("pool.tenant_connections_max", "CGK_POOL_TENANT_CONNECTIONS_MAX", "");
+const POOL_WAIT: SettingNames = names("pool.wait", "CGK_POOL_WAIT", "");
+const POOL_AGE: SettingNames = names("pool.connection_age_max", "CGK_POOL_CONNECTION_AGE_MAX", "");
+const POOL_TENANTS: SettingNames = names("pool.tenants_per_connection_max", "CGK_POOL_TENANTS_PER_CONNECTION_MAX", "");
+const POOL_DESCRIPTIONS: SettingNames = names("pool.descriptions_max", "CGK_POOL_DESCRIPTIONS_MAX", "");
 
 /// Reads all sources, chooses every value and checks it.
 pub(super) fn load(mut overrides: Overrides, sources: &Sources) -> Result<Config, ConfigError> {
@@ -168,7 +170,7 @@ fn choose(
 
     for rule in &file.drift.ignore {
         if rule.reason.trim().is_empty() || rule.object.is_empty() {
-            let problem = Problem::invalid(
+            let problem = ValueProblem::invalid(
                 "has a rule without an object or a reason",
                 "Write ignore = [{ object = \"orders_*\", reason = \"made by the reporting tool\" }].",
             );
@@ -192,7 +194,7 @@ fn choose(
     } = &mut config.pool;
     put(wait, layers.pick(POOL_WAIT, None, time, span(file.pool.wait))?);
     put(connection_age_max, layers.pick(POOL_AGE, None, time, span(file.pool.connection_age_max))?);
-    let mut count = |names: Names, from_file: Option<usize>| {
+    let mut count = |names: SettingNames, from_file: Option<usize>| {
         if let Some(number) = from_file {
             value::positive(number).map_err(|problem| problem.of(names.key, Some(layers.file.origin(names.key))))?;
         }
@@ -248,31 +250,32 @@ fn pooling(pooled: bool) -> Pooling {
     if pooled { Pooling::Transaction } else { Pooling::Direct }
 }
 
-fn read_isolation(text: &str) -> Result<Isolation, Problem> {
+fn read_isolation(text: &str) -> Result<Isolation, ValueProblem> {
     match text {
         "role" => Ok(Isolation::Role),
         "path" => Ok(Isolation::Path),
-        _ => Err(Problem::invalid("is neither role nor path", "Write role or path.")),
+        _ => Err(ValueProblem::invalid("is neither role nor path", "Write role or path.")),
     }
 }
 
-fn read_schemas(text: &str) -> Result<Vec<Ident>, Problem> {
+fn read_schemas(text: &str) -> Result<Vec<Ident>, ValueProblem> {
     let names = parse_list(text).ok_or_else(|| {
-        Problem::invalid("is not a list of schemas", "Write names separated by commas: extensions, other.")
+        ValueProblem::invalid("is not a list of schemas", "Write names separated by commas: extensions, other.")
     })?;
     schemas(names)
 }
 
-fn schemas(names: Vec<String>) -> Result<Vec<Ident>, Problem> {
-    let ident =
-        |name| Ident::new(name).map_err(|_| Problem::invalid("contains an invalid schema name", "Correct the name."));
+fn schemas(names: Vec<String>) -> Result<Vec<Ident>, ValueProblem> {
+    let ident = |name| {
+        Ident::new(name).map_err(|_| ValueProblem::invalid("contains an invalid schema name", "Correct the name."))
+    };
     names.into_iter().map(ident).collect()
 }
 
-fn bounded(names: Names, flag: Option<Duration>) -> Result<Option<Duration>, ConfigError> {
+fn bounded(names: SettingNames, flag: Option<Duration>) -> Result<Option<Duration>, ConfigError> {
     match flag {
         Some(duration) if duration > DURATION_MAX => {
-            let problem = Problem::invalid("is longer than 24 days", "Give a shorter time.");
+            let problem = ValueProblem::invalid("is longer than 24 days", "Give a shorter time.");
             Err(problem.of(names.key, Some(Origin::Flag(names.flag))))
         }
         flag => Ok(flag),

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::address::Address;
 use super::env::Sources;
-use super::error::{ConfigError, ConfigErrorKind, Problem};
-use super::layers::{Layers, Names, SourcedText, names};
+use super::error::{ConfigError, ConfigErrorKind, ValueProblem};
+use super::layers::{Layers, SettingNames, SourcedText, names};
 use super::libpq_env;
 use super::origin::Origin;
 use super::overrides::Overrides;
@@ -14,14 +14,14 @@ use super::parts::Parts;
 use super::pooler::{self, Sign};
 use super::settings::RemotePlaintext;
 
-const DATABASE_URL: Names = names("database_url", "DATABASE_URL", "--database-url");
-const DATABASE_URL_FILE: Names = names("database_url_file", "CGK_DATABASE_URL_FILE", "--database-url-file");
-const DIRECT_URL: Names = names("direct_url", "CGK_DIRECT_URL", "");
-const DIRECT_URL_FILE: Names = names("direct_url_file", "CGK_DIRECT_URL_FILE", "");
+const DATABASE_URL: SettingNames = names("database_url", "DATABASE_URL", "--database-url");
+const DATABASE_URL_FILE: SettingNames = names("database_url_file", "CGK_DATABASE_URL_FILE", "--database-url-file");
+const DIRECT_URL: SettingNames = names("direct_url", "CGK_DIRECT_URL", "");
+const DIRECT_URL_FILE: SettingNames = names("direct_url_file", "CGK_DIRECT_URL_FILE", "");
 
 /// Returns the error for a missing connection URL.
 pub(super) fn missing() -> ConfigError {
-    Problem::new(
+    ValueProblem::new(
         ConfigErrorKind::MissingUrl,
         "no connection URL was given",
         "Set DATABASE_URL, in the environment or in .env, to postgresql://user:password@host:5432/database.",
@@ -43,7 +43,7 @@ pub(super) fn database_address(
     let flag_file = match flag.1.transpose() {
         Ok(path) => path.map(|text| SourcedText { text, origin: Origin::Flag(DATABASE_URL_FILE.flag) }),
         Err(_) => {
-            let problem = Problem::invalid("is not UTF-8", "Give the file a name that is UTF-8 text.");
+            let problem = ValueProblem::invalid("is not UTF-8", "Give the file a name that is UTF-8 text.");
             return Err(problem.of(DATABASE_URL_FILE.key, Some(Origin::Flag(DATABASE_URL_FILE.flag))));
         }
     };
@@ -79,7 +79,7 @@ pub(super) fn database_address(
 }
 
 /// Parses a connection string. Gaps are filled from libpq's environment.
-fn completed(mut parts: Parts, plaintext: RemotePlaintext, sources: &Sources) -> Result<Address, Problem> {
+fn completed(mut parts: Parts, plaintext: RemotePlaintext, sources: &Sources) -> Result<Address, ValueProblem> {
     let notices = libpq_env::complete(&mut parts, sources)?;
     let mut address = Address::of(parts, plaintext, sources.directory())?;
     address.notices.extend(notices);
@@ -111,8 +111,8 @@ pub(super) fn direct_address(
 fn below_flags(
     layers: &mut Layers<'_>,
     sources: &Sources,
-    url: Names,
-    file: Names,
+    url: SettingNames,
+    file: SettingNames,
 ) -> Result<Option<SourcedText>, ConfigError> {
     let here = sources.directory();
     if let Some(found) = one(url, file, layers.environment(url)?, layers.environment(file)?, here)? {
@@ -136,7 +136,7 @@ fn below_flags(
                 url.variable, file.key
             );
             let what = "has a password, but cgk.toml is for version control";
-            return Err(Problem::refused(what, advice).of(url.key, Some(origin.clone())));
+            return Err(ValueProblem::refused(what, advice).of(url.key, Some(origin.clone())));
         }
     }
     let named = path
@@ -147,8 +147,8 @@ fn below_flags(
 
 /// Chooses between a URL and a file with a URL from the same source.
 fn one(
-    url_names: Names,
-    file_names: Names,
+    url_names: SettingNames,
+    file_names: SettingNames,
     url: Option<SourcedText>,
     file: Option<SourcedText>,
     base: &Path,
@@ -156,7 +156,7 @@ fn one(
     match (url, file) {
         (Some(_), Some(SourcedText { origin, .. })) => {
             let what = format!("is given together with {}", url_names.key);
-            Err(Problem::invalid(what, "Give one of the two.").of(file_names.key, Some(origin)))
+            Err(ValueProblem::invalid(what, "Give one of the two.").of(file_names.key, Some(origin)))
         }
         (None, Some(SourcedText { text, origin })) => {
             let path = base.join(text);
@@ -164,11 +164,11 @@ fn one(
                 Ok(text) if !text.trim().is_empty() => {
                     return Ok(Some(SourcedText { text: text.trim().to_owned(), origin }));
                 }
-                Ok(_) => Problem::invalid(
+                Ok(_) => ValueProblem::invalid(
                     format!("the file {} is empty", path.display()),
                     "Put the connection URL into the file, and nothing else.",
                 ),
-                Err(error) => Problem::unreadable(
+                Err(error) => ValueProblem::unreadable(
                     format!("could not read {}", path.display()),
                     "Correct the path, or make the file readable.",
                 )

@@ -86,7 +86,7 @@ use crate::ident::Ident;
 use std::path::Path;
 use std::time::Duration;
 
-pub(crate) use error::Problem;
+pub(crate) use error::ValueProblem;
 pub use error::{ConfigError, ConfigErrorKind};
 pub use ignore::IgnoreRule;
 pub use isolation_modes::IsolationModes;
@@ -95,7 +95,7 @@ pub(crate) use libpq_variables::Variable;
 pub use origin::{Origin, SettingOrigin};
 pub use overrides::Overrides;
 pub use settings::{Isolation, MigrationsFrom, PoolSettings, Pooling, RemotePlaintext, SessionSettings};
-pub use target::{Target, TargetHost};
+pub use target::{ConnectionTarget, TargetHost};
 pub use tls::{ClientCert, RootCerts, TlsMode};
 
 use address::Address;
@@ -218,7 +218,7 @@ impl Config {
     }
 
     /// Returns the address of the connection.
-    pub fn target(&self) -> &Target {
+    pub fn target(&self) -> &ConnectionTarget {
         &self.address.target
     }
 

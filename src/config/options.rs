@@ -1,7 +1,7 @@
 //! Defines how cgk treats every option of a connection string: it is kept, converted, ignored with a notice, or
 //! refused.
 
-use super::error::Problem;
+use super::error::ValueProblem;
 use super::parts::{KeySecrecy, Parts};
 
 /// The options of a connection string, grouped by their reader.
@@ -33,7 +33,7 @@ pub(super) struct ChannelBindingRequired;
 
 impl Options {
     /// Groups the options of a connection string.
-    pub(super) fn read(parts: &Parts) -> Result<Options, Problem> {
+    pub(super) fn read(parts: &Parts) -> Result<Options, ValueProblem> {
         let mut options = Options::default();
         for (key, value) in &parts.options {
             options.take(key, value, parts.key_secrecy)?;
@@ -47,7 +47,7 @@ impl Options {
         Ok(options)
     }
 
-    fn take(&mut self, key: &str, value: &str, secrecy: KeySecrecy) -> Result<(), Problem> {
+    fn take(&mut self, key: &str, value: &str, secrecy: KeySecrecy) -> Result<(), ValueProblem> {
         match key {
             "sslmode" | "ssl" => self.ssl = Some(self.ssl_mode(value)?),
             "sslrootcert" => self.root_certificates = Some(value.to_owned()),
@@ -87,7 +87,7 @@ impl Options {
         self.driver.push((key, value.to_owned()));
     }
 
-    fn ssl_mode(&mut self, value: &str) -> Result<SslMode, Problem> {
+    fn ssl_mode(&mut self, value: &str) -> Result<SslMode, ValueProblem> {
         match value {
             "disable" | "false" | "0" => Ok(SslMode::Disable),
             "prefer" => Ok(SslMode::Prefer),
@@ -101,7 +101,7 @@ impl Options {
                 "Write sslmode=verify-full, and sslrootcert=FILE when the server's certificate is signed by an \
                  authority of its own.",
             )),
-            _ => Err(Problem::invalid(
+            _ => Err(ValueProblem::invalid(
                 "sslmode is none of disable, prefer, require, verify-ca and verify-full",
                 "Write sslmode=verify-full, or leave it out.",
             )),
@@ -109,7 +109,7 @@ impl Options {
     }
 
     /// Handles options of which only some values are allowed, and options that cannot be supported.
-    fn judge(&mut self, key: &str, value: &str, secrecy: KeySecrecy) -> Result<(), Problem> {
+    fn judge(&mut self, key: &str, value: &str, secrecy: KeySecrecy) -> Result<(), ValueProblem> {
         let harmless = match key {
             "schema" | "currentSchema" if value == "public" => "it is the default",
             "gssencmode" if value != "require" => "encryption is by TLS only",
@@ -154,7 +154,7 @@ const IGNORED: &[(&str, &str)] = &[
     ("gssdelegation", "libpq's"),
 ];
 
-fn refusal(key: &str, secrecy: KeySecrecy) -> Problem {
+fn refusal(key: &str, secrecy: KeySecrecy) -> ValueProblem {
     let schema = "Remove it: the tenant's slug chooses the schema, and platform tables are in public.";
     let (known, advice) = match key {
         "schema" => ("schema", schema),
@@ -195,17 +195,17 @@ pub(super) fn is_word(key: &str) -> bool {
     key.len() <= 40 && key.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
 }
 
-fn refuse(what: impl Into<String>, advice: impl Into<String>) -> Problem {
-    Problem::refused(what, advice)
+fn refuse(what: impl Into<String>, advice: impl Into<String>) -> ValueProblem {
+    ValueProblem::refused(what, advice)
 }
 
-fn boolean(value: &str, key: &str) -> Result<bool, Problem> {
+fn boolean(value: &str, key: &str) -> Result<bool, ValueProblem> {
     super::value::boolean(value)
-        .map_err(|_| Problem::invalid(format!("{key} is neither true nor false"), format!("Write {key}=true.")))
+        .map_err(|_| ValueProblem::invalid(format!("{key} is neither true nor false"), format!("Write {key}=true.")))
 }
 
 /// `options=-c search_path=…` would change the state to which cgk resets a session.
-fn refuse_session_state(options: &str) -> Result<(), Problem> {
+fn refuse_session_state(options: &str) -> Result<(), ValueProblem> {
     let names = options.split_whitespace().map(|word| word.trim_start_matches("--").trim_start_matches("-c"));
     for name in names.filter_map(|word| word.split('=').next()) {
         if ["search_path", "role", "session_authorization"].iter().any(|own| name.eq_ignore_ascii_case(own)) {

@@ -1,6 +1,6 @@
 //! The parts of a connection string, independent of its form.
 
-use super::error::Problem;
+use super::error::ValueProblem;
 
 /// The parts of a connection string. This is not `Debug`, because it contains the password.
 #[derive(Default)]
@@ -29,7 +29,7 @@ pub(super) enum KeySecrecy {
 
 impl Parts {
     /// Stores one `key=value`, from a query string or from a key=value string. A later value replaces an earlier one.
-    pub(super) fn set(&mut self, key: &str, value: String) -> Result<(), Problem> {
+    pub(super) fn set(&mut self, key: &str, value: String) -> Result<(), ValueProblem> {
         if value.is_empty() {
             return Ok(());
         }
@@ -49,11 +49,11 @@ impl Parts {
 }
 
 /// Reads one port. An empty text is PostgreSQL's default.
-pub(super) fn port(text: &str) -> Result<u16, Problem> {
+pub(super) fn port(text: &str) -> Result<u16, ValueProblem> {
     match text {
         "" => Ok(DEFAULT_PORT),
         _ => text.parse().ok().filter(|port| *port != 0).ok_or_else(|| {
-            Problem::invalid(
+            ValueProblem::invalid(
                 "the port is not a number from 1 to 65535",
                 "Check the part after the host. An IPv6 address needs brackets, as in [::1]:5432, and a password with \
                  `:`, `/`, `?`, `#`, `@` or `%` in it must be percent-encoded.",

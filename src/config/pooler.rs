@@ -3,9 +3,9 @@
 use std::fmt;
 
 use super::address::Address;
-use super::error::{ConfigErrorKind, Problem};
+use super::error::{ConfigErrorKind, ValueProblem};
 use super::parts::DEFAULT_PORT;
-use super::target::{Target, TargetHost};
+use super::target::{ConnectionTarget, TargetHost};
 
 /// PgBouncer's default port.
 const PGBOUNCER_PORT: u16 = 6432;
@@ -81,7 +81,7 @@ fn is_pooler_port(port: u16) -> bool {
 }
 
 /// Returns the address of the server behind a pooler.
-fn behind(name: &str, port: u16, target: &Target) -> String {
+fn behind(name: &str, port: u16, target: &ConnectionTarget) -> String {
     if is_neon_pooler(name) {
         let labels: Vec<_> = name.split('.').map(|label| label.strip_suffix("-pooler").unwrap_or(label)).collect();
         return format!("{}:{}", labels.join("."), if is_pooler_port(port) { DEFAULT_PORT } else { port });
@@ -100,8 +100,8 @@ fn behind(name: &str, port: u16, target: &Target) -> String {
 
 impl Pooler {
     /// Returns the error for DDL over a transaction pooler.
-    pub(super) fn problem(&self) -> Problem {
-        Problem::new(
+    pub(super) fn problem(&self) -> ValueProblem {
+        ValueProblem::new(
             ConfigErrorKind::Pooler,
             format!("leads to a transaction pooler ({}), over which schemas cannot be changed safely", self.sign),
             format!(

@@ -9,13 +9,13 @@ use super::percent;
 ///
 /// Displays as a connection URL: `postgresql://app@db.example.com:5432/shop`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub struct ConnectionTarget {
     pub(super) hosts: Vec<TargetHost>,
     pub(super) database: String,
     pub(super) user: Option<String>,
 }
 
-/// One host of a [`Target`].
+/// One host of a [`ConnectionTarget`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TargetHost {
@@ -35,7 +35,7 @@ pub enum TargetHost {
     },
 }
 
-impl Target {
+impl ConnectionTarget {
     /// Returns the hosts in the order they are tried.
     pub fn hosts(&self) -> &[TargetHost] {
         &self.hosts
@@ -61,7 +61,7 @@ impl Target {
     /// Writes the URL for another login, with its password.
     pub(super) fn url_of(&self, user: &str, password: Option<&str>) -> String {
         let mut url = String::new();
-        let target = Target { user: Some(user.to_owned()), ..self.clone() };
+        let target = ConnectionTarget { user: Some(user.to_owned()), ..self.clone() };
         let password = password.map(|password| format!(":{}", percent::encode(password))).unwrap_or_default();
         target.write(&mut url, &password).expect("writing to a string does not fail");
         url
@@ -98,7 +98,7 @@ impl Target {
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for ConnectionTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.write(f, "")
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use super::error::Problem;
+use super::error::ValueProblem;
 use super::options::{Options, SslMode};
 use super::settings::RemotePlaintext;
 use super::target::Distance;
@@ -63,13 +63,13 @@ pub(super) fn decide(
     (nearest, farthest): (Distance, Distance),
     plaintext: RemotePlaintext,
     base: &Path,
-) -> Result<TlsMode, Problem> {
+) -> Result<TlsMode, ValueProblem> {
     let implied = options.root_certificates.is_some()
         || options.client_certificate.is_some()
         || options.channel_binding_required.is_some();
     let wanted = match (farthest, options.ssl) {
         (_, Some(SslMode::Disable)) if options.channel_binding_required.is_some() => {
-            return Err(Problem::refused(
+            return Err(ValueProblem::refused(
                 "asks for channel_binding=require without TLS",
                 "Remove sslmode=disable; channel binding only exists over TLS.",
             ));
@@ -82,7 +82,7 @@ pub(super) fn decide(
         (Distance::Remote, Some(SslMode::Disable)) => match plaintext {
             RemotePlaintext::Allow => unencrypted(options),
             RemotePlaintext::Refuse => {
-                return Err(Problem::refused(
+                return Err(ValueProblem::refused(
                     "would send the password and the data in the clear to another machine",
                     "Remove sslmode=disable, or allow it for this network with --insecure-plaintext or \
                      CGK_INSECURE_PLAINTEXT=1.",
@@ -103,7 +103,7 @@ pub(super) fn decide(
         return Ok(TlsMode::Disable);
     }
     if nearest == Distance::Socket {
-        return Err(Problem::refused(
+        return Err(ValueProblem::refused(
             "mixes socket directories and hosts that need TLS",
             "Name either sockets or network hosts in one URL.",
         ));
@@ -128,10 +128,10 @@ fn unencrypted(options: &mut Options) -> bool {
 }
 
 /// Opens the file, so that a wrong path is reported now and not at the first connection.
-fn readable(path: PathBuf, option: &str) -> Result<PathBuf, Problem> {
+fn readable(path: PathBuf, option: &str) -> Result<PathBuf, ValueProblem> {
     let problem = |error| {
         let what = format!("could not read the file {} that {option} names", path.display());
-        Problem::unreadable(what, format!("Correct the path in {option}.")).because(error)
+        ValueProblem::unreadable(what, format!("Correct the path in {option}.")).because(error)
     };
     let metadata = File::open(&path).and_then(|file| file.metadata()).map_err(problem)?;
     if metadata.is_file() { Ok(path) } else { Err(problem(std::io::ErrorKind::IsADirectory.into())) }

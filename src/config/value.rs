@@ -5,26 +5,28 @@ use std::time::Duration;
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
-use super::error::Problem;
+use super::error::ValueProblem;
 
 /// Reads `true`, `1`, `yes`, `on` and their opposites, in any case.
-pub(super) fn boolean(text: &str) -> Result<bool, Problem> {
+pub(super) fn boolean(text: &str) -> Result<bool, ValueProblem> {
     match text.to_ascii_lowercase().as_str() {
         "1" | "true" | "yes" | "on" => Ok(true),
         "0" | "false" | "no" | "off" => Ok(false),
-        _ => Err(Problem::invalid("is neither true nor false", "Write true or false.")),
+        _ => Err(ValueProblem::invalid("is neither true nor false", "Write true or false.")),
     }
 }
 
 /// Reads a count of at least one.
-pub(super) fn count(text: &str) -> Result<usize, Problem> {
-    text.parse().map_err(|_| Problem::invalid("is not a whole number", "Write a number from 1 up.")).and_then(positive)
+pub(super) fn count(text: &str) -> Result<usize, ValueProblem> {
+    text.parse()
+        .map_err(|_| ValueProblem::invalid("is not a whole number", "Write a number from 1 up."))
+        .and_then(positive)
 }
 
 /// Accepts a count of at least one.
-pub(super) fn positive(count: usize) -> Result<usize, Problem> {
+pub(super) fn positive(count: usize) -> Result<usize, ValueProblem> {
     match count {
-        0 => Err(Problem::invalid("is zero", "Write a number from 1 up.")),
+        0 => Err(ValueProblem::invalid("is zero", "Write a number from 1 up.")),
         _ => Ok(count),
     }
 }
@@ -33,11 +35,11 @@ pub(super) fn positive(count: usize) -> Result<usize, Problem> {
 pub(super) const DURATION_MAX: Duration = Duration::from_millis(i32::MAX as u64);
 
 /// Reads a time with its unit, as PostgreSQL writes it: `500ms`, `3s`, `5min`, `1h`.
-pub(super) fn duration(text: &str) -> Result<Duration, Problem> {
+pub(super) fn duration(text: &str) -> Result<Duration, ValueProblem> {
     let text = text.trim();
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
-    let bad = |what| Problem::invalid(what, "Write a whole number and its unit: 500ms, 3s, 5min or 1h.");
+    let bad = |what| ValueProblem::invalid(what, "Write a whole number and its unit: 500ms, 3s, 5min or 1h.");
     let milliseconds = match unit.trim() {
         "ms" => 1,
         "s" => 1_000,

@@ -22,12 +22,12 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The address of the pooler.
 #[derive(Clone)]
-pub(super) enum Pooler {
+pub(super) enum PoolerAddress {
     Network { name: String, address: Option<IpAddr>, port: u16 },
     Socket(PathBuf),
 }
 
-impl Pooler {
+impl PoolerAddress {
     /// Returns the pooler of these settings. Returns `None` if they name several hosts, because only the driver knows
     /// which one it chose.
     pub(super) fn of(settings: &tokio_postgres::Config) -> Option<Self> {

@@ -11,7 +11,7 @@ use tokio_postgres::{Client, Error as PgError, error::SqlState};
 
 /// The recorded identity of a database.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Identity {
+pub(crate) enum DatabaseIdentity {
     /// The database has no recorded identity: it is not set up, or an earlier version set it up. Its name is used
     /// instead.
     Unrecorded,
@@ -22,17 +22,19 @@ pub(crate) enum Identity {
 }
 
 /// Returns the name of the database and its recorded identity, in one round trip.
-pub(crate) async fn read(client: &Client) -> Result<(String, Identity), PgError> {
+pub(crate) async fn read(client: &Client) -> Result<(String, DatabaseIdentity), PgError> {
     let sql = "select pg_catalog.current_database(); select public.cgk_database_tag()";
     let answer = message::run(client, sql).await?;
     let text = |index: usize| answer.rows.get(index).map(|(_, row)| row.get(0).map(ToOwned::to_owned));
     let name = text(0).flatten().unwrap_or_default();
     let identity = match (&answer.error, text(1)) {
-        (None, Some(Some(tag))) => DatabaseTag::recorded(&tag).map_or(Identity::Copied, Identity::Recorded),
-        (None, _) => Identity::Copied,
+        (None, Some(Some(tag))) => {
+            DatabaseTag::recorded(&tag).map_or(DatabaseIdentity::Copied, DatabaseIdentity::Recorded)
+        }
+        (None, _) => DatabaseIdentity::Copied,
         // The function does not exist, or this login may not use `public`. In the second case, the entry into a tenant
         // reports the reason.
-        (Some(error), _) if is_unrecorded(error) => Identity::Unrecorded,
+        (Some(error), _) if is_unrecorded(error) => DatabaseIdentity::Unrecorded,
         (Some(_), _) => return Err(answer.error.expect("it was there above")),
     };
     Ok((name, identity))

@@ -2,10 +2,10 @@
 
 use super::{
     connect::refused,
-    identity::{self, Identity},
+    identity::{self, DatabaseIdentity},
     own_objects::{OwnObject, OwnObjects},
     pool::NOTICES_LOST_CLIENTS,
-    search_path::{Caller, refuse_writable, search_path},
+    search_path::{SearchPathUser, refuse_writable, search_path},
     tls,
 };
 use crate::{
@@ -185,7 +185,7 @@ impl Operator {
     /// If the future is dropped, the connection is closed.
     pub async fn connect(config: &Config) -> Result<Self> {
         match Self::connect_to_any(config).await? {
-            (operator, Identity::Copied) => {
+            (operator, DatabaseIdentity::Copied) => {
                 Err(Error::Setup(SetupError::DatabaseCopied { database: operator.facts.database }))
             }
             (operator, _) => {
@@ -202,7 +202,7 @@ impl Operator {
 
     /// Connects like [`connect`](Self::connect), but also to a copy of another database, or to a database with another
     /// isolation.
-    pub(crate) async fn connect_to_any(config: &Config) -> Result<(Self, Identity)> {
+    pub(crate) async fn connect_to_any(config: &Config) -> Result<(Self, DatabaseIdentity)> {
         let config = &config.for_ddl()?;
         let tls = tls::connector(config.tls())?;
         let mut client = open(config, &tls, Overridden::default()).await?;
@@ -220,15 +220,15 @@ impl Operator {
         let doing = || while_doing(format!("look at the database at {}", config.target()));
         let identity = match facts.objects.has(OwnObject::DatabaseTag) {
             true => identity::read(&client).await.map_err(doing())?.1,
-            false => Identity::Unrecorded,
+            false => DatabaseIdentity::Unrecorded,
         };
-        if let Identity::Recorded(tag) = &identity {
+        if let DatabaseIdentity::Recorded(tag) = &identity {
             facts.record_tag(tag.clone());
         }
-        if identity != Identity::Unrecorded && facts.objects.has(OwnObject::IsolationModes) {
+        if identity != DatabaseIdentity::Unrecorded && facts.objects.has(OwnObject::IsolationModes) {
             facts.isolation = identity::isolation_modes(&client).await.map_err(doing())?;
         }
-        let search_path = search_path(&client, config, &facts.database_tag(), Caller::Operator).await?;
+        let search_path = search_path(&client, config, &facts.database_tag(), SearchPathUser::Operator).await?;
         let marked = AtomicBool::new(false);
         Ok((
             Self {
@@ -248,7 +248,7 @@ impl Operator {
     /// Fails if PUBLIC or a tenant's role may create in `public` or in a schema of extensions. For callers that run
     /// statements with these schemas in the search path.
     pub(crate) async fn refuse_writable_path(&self) -> Result<()> {
-        refuse_writable(&self.client, &self.search_path, &self.facts.database_tag(), Caller::Operator).await
+        refuse_writable(&self.client, &self.search_path, &self.facts.database_tag(), SearchPathUser::Operator).await
     }
 
     /// Returns whether an object of cgk's own exists. Sends nothing if it existed when the connection was opened.
@@ -262,9 +262,9 @@ impl Operator {
     }
 
     /// Returns the result of [`identity::read`], but sends no statement that fails.
-    pub(crate) async fn identity(&self) -> Result<(String, Identity)> {
+    pub(crate) async fn identity(&self) -> Result<(String, DatabaseIdentity)> {
         if !self.has(OwnObject::DatabaseTag).await? {
-            return Ok((self.facts.database.clone(), Identity::Unrecorded));
+            return Ok((self.facts.database.clone(), DatabaseIdentity::Unrecorded));
         }
         let doing = || while_doing("look at the identity of the database");
         identity::read(&self.client).await.map_err(doing())

@@ -1,6 +1,6 @@
 //! The pool of a service's connections.
 
-use super::{cancel::Pooler, connect::refused, message, tls};
+use super::{cancel::PoolerAddress, connect::refused, message, tls};
 use crate::{
     config::{Config, Isolation, Pooling},
     error::{ConnectionError, Error, Result},
@@ -110,7 +110,7 @@ const LOOK: &str = "select pg_catalog.current_setting('default_transaction_isola
     where p.proname = 'cgk_isolation_modes' and p.pronargs = 0 and n.nspname = 'public')";
 
 /// The facts that a new connection needs.
-struct Facts {
+struct ConnectionFacts {
     entry: Option<Statement>,
     default_isolation: String,
     check: IsolationCheck,
@@ -133,7 +133,7 @@ pub(crate) struct ConnectionManager {
     isolation: Isolation,
     pooling: Pooling,
     /// The address for cancel requests if a pooler is between the pool and the server.
-    pooler: Option<Pooler>,
+    pooler: Option<PoolerAddress>,
     /// The name of the pool in metrics.
     name: Arc<str>,
 }
@@ -204,13 +204,13 @@ impl ConnectionManager {
             search_path: OnceLock::new(),
             isolation: config.isolation(),
             pooling: config.pooling(),
-            pooler: (config.pooling() == Pooling::Transaction).then(|| Pooler::of(config.pg())).flatten(),
+            pooler: (config.pooling() == Pooling::Transaction).then(|| PoolerAddress::of(config.pg())).flatten(),
             name: config.session().application_name.as_str().into(),
         })
     }
 
     /// Prepares the entering statement, and reads the facts that a new connection needs.
-    async fn look(&self, client: &Client) -> Result<Facts, tokio_postgres::Error> {
+    async fn look(&self, client: &Client) -> Result<ConnectionFacts, tokio_postgres::Error> {
         let sql = format!("{LOOK}, {NOTICES_LOST_CLIENTS}");
         let look = client.query_typed(&sql, &[]);
         let path = self.search_path.get().cloned().unwrap_or_default();
@@ -232,7 +232,7 @@ impl ConnectionManager {
             // the session.
             message::run(client, EXIT_ON_ERROR).await?.complete()?;
         }
-        Ok(Facts { entry, default_isolation, check, notices_lost_clients })
+        Ok(ConnectionFacts { entry, default_isolation, check, notices_lost_clients })
     }
 
     /// Sets the additional schemas in the search path of future connections.
@@ -272,7 +272,8 @@ impl managed::Manager for ConnectionManager {
     async fn create(&self) -> Result<Connection, tokio_postgres::Error> {
         let client = DrivenClient::connect(&self.pg, self.tls.clone()).await?;
         // Boxed for the same reason.
-        let Facts { entry, default_isolation, check, notices_lost_clients } = Box::pin(self.look(&client)).await?;
+        let ConnectionFacts { entry, default_isolation, check, notices_lost_clients } =
+            Box::pin(self.look(&client)).await?;
         Ok(Connection {
             client: Arc::new(client),
             born: Instant::now(),

@@ -60,7 +60,7 @@ order by w.place";
 
 /// The caller that needs the schemas of a search path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Caller {
+pub(crate) enum SearchPathUser {
     /// A service. Its login must not be able to create in the schemas either. The statements of all other tenants would
     /// use the objects that it creates for one tenant.
     Service,
@@ -82,7 +82,7 @@ pub(crate) async fn search_path(
     client: &Client,
     config: &Config,
     tag: &DatabaseTag,
-    caller: Caller,
+    caller: SearchPathUser,
 ) -> Result<SearchPath> {
     let doing = || while_doing("look at the schemas of the search path");
     let (names, configured) = match config.search_path() {
@@ -147,7 +147,7 @@ pub(crate) async fn refuse_writable(
     client: &Client,
     path: &SearchPath,
     tag: &DatabaseTag,
-    caller: Caller,
+    caller: SearchPathUser,
 ) -> Result<()> {
     let doing = || while_doing("look at who may create in the schemas of the search path");
     let further = path.further().iter().map(|name| name.as_str().to_owned());
@@ -166,9 +166,9 @@ async fn look(
     client: &Client,
     names: &[String],
     tag: &DatabaseTag,
-    caller: Caller,
+    caller: SearchPathUser,
 ) -> Result<Vec<Row>, tokio_postgres::Error> {
-    let (roles, service) = (format!("cgk\\_%\\_{}", tag.as_str()), caller == Caller::Service);
+    let (roles, service) = (format!("cgk\\_%\\_{}", tag.as_str()), caller == SearchPathUser::Service);
     client.query_typed(SCHEMAS, &[(&names, Type::TEXT_ARRAY), (&roles, Type::TEXT), (&service, Type::BOOL)]).await
 }
 

@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
 use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::config::{ClientCert, ConfigError, Problem, RootCerts, TlsMode};
+use crate::config::{ClientCert, ConfigError, RootCerts, TlsMode, ValueProblem};
 
 /// The protocol's name in TLS. libpq 17 always sends it. Servers need it for `sslnegotiation=direct`.
 const ALPN: &[u8] = b"postgresql";
@@ -44,7 +44,7 @@ pub(crate) fn connector(mode: &TlsMode) -> Result<MakeRustlsConnect, ConfigError
                     key.display(),
                     certificate.display()
                 );
-                Problem::invalid(what, "Name a certificate and its own key in sslcert and sslkey.")
+                ValueProblem::invalid(what, "Name a certificate and its own key in sslcert and sslkey.")
                     .because(error)
                     .of("sslkey", None)
             })?
@@ -61,7 +61,7 @@ fn root_store(roots: &RootCerts) -> Result<RootCertStore, ConfigError> {
             for certificate in certificates(path, "sslrootcert")? {
                 store.add(certificate).map_err(|error| {
                     let what = format!("the file {} has a certificate that cannot be a root", path.display());
-                    Problem::invalid(what, "Name a PEM file with the authority's certificates.")
+                    ValueProblem::invalid(what, "Name a PEM file with the authority's certificates.")
                         .because(error)
                         .of("sslrootcert", None)
                 })?;
@@ -106,10 +106,10 @@ fn pem_error(error: pem::Error, path: &Path, option: &'static str) -> ConfigErro
     match error {
         pem::Error::Io(error) => {
             let problem = format!("could not read the file {}", path.display());
-            Problem::unreadable(problem, format!("Correct the path in {option}.")).because(error)
+            ValueProblem::unreadable(problem, format!("Correct the path in {option}.")).because(error)
         }
         // The error of an invalid section quotes the file. For a key, it must not be shown.
-        _ => Problem::invalid(
+        _ => ValueProblem::invalid(
             format!("the file {} holds no {what} in PEM form", path.display()),
             format!("Name an unencrypted PEM file in {option}."),
         ),

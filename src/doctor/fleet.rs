@@ -19,9 +19,9 @@ use crate::{
 use std::collections::HashSet;
 
 /// The state of the fleet's schemas, or the error if it could not be read.
-pub(crate) type State<'a> = std::result::Result<&'a FleetState, &'a Error>;
+pub(crate) type FleetRead<'a> = std::result::Result<&'a FleetState, &'a Error>;
 
-pub(super) fn shared_schema(state: State<'_>) -> Result<Found> {
+pub(super) fn shared_schema(state: FleetRead<'_>) -> Result<Found> {
     let state = match state {
         Ok(state) => state,
         Err(error) if error.kind() == ErrorKind::NotReady => {
@@ -40,7 +40,7 @@ pub(super) fn shared_schema(state: State<'_>) -> Result<Found> {
     })
 }
 
-pub(super) fn tenants(state: State<'_>) -> Result<Found> {
+pub(super) fn tenants(state: FleetRead<'_>) -> Result<Found> {
     let Ok(state) = state else { return Ok(Found::unknown("could not look: see fleet.shared_schema")) };
     let (mut behind, mut unfinished, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
     let mut continues = None;
@@ -134,7 +134,7 @@ pub(crate) enum KnownDrift {
 pub(crate) async fn known_drift(
     operator: &Operator,
     migrations: &Migrations,
-    state: State<'_>,
+    state: FleetRead<'_>,
     compared_max: usize,
 ) -> Result<KnownDrift> {
     let Ok(state) = state else { return Ok(KnownDrift::NoFleet) };

@@ -19,8 +19,8 @@ mod objects;
 mod platform;
 mod server;
 
+use fleet::FleetRead;
 pub(crate) use fleet::KnownDrift;
-use fleet::State;
 #[cfg(feature = "report")]
 pub(crate) use fleet::known_drift;
 
@@ -172,7 +172,7 @@ pub(crate) async fn diagnose(
     operator: &Operator,
     migrations: &Migrations,
     options: &DoctorOptions,
-    state: State<'_>,
+    state: FleetRead<'_>,
     drift: std::result::Result<&KnownDrift, &Error>,
 ) -> Result<Diagnosis> {
     let mut diagnosis = Diagnosis::default();

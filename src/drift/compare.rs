@@ -2,7 +2,7 @@
 
 use super::{
     fix,
-    objects::{Catalogue, Key, table_of},
+    objects::{Catalogue, ObjectKey, table_of},
     partitions,
     report::{Change, Difference},
     restored::restored,
@@ -16,7 +16,7 @@ pub(super) fn differences(given: &Catalogue, found: &Catalogue) -> Vec<Differenc
     let mut all = Vec::new();
     // If a table is missing or unexpected, its dependent objects are not listed separately.
     let alone = |ours: &Catalogue, theirs: &Catalogue| -> BTreeSet<String> {
-        let is_parent = |key: &&Key| key.parent.is_empty() && !theirs.objects.contains_key(*key);
+        let is_parent = |key: &&ObjectKey| key.parent.is_empty() && !theirs.objects.contains_key(*key);
         ours.objects.keys().filter(is_parent).map(|key| key.name.clone()).collect()
     };
     let (gone, added) = (alone(given, found), alone(found, given));
@@ -46,13 +46,13 @@ pub(super) fn differences(given: &Catalogue, found: &Catalogue) -> Vec<Differenc
 
 /// Whether an index belongs to a constraint. Such an index has no definition of its own: the constraint's line contains
 /// it.
-fn is_told_by_its_constraint(key: &Key, here: &Catalogue, there: &Catalogue) -> bool {
-    let constraint = Key { kind: "constraint".into(), ..key.clone() };
+fn is_told_by_its_constraint(key: &ObjectKey, here: &Catalogue, there: &Catalogue) -> bool {
+    let constraint = ObjectKey { kind: "constraint".into(), ..key.clone() };
     key.kind == "index" && here.objects.contains_key(&constraint) && !there.objects.contains_key(&constraint)
 }
 
 /// Returns the sort key: differences are sorted by table, and the table itself is first.
-fn place(key: &Key) -> (&str, bool, &str, &str) {
+fn place(key: &ObjectKey) -> (&str, bool, &str, &str) {
     let table = if key.parent.is_empty() { &key.name } else { &key.parent };
     (table, !key.parent.is_empty(), &key.kind, &key.name)
 }
@@ -81,7 +81,7 @@ fn is_same(aspect: &str, given: Option<&String>, found: Option<&String>) -> bool
         || (is_expression && matches!((given, found), (Some(given), Some(found)) if restored(given) == restored(found)))
 }
 
-fn difference(key: &Key, change: Change) -> Difference {
+fn difference(key: &ObjectKey, change: Change) -> Difference {
     let object = match (key.kind.as_str(), key.parent.as_str()) {
         // The name of an index is unique in the schema.
         (_, "") | ("index" | "statistics", _) => key.name.clone(),

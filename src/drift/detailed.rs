@@ -15,7 +15,7 @@ use crate::{
     error::{Error, Result},
     fleet::{
         interrupt::Interrupt,
-        worker::{Attempt, Finished, TenantWork, WorkerPool},
+        worker::{Finished, JobOutcome, TenantWork, WorkerPool},
     },
     ident::SchemaName,
     migrate::{Migrations, Set},
@@ -74,7 +74,7 @@ impl TenantWork for DetailedComparison<'_> {
 
     /// Inspects one tenant of the group under its lock. If its state is still that of the quick check, the differences
     /// apply to the complete group. If it has changed, each tenant is inspected separately.
-    async fn attempt(&self, operator: &Operator, group: &mut Group, _: u32) -> Result<Attempt<Self::Done>> {
+    async fn attempt(&self, operator: &Operator, group: &mut Group, _: u32) -> Result<JobOutcome<Self::Done>> {
         let source = self.migrations.set(Set::Tenant);
         let wanted = if group.likeness.is_some() { Wanted::ObjectsAndFingerprint } else { Wanted::Objects };
         let mut done: Self::Done = Vec::with_capacity(group.slugs.len());
@@ -102,7 +102,7 @@ impl TenantWork for DetailedComparison<'_> {
             };
             done.push((slug.clone(), drift));
         }
-        Ok(Attempt::Done(done))
+        Ok(JobOutcome::Done(done))
     }
 
     /// Every error ends the comparison, because its report would not be complete.

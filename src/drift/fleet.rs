@@ -8,8 +8,8 @@ use super::{
     judge, login_rights,
     reference::References,
     report::{Difference, NotCompared, SchemaDrift},
-    roles::{self, RoleFindings, Whose},
-    stamps::{self, Stamp, Stamps},
+    roles::{self, RoleFindings, RoleSelection},
+    stamps::{self, SchemaStamps, Stamps},
 };
 use crate::{
     catalogue::{Fingerprint, Schemas, fingerprint_sql, fingerprints},
@@ -77,9 +77,9 @@ pub(super) async fn tenants(
     let whose = match scope {
         Scope::Only(named) => {
             slugs = named.clone();
-            Whose::These(&slugs)
+            RoleSelection::These(&slugs)
         }
-        _ => Whose::Fleet,
+        _ => RoleSelection::Fleet,
     };
     let (groups, mut roles) = if rest.len() <= ONE_BY_ONE_MAX {
         let groups = rest.into_iter().map(|(slug, _)| (None, vec![slug])).collect();
@@ -106,7 +106,7 @@ async fn quickly(
     operator: &Operator,
     migrations: &Migrations,
     scope: &Scope,
-    whose: Whose<'_>,
+    whose: RoleSelection<'_>,
     tenants: Vec<(TenantSlug, TenantFacts)>,
     references: &mut References<'_>,
     done: &mut BTreeMap<TenantSlug, SchemaDrift>,
@@ -188,7 +188,7 @@ async fn connections(operator: &Operator, tenants: usize) -> Vec<Operator> {
 struct Seen {
     fingerprint: Option<Fingerprint>,
     /// The stamp to store.
-    stamp: Option<Stamp>,
+    stamp: Option<SchemaStamps>,
 }
 
 /// Returns the fingerprints of schemas, by schema: stored ones for unchanged schemas, and newly computed ones for the

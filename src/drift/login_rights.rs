@@ -7,7 +7,7 @@
 
 use super::{
     report::{Change, Difference, FixStatement},
-    roles::{RoleFindings, Whose},
+    roles::{RoleFindings, RoleSelection},
 };
 use crate::{
     catalogue::settings_sql,
@@ -21,7 +21,7 @@ use crate::{
 const RIGHTS: &str = include_str!("login_rights.sql");
 
 /// Reads the rights in one query. Writes nothing.
-pub(super) async fn findings(operator: &Operator, whose: Whose<'_>) -> Result<RoleFindings> {
+pub(super) async fn findings(operator: &Operator, whose: RoleSelection<'_>) -> Result<RoleFindings> {
     let mut all = RoleFindings::new();
     if operator.config().isolation() == Isolation::Role {
         return Ok(all);
@@ -31,22 +31,22 @@ pub(super) async fn findings(operator: &Operator, whose: Whose<'_>) -> Result<Ro
     let answer = answer.complete().map_err(doing())?;
     for (_, row) in answer.rows.iter().filter(|(_, row)| row.get(0) == Some("login rights")) {
         let text = |index| row.get(index).unwrap_or_default();
-        let place = Place { schema: text(1), login: text(2), object: text(3), column: text(4), owner: text(5) };
+        let place = GrantedObject { schema: text(1), login: text(2), object: text(3), column: text(4), owner: text(5) };
         let found = all.entry(text(1).to_owned()).or_default();
         found.extend([place.too_many(text(6)), place.missing(text(7))].into_iter().flatten());
     }
     Ok(all)
 }
 
-fn script(operator: &Operator, whose: Whose<'_>) -> String {
+fn script(operator: &Operator, whose: RoleSelection<'_>) -> String {
     let schemas: Vec<String> = match whose {
-        Whose::These(slugs) => slugs.iter().map(|slug| literal(SchemaName::of_tenant(slug).as_str())).collect(),
-        Whose::Fleet | Whose::Shared => Vec::new(),
+        RoleSelection::These(slugs) => slugs.iter().map(|slug| literal(SchemaName::of_tenant(slug).as_str())).collect(),
+        RoleSelection::Fleet | RoleSelection::Shared => Vec::new(),
     };
     let these = match whose {
-        Whose::Fleet => "true".to_owned(),
-        Whose::These(_) if !schemas.is_empty() => format!("n.nspname in ({})", schemas.join(", ")),
-        Whose::These(_) | Whose::Shared => "false".to_owned(),
+        RoleSelection::Fleet => "true".to_owned(),
+        RoleSelection::These(_) if !schemas.is_empty() => format!("n.nspname in ({})", schemas.join(", ")),
+        RoleSelection::These(_) | RoleSelection::Shared => "false".to_owned(),
     };
     let sql = registry::sql::fill(RIGHTS);
     let sql = sql.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<Vec<_>>().join("\n");
@@ -67,7 +67,7 @@ with t (schema, nsp, owner) as materialized (
 }
 
 /// The object of a login's rights, as written in GRANT, or `default rights on` a kind of objects.
-struct Place<'a> {
+struct GrantedObject<'a> {
     schema: &'a str,
     login: &'a str,
     object: &'a str,
@@ -75,7 +75,7 @@ struct Place<'a> {
     owner: &'a str,
 }
 
-impl Place<'_> {
+impl GrantedObject<'_> {
     fn too_many(&self, rights: &str) -> Option<Difference> {
         let what = || {
             format!(

@@ -110,7 +110,7 @@ pub async fn verify(operator: &Operator, migrations: &Migrations, scope: &Scope)
     let mut report = DriftReport::default();
     if matches!(scope, Scope::Everything | Scope::Public) {
         report.public = Some(public(operator, migrations).await?);
-        let mut found = roles::findings(operator, roles::Whose::Shared, true).await?;
+        let mut found = roles::findings(operator, roles::RoleSelection::Shared, true).await?;
         report.rights = found.remove(SchemaName::public().as_str()).unwrap_or_default();
         report.rights.extend(binding::of_registry(operator).await?);
     }
@@ -142,7 +142,7 @@ async fn public(operator: &Operator, migrations: &Migrations) -> Result<SchemaDr
 
 /// A schema to adopt, compared with the objects of the migrations up to a version.
 #[derive(Debug)]
-pub(crate) struct Comparison {
+pub(crate) struct SchemaComparison {
     pub(crate) differences: Vec<Difference>,
     /// A transaction that starts with this text fails with 22012 if the schema has changed since.
     pub(crate) guard: String,
@@ -158,7 +158,7 @@ pub(crate) async fn compare_up_to(
     role: Option<&RoleName>,
     upto: Option<Version>,
     foreign_table: Option<&str>,
-) -> Result<Comparison> {
+) -> Result<SchemaComparison> {
     let applied: Vec<usize> = migrations
         .set(set)
         .files()
@@ -209,5 +209,5 @@ select 1 / (case when f.text = {} then 1 else 0 end) from ({}) f (kind, schema, 
     ignore::doubt(&mut differences, &found.catalogue);
     differences.retain(|difference| ignore::foreign_ledger(difference).is_none());
     fix::fill(&mut differences, schema, role, found.owner.as_ref());
-    Ok(Comparison { differences, guard })
+    Ok(SchemaComparison { differences, guard })
 }

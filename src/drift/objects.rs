@@ -10,16 +10,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The kind, parent and name of an object. The parent is empty for independent objects.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key {
+pub(super) struct ObjectKey {
     pub(super) kind: String,
     pub(super) parent: String,
     pub(super) name: String,
 }
 
 /// The properties of an object, by aspect.
-pub(super) type Facts = BTreeMap<String, String>;
+pub(super) type ObjectFacts = BTreeMap<String, String>;
 
-impl Key {
+impl ObjectKey {
     fn of(kind: &str, parent: &str, name: &str) -> Self {
         Self { kind: kind.into(), parent: parent.into(), name: name.into() }
     }
@@ -28,7 +28,7 @@ impl Key {
 /// All objects of a schema, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Catalogue {
-    pub(super) objects: BTreeMap<Key, Facts>,
+    pub(super) objects: BTreeMap<ObjectKey, ObjectFacts>,
     /// The columns of each table in order.
     pub(super) columns: BTreeMap<String, String>,
 }
@@ -71,7 +71,7 @@ impl Catalogue {
         }
         let facts = facts.split('\u{1f}').filter_map(|fact| fact.split_once('='));
         let facts = facts.map(|(aspect, value)| (aspect.to_owned(), value.to_owned())).collect();
-        self.objects.insert(Key { kind: kind.into(), parent: parent.into(), name: name.into() }, facts);
+        self.objects.insert(ObjectKey { kind: kind.into(), parent: parent.into(), name: name.into() }, facts);
     }
 
     /// Returns the columns of a table, view or type in order.
@@ -79,7 +79,7 @@ impl Catalogue {
         // A name can contain a comma, and then the list is split incorrectly. So only existing columns count.
         let list = self.columns.get(relation).map_or("", String::as_str);
         let named = list.split(", ").map(ToOwned::to_owned);
-        named.filter(|name| self.objects.contains_key(&Key::of("column", relation, name))).collect()
+        named.filter(|name| self.objects.contains_key(&ObjectKey::of("column", relation, name))).collect()
     }
 
     /// Copies the order of a relation's columns from another catalogue.
@@ -92,7 +92,7 @@ impl Catalogue {
     /// Returns the kind of the independent object with this name.
     pub(super) fn kind_of(&self, name: &str) -> Option<&str> {
         const KINDS: [&str; 6] = ["table", "view", "materialized view", "foreign table", "type", "domain"];
-        KINDS.into_iter().find(|kind| self.objects.contains_key(&Key::of(kind, "", name)))
+        KINDS.into_iter().find(|kind| self.objects.contains_key(&ObjectKey::of(kind, "", name)))
     }
 
     pub(super) fn is_domain(&self, name: &str) -> bool {
@@ -104,21 +104,23 @@ impl Catalogue {
     }
 
     /// Returns the sequence that belongs to a column.
-    pub(super) fn sequence_of(&self, table: &str, column: &str) -> Option<(&str, &Facts)> {
+    pub(super) fn sequence_of(&self, table: &str, column: &str) -> Option<(&str, &ObjectFacts)> {
         let column = format!("{table}.{column}");
-        let owned = |(key, facts): &(&Key, &Facts)| key.kind == "sequence" && facts.get("owned by") == Some(&column);
+        let owned = |(key, facts): &(&ObjectKey, &ObjectFacts)| {
+            key.kind == "sequence" && facts.get("owned by") == Some(&column)
+        };
         self.objects.iter().find(owned).map(|(key, facts)| (key.name.as_str(), facts))
     }
 
     /// Returns the identity column of a sequence; `None` if the sequence does not belong to one.
-    pub(super) fn identity_of(&self, sequence: &Key) -> Option<&Facts> {
+    pub(super) fn identity_of(&self, sequence: &ObjectKey) -> Option<&ObjectFacts> {
         let (table, column) = self.objects.get(sequence)?.get("owned by")?.split_once('.')?;
-        self.objects.get(&Key::of("column", table, column)).filter(|facts| facts.contains_key("identity"))
+        self.objects.get(&ObjectKey::of("column", table, column)).filter(|facts| facts.contains_key("identity"))
     }
 
     /// Returns the index of a table's replica identity.
     pub(super) fn replica_index_of(&self, table: &str) -> Option<&str> {
-        let is_it = |(key, facts): &(&Key, &Facts)| {
+        let is_it = |(key, facts): &(&ObjectKey, &ObjectFacts)| {
             key.kind == "index" && key.parent == table && facts.contains_key("replica identity")
         };
         self.objects.iter().find(is_it).map(|(key, _)| key.name.as_str())
@@ -126,7 +128,7 @@ impl Catalogue {
 
     /// Whether a table has a trigger that is disabled, or enabled in another way than the default.
     pub(super) fn has_quiet_trigger(&self, table: &str) -> bool {
-        let is_quiet = |facts: &Facts| facts.get("state").is_some_and(|state| state != "enabled");
+        let is_quiet = |facts: &ObjectFacts| facts.get("state").is_some_and(|state| state != "enabled");
         self.objects.iter().any(|(key, facts)| key.kind == "trigger" && key.parent == table && is_quiet(facts))
     }
 
@@ -144,8 +146,10 @@ impl Catalogue {
             *value = without_word(value, &own);
         }
         let old = std::mem::take(&mut self.objects);
-        self.objects =
-            old.into_iter().map(|(key, facts)| (Key { name: without_word(&key.name, &own), ..key }, facts)).collect();
+        self.objects = old
+            .into_iter()
+            .map(|(key, facts)| (ObjectKey { name: without_word(&key.name, &own), ..key }, facts))
+            .collect();
     }
 
     /// Excludes from the shared schema the objects that migrations do not control: the history of runs, the rights on
@@ -157,7 +161,7 @@ impl Catalogue {
             self.forget_table(table);
         }
         // Objects that the setup and a rename create: functions, and the triggers on the registry.
-        let is_own = |key: &Key| match key.kind.as_str() {
+        let is_own = |key: &ObjectKey| match key.kind.as_str() {
             "function" => {
                 ["cgk_database_tag()", "cgk_isolation_modes()", "cgk_guard_registry()", "cgk_guard_aliases()"]
                     .contains(&key.name.as_str())
@@ -170,7 +174,7 @@ impl Catalogue {
         given.objects.retain(|key, _| key.kind != "schema");
         self.objects.retain(|key, _| key.kind != "schema");
         // Only the owner of the ledger may write it.
-        let is_ledger = |key: &Key| key.kind == "table" && key.name == LEDGER_TABLE;
+        let is_ledger = |key: &ObjectKey| key.kind == "table" && key.name == LEDGER_TABLE;
         for (key, facts) in self.objects.iter_mut().filter(|(key, _)| !is_ledger(key)) {
             let Some(grants) = facts.remove("grants") else { continue };
             let known = given.objects.get(key).and_then(|facts| facts.get("grants")).map_or("", String::as_str);
@@ -203,7 +207,7 @@ impl Catalogue {
 }
 
 /// Returns the table that an object depends on; empty if there is none.
-pub(super) fn table_of<'a>(key: &'a Key, facts: &'a BTreeMap<String, String>) -> &'a str {
+pub(super) fn table_of<'a>(key: &'a ObjectKey, facts: &'a BTreeMap<String, String>) -> &'a str {
     let owner = facts.get("owned by").and_then(|column| column.split('.').next());
     owner.unwrap_or(&key.parent)
 }

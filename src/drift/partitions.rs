@@ -1,7 +1,7 @@
 //! Accepts partitions that no migration created, of tables that the migrations partition. A schedule, pg_partman or a
 //! person creates them over time. They are not drift if they allow no more access than their table.
 
-use super::objects::{Catalogue, Facts, Key, without_word};
+use super::objects::{Catalogue, ObjectFacts, ObjectKey, without_word};
 
 /// The objects of a partition that are compared, because the server does not enforce that they match the table.
 const OWN_KINDS: [&str; 3] = ["trigger", "rule", "policy"];
@@ -27,12 +27,12 @@ pub(super) fn added(given: &Catalogue, found: &Catalogue) -> Option<Catalogue> {
         all.objects.insert(key.clone(), may_be(facts, of_table));
         all.copy_columns(&key.name, found);
         for (part, facts) in found.objects.iter().filter(|(part, _)| part.parent == key.name) {
-            let in_table = Key { parent: table.name.clone(), ..part.clone() };
+            let in_table = ObjectKey { parent: table.name.clone(), ..part.clone() };
             let of_table = given.objects.get(&in_table);
             let facts = match of_table {
                 None if OWN_KINDS.contains(&part.kind.as_str()) => continue,
                 Some(of_table) if OWN_KINDS.contains(&part.kind.as_str()) => must_be(part, facts, &in_table, of_table),
-                _ => may_be(facts, of_table.unwrap_or(&Facts::new())),
+                _ => may_be(facts, of_table.unwrap_or(&ObjectFacts::new())),
             };
             all.objects.insert(part.clone(), facts);
         }
@@ -41,12 +41,12 @@ pub(super) fn added(given: &Catalogue, found: &Catalogue) -> Option<Catalogue> {
 }
 
 /// Returns the migrations' partitioned table that a partition belongs to, also through nested partitions.
-fn partitioned(given: &Catalogue, found: &Catalogue, partition: &Key) -> Option<Key> {
+fn partitioned(given: &Catalogue, found: &Catalogue, partition: &ObjectKey) -> Option<ObjectKey> {
     let mut key = partition.clone();
     // The limit prevents an endless loop if the catalogue contains a cycle, which should be impossible.
     for _ in 0..found.objects.len() {
         let facts = found.objects.get(&key).filter(|facts| facts.contains_key("partition"))?;
-        key = Key { name: facts.get("inherits")?.clone(), ..key };
+        key = ObjectKey { name: facts.get("inherits")?.clone(), ..key };
         if given.objects.contains_key(&key) {
             return given.objects[&key].contains_key("partitioned by").then_some(key);
         }
@@ -55,7 +55,7 @@ fn partitioned(given: &Catalogue, found: &Catalogue, partition: &Key) -> Option<
 }
 
 /// Returns the found properties of an object, but with the table's value for the properties that must not differ.
-fn may_be(found: &Facts, table: &Facts) -> Facts {
+fn may_be(found: &ObjectFacts, table: &ObjectFacts) -> ObjectFacts {
     let mut facts = found.clone();
     if facts.contains_key("owner") {
         facts.insert("owner".into(), "the schema's".into());
@@ -76,10 +76,10 @@ fn may_be(found: &Facts, table: &Facts) -> Facts {
 
 /// Returns the found properties of a partition's trigger, rule or policy, but with the table's value for those that
 /// decide its effect.
-fn must_be(part: &Key, found: &Facts, in_table: &Key, table: &Facts) -> Facts {
+fn must_be(part: &ObjectKey, found: &ObjectFacts, in_table: &ObjectKey, table: &ObjectFacts) -> ObjectFacts {
     let mut facts = found.clone();
     // An expression can name the columns with the name of their table.
-    let unqualified = |text: &String, key: &Key| without_word(text, &format!("{}.", key.parent));
+    let unqualified = |text: &String, key: &ObjectKey| without_word(text, &format!("{}.", key.parent));
     for aspect in OWN_ASPECTS {
         match (found.get(aspect), table.get(aspect)) {
             (Some(own), Some(of_table)) if unqualified(own, part) == unqualified(of_table, in_table) => {}

@@ -23,7 +23,7 @@ const ROLES: &str = include_str!("roles.sql");
 
 /// Which roles are checked.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Whose<'a> {
+pub(super) enum RoleSelection<'a> {
     /// The roles of all tenants.
     Fleet,
     /// The roles of these tenants.
@@ -36,7 +36,7 @@ pub(super) enum Whose<'a> {
 pub(super) type RoleFindings = HashMap<String, Vec<Difference>>;
 
 /// Reads the roles in one query. Writes nothing.
-pub(super) async fn findings(operator: &Operator, whose: Whose<'_>, shared: bool) -> Result<RoleFindings> {
+pub(super) async fn findings(operator: &Operator, whose: RoleSelection<'_>, shared: bool) -> Result<RoleFindings> {
     let doing = || while_doing("look at the roles of tenants and services");
     let sql = script(operator, whose, shared);
     let answer = message::run(operator.client(), &sql).await.map_err(doing())?.complete().map_err(doing())?;
@@ -57,13 +57,13 @@ pub(super) async fn findings(operator: &Operator, whose: Whose<'_>, shared: bool
 }
 
 /// Returns the condition on a tenant's schema and role.
-fn condition(operator: &Operator, whose: Whose<'_>) -> String {
+fn condition(operator: &Operator, whose: RoleSelection<'_>) -> String {
     match (operator.config().isolation(), whose) {
-        (Isolation::Path, _) | (_, Whose::Shared) => "and false".to_owned(),
-        (Isolation::Role, Whose::Fleet) => {
+        (Isolation::Path, _) | (_, RoleSelection::Shared) => "and false".to_owned(),
+        (Isolation::Role, RoleSelection::Fleet) => {
             format!("and {}", registry::sql::IS_TENANT_SCHEMA)
         }
-        (Isolation::Role, Whose::These(slugs)) => {
+        (Isolation::Role, RoleSelection::These(slugs)) => {
             let names: Vec<_> = slugs.iter().map(|slug| literal(SchemaName::of_tenant(slug).as_str())).collect();
             let roles = slugs.iter().filter_map(|slug| role_of(operator, slug));
             let roles: Vec<_> = roles.map(|role| literal(role.as_str())).collect();
@@ -74,12 +74,12 @@ fn condition(operator: &Operator, whose: Whose<'_>) -> String {
     }
 }
 
-fn script(operator: &Operator, whose: Whose<'_>, shared: bool) -> String {
+fn script(operator: &Operator, whose: RoleSelection<'_>, shared: bool) -> String {
     let tag = literal(operator.facts().database_tag().as_str());
     let tenants = condition(operator, whose);
     // The memberships of a few tenants are found by index; those of a login are needed for the shared findings.
     let memberships = match whose {
-        Whose::These(_) if !shared => {
+        RoleSelection::These(_) if !shared => {
             "(select m.* from pg_catalog.pg_auth_members m where m.member = any (array(select t.oid from t))
               union select m.* from pg_catalog.pg_auth_members m where m.roleid = any (array(select t.oid from t)))"
         }

@@ -8,7 +8,7 @@
 use crate::{
     catalogue::{
         Fingerprint, Schemas, settings_sql,
-        stamp::{self, Rows, shared_sql, stamps_sql},
+        stamp::{self, StampedRows, shared_sql, stamps_sql},
     },
     db::{
         Operator, message,
@@ -25,7 +25,7 @@ use std::collections::HashMap;
 
 /// The stamp of a schema and the stamp of the shared part, from one snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub(super) struct SchemaStamps {
     own: stamp::Stamp,
     shared: String,
 }
@@ -33,7 +33,7 @@ pub(super) struct Stamp {
 /// The stamps and fingerprints of an earlier comparison, by schema.
 #[derive(Debug, Default)]
 pub(super) struct Stamps {
-    kept: HashMap<String, (Stamp, Fingerprint)>,
+    kept: HashMap<String, (SchemaStamps, Fingerprint)>,
     may_write: bool,
     /// The number of the next transaction, read before everything else.
     next_transaction: i64,
@@ -90,7 +90,7 @@ where k.isolation = {isolation} and k.context = {context}
                 }
                 Some("kept") => {
                     let Some(own) = stamp::Stamp::parse(&text(2)) else { continue };
-                    stamps.kept.insert(text(1), (Stamp { own, shared: text(3) }, Fingerprint(text(4))));
+                    stamps.kept.insert(text(1), (SchemaStamps { own, shared: text(3) }, Fingerprint(text(4))));
                 }
                 _ => {}
             }
@@ -117,8 +117,11 @@ where k.isolation = {isolation} and k.context = {context}
             return Ok(HashMap::new());
         }
         let (first, second) = (operators[0], operators[operators.len().min(2) - 1]);
-        let (columns, others) =
-            try_join(now(first, &known, Rows::Columns, ""), now(second, &known, Rows::Others, &shared(second))).await?;
+        let (columns, others) = try_join(
+            now(first, &known, StampedRows::Columns, ""),
+            now(second, &known, StampedRows::Others, &shared(second)),
+        )
+        .await?;
         let (mut columns, mut now) = (of_answer(&columns), of_answer(&others));
         for (schema, stamp) in &mut now {
             match columns.remove(schema) {
@@ -138,7 +141,7 @@ where k.isolation = {isolation} and k.context = {context}
     pub(super) async fn keep(
         &self,
         operator: &Operator,
-        clean: &[(SchemaName, Stamp, Fingerprint)],
+        clean: &[(SchemaName, SchemaStamps, Fingerprint)],
         whole_fleet: Option<&[SchemaName]>,
     ) {
         let isolation = rehearsal::isolation_name(operator);
@@ -195,30 +198,30 @@ select pg_catalog.set_config('statement_timeout', {}, true), pg_catalog.set_conf
 
 /// Returns statements that read the current stamps of schemas.
 pub(super) fn now_sql(operator: &Operator, schemas: &[SchemaName]) -> String {
-    format!("{};\n{}", shared(operator), own(operator, schemas, Rows::All))
+    format!("{};\n{}", shared(operator), own(operator, schemas, StampedRows::All))
 }
 
 fn shared(operator: &Operator) -> String {
     shared_sql(operator.facts().database_tag().as_str(), operator.facts().major())
 }
 
-fn own(operator: &Operator, schemas: &[SchemaName], rows: Rows) -> String {
+fn own(operator: &Operator, schemas: &[SchemaName], rows: StampedRows) -> String {
     let tag = operator.facts().database_tag();
     stamps_sql(&Schemas::These { tag: tag.as_str(), names: schemas }, rows, operator.facts().major())
 }
 
-async fn now(operator: &Operator, schemas: &[SchemaName], rows: Rows, shared: &str) -> Result<message::Answer> {
+async fn now(operator: &Operator, schemas: &[SchemaName], rows: StampedRows, shared: &str) -> Result<message::Answer> {
     let sql = format!("{}{shared};\n{};\n", opening_sql(operator), own(operator, schemas, rows));
     let doing = || while_doing("compare the stamps of the last comparison");
     message::run(operator.client(), &sql).await.map_err(doing())?.complete().map_err(doing())
 }
 
 /// Returns the results of [`now_sql`].
-pub(super) fn of_answer(answer: &message::Answer) -> HashMap<String, Stamp> {
+pub(super) fn of_answer(answer: &message::Answer) -> HashMap<String, SchemaStamps> {
     let rows = || answer.rows.iter().map(|(_, row)| row);
     let shared = rows().find_map(stamp::shared).unwrap_or_default();
     rows()
         .filter_map(stamp::stamp)
-        .map(|(schema, own)| (schema.to_owned(), Stamp { own, shared: shared.to_owned() }))
+        .map(|(schema, own)| (schema.to_owned(), SchemaStamps { own, shared: shared.to_owned() }))
         .collect()
 }

@@ -5,7 +5,7 @@
 //! function. This is a likely cause and not a proof, so the difference still counts.
 
 use super::{
-    objects::{Catalogue, Key},
+    objects::{Catalogue, ObjectKey},
     report::{Change, Difference},
 };
 use crate::migrate::MigrationFile;
@@ -59,7 +59,7 @@ pub(super) fn note(differences: &mut [Difference], given: &Catalogue, found: &Ca
 
 /// Whether an object of the same kind, whose name differs only in its digits, exists only on the other side.
 fn has_twin(difference: &Difference, here: &Catalogue, there: &Catalogue) -> bool {
-    let is_it = |key: &&Key| {
+    let is_it = |key: &&ObjectKey| {
         key.kind == difference.kind
             && (difference.object == key.name || difference.object == format!("{}.{}", key.parent, key.name))
     };

@@ -14,7 +14,7 @@ const NUMBER_MAX: f64 = 1e15;
 #[serde(try_from = "Unchecked")]
 pub struct Condition {
     attribute: String,
-    operator: Operator,
+    operator: ConditionOperator,
     values: Vec<Scalar>,
 }
 
@@ -22,7 +22,7 @@ pub struct Condition {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum Operator {
+pub enum ConditionOperator {
     /// The attribute equals one of the values.
     In,
     /// The attribute equals none of the values.
@@ -64,7 +64,7 @@ pub struct InvalidCondition(&'static str);
 #[serde(deny_unknown_fields)]
 struct Unchecked {
     attribute: String,
-    operator: Operator,
+    operator: ConditionOperator,
     values: Vec<Scalar>,
 }
 
@@ -93,10 +93,12 @@ impl Condition {
     /// contains NUL.
     pub fn new(
         attribute: impl Into<String>,
-        operator: Operator,
+        operator: ConditionOperator,
         values: Vec<Scalar>,
     ) -> Result<Self, InvalidCondition> {
-        use Operator::{Contains, EndsWith, Greater, GreaterOrEqual, In, Less, LessOrEqual, NotIn, StartsWith};
+        use ConditionOperator::{
+            Contains, EndsWith, Greater, GreaterOrEqual, In, Less, LessOrEqual, NotIn, StartsWith,
+        };
         let attribute = attribute.into();
         if attribute.is_empty() {
             return Err(InvalidCondition("it names no attribute"));
@@ -136,7 +138,7 @@ impl Condition {
             Some(Attribute::Bool(found)) => self.holds_for(|value| *value == Scalar::Bool(*found)),
             Some(Attribute::Number(number)) => self.holds_for_number(*number),
             Some(Attribute::Texts(texts)) => match self.operator {
-                Operator::NotIn => texts.iter().all(|text| self.holds_for_text(text)),
+                ConditionOperator::NotIn => texts.iter().all(|text| self.holds_for_text(text)),
                 _ => texts.iter().any(|text| self.holds_for_text(text)),
             },
         }
@@ -145,8 +147,8 @@ impl Condition {
     /// Evaluates the operators for equality. The other operators never hold.
     fn holds_for(&self, equals: impl Fn(&Scalar) -> bool) -> bool {
         match self.operator {
-            Operator::In => self.values.iter().any(equals),
-            Operator::NotIn => !self.values.iter().any(equals),
+            ConditionOperator::In => self.values.iter().any(equals),
+            ConditionOperator::NotIn => !self.values.iter().any(equals),
             _ => false,
         }
     }
@@ -156,9 +158,9 @@ impl Condition {
             self.values.iter().any(|value| matches!(value, Scalar::Text(value) if fits(text, value)))
         };
         match self.operator {
-            Operator::StartsWith => any(|text, value| text.starts_with(value)),
-            Operator::EndsWith => any(|text, value| text.ends_with(value)),
-            Operator::Contains => any(|text, value| text.contains(value)),
+            ConditionOperator::StartsWith => any(|text, value| text.starts_with(value)),
+            ConditionOperator::EndsWith => any(|text, value| text.ends_with(value)),
+            ConditionOperator::Contains => any(|text, value| text.contains(value)),
             _ => self.holds_for(|value| matches!(value, Scalar::Text(value) if value == text)),
         }
     }
@@ -166,12 +168,12 @@ impl Condition {
     fn holds_for_number(&self, number: f64) -> bool {
         let than = |fits: fn(f64, f64) -> bool| matches!(self.values[0], Scalar::Number(value) if fits(number, value));
         match self.operator {
-            Operator::Less => than(|number, value| number < value),
-            Operator::LessOrEqual => than(|number, value| number <= value),
-            Operator::Greater => than(|number, value| number > value),
-            Operator::GreaterOrEqual => than(|number, value| number >= value),
+            ConditionOperator::Less => than(|number, value| number < value),
+            ConditionOperator::LessOrEqual => than(|number, value| number <= value),
+            ConditionOperator::Greater => than(|number, value| number > value),
+            ConditionOperator::GreaterOrEqual => than(|number, value| number >= value),
             // NaN equals no value, but `not_in` does not hold for it either.
-            Operator::NotIn if number.is_nan() => false,
+            ConditionOperator::NotIn if number.is_nan() => false,
             _ => self.holds_for(|value| matches!(value, Scalar::Number(value) if *value == number)),
         }
     }

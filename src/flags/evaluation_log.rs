@@ -75,13 +75,13 @@ impl Default for LogSettings {
 /// ```
 #[derive(Clone, Debug)]
 pub struct EvaluationLog {
-    sender: mpsc::Sender<Message>,
+    sender: mpsc::Sender<LogMessage>,
     one_in: NonZeroU32,
-    counts: Arc<Counts>,
+    counts: Arc<EvaluationCounts>,
 }
 
 #[derive(Debug, Default)]
-struct Counts {
+struct EvaluationCounts {
     written: AtomicU64,
     left_out: AtomicU64,
 }
@@ -96,7 +96,7 @@ pub struct LogStatus {
     pub left_out: u64,
 }
 
-enum Message {
+enum LogMessage {
     Line(TenantSlug, Line),
     Flush(oneshot::Sender<()>),
 }
@@ -119,7 +119,7 @@ impl EvaluationLog {
     /// If it is called outside of a Tokio runtime.
     pub fn new<E>(db: &Db<E>, settings: LogSettings) -> Self {
         let (sender, receiver) = mpsc::channel(settings.waiting_max.max(1));
-        let counts = Arc::new(Counts::default());
+        let counts = Arc::new(EvaluationCounts::default());
         let writer = Writer {
             db: db.errors(),
             weight: settings.one_in.get().try_into().unwrap_or(i32::MAX),
@@ -154,7 +154,7 @@ impl EvaluationLog {
             reason: evaluation.reason.name(),
             at: SystemTime::now(),
         };
-        if self.sender.try_send(Message::Line(slug.clone(), line)).is_err() {
+        if self.sender.try_send(LogMessage::Line(slug.clone(), line)).is_err() {
             self.counts.left_out.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -166,7 +166,7 @@ impl EvaluationLog {
     /// If the future is dropped, everything is still written.
     pub async fn flush(&self) {
         let (done, written) = oneshot::channel();
-        if self.sender.send(Message::Flush(done)).await.is_ok() {
+        if self.sender.send(LogMessage::Flush(done)).await.is_ok() {
             // There is no answer if the runtime is shutting down.
             let _ = written.await;
         }
@@ -188,17 +188,17 @@ struct Writer {
     /// The number for all tenants together.
     count: usize,
     count_max: usize,
-    counts: Arc<Counts>,
+    counts: Arc<EvaluationCounts>,
 }
 
 impl Writer {
-    async fn run(mut self, mut receiver: mpsc::Receiver<Message>, interval: Duration) {
+    async fn run(mut self, mut receiver: mpsc::Receiver<LogMessage>, interval: Duration) {
         let mut due = tokio::time::interval(interval);
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 message = receiver.recv() => match message {
-                    Some(Message::Line(slug, line)) => {
+                    Some(LogMessage::Line(slug, line)) => {
                         let lines = self.waiting.entry(slug.clone()).or_default();
                         lines.push(line);
                         self.count += 1;
@@ -208,7 +208,7 @@ impl Writer {
                             self.write_all().await;
                         }
                     }
-                    Some(Message::Flush(done)) => {
+                    Some(LogMessage::Flush(done)) => {
                         self.write_all().await;
                         let _ = done.send(());
                     }

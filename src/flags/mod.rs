@@ -42,7 +42,7 @@ mod snapshot;
 mod subject;
 mod usage;
 
-pub use condition::{Condition, InvalidCondition, Operator, Scalar};
+pub use condition::{Condition, ConditionOperator, InvalidCondition, Scalar};
 pub use environment::{Environment, Stage};
 pub use error::{FlagsError, Result};
 pub use evaluate::{Evaluation, Reason, bucket};
@@ -55,7 +55,7 @@ pub use provider::FlagProvider;
 pub use settings::FlagsSettings;
 pub use snapshot::Snapshot;
 pub use subject::{Attribute, Subject};
-pub use usage::{Allowance, Recorded, Usage};
+pub use usage::{Recorded, Usage, UsageAllowance};
 
 use crate::{
     resolver::{
@@ -74,15 +74,15 @@ use tokio::task::AbortHandle;
 pub struct Flags {
     shared: Arc<Remembered>,
     /// Stops when the last clone is dropped.
-    _receiving: Arc<Receiving>,
+    _receiving: Arc<FlagNoticeReceiver>,
 }
 
-struct Receiving {
+struct FlagNoticeReceiver {
     task: AbortHandle,
     notices: Arc<Notices>,
 }
 
-impl Drop for Receiving {
+impl Drop for FlagNoticeReceiver {
     fn drop(&mut self) {
         self.notices.end();
         self.task.abort();
@@ -118,7 +118,7 @@ impl Flags {
         let notices = Arc::new(Notices::new(settings.silence_max));
         let task = tokio::spawn(receive(db.clone(), Ending(Arc::clone(&notices)))).abort_handle();
         let shared = Arc::new(Remembered::new(db.errors(), settings, Arc::clone(&notices)));
-        Self { shared, _receiving: Arc::new(Receiving { task, notices }) }
+        Self { shared, _receiving: Arc::new(FlagNoticeReceiver { task, notices }) }
     }
 
     /// Returns the features of a tenant in an environment, from the cache if the cached snapshot is still valid.

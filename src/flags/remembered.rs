@@ -29,10 +29,10 @@ use std::{
 /// How often a call waits for a snapshot that another call is loading, before it loads one itself.
 const JOINS_MAX: usize = 3;
 
-type Key = (TenantSlug, Environment);
+type SnapshotKey = (TenantSlug, Environment);
 
 /// A snapshot, and the time of its query.
-struct Entry {
+struct TimedSnapshot {
     snapshot: Arc<Snapshot>,
     /// Taken before the query was sent.
     began: Point,
@@ -45,7 +45,7 @@ pub(super) struct Remembered {
     pub(super) db: Db<FlagsError>,
     pub(super) settings: FlagsSettings,
     pub(super) notices: Arc<Notices>,
-    entries: Cache<Key, Arc<Entry>>,
+    entries: Cache<SnapshotKey, Arc<TimedSnapshot>>,
     pub(super) hits: AtomicU64,
     pub(super) loads: AtomicU64,
 }
@@ -88,11 +88,11 @@ impl Remembered {
     }
 
     /// Loads a snapshot, or waits for the call that is already loading it.
-    async fn join_or_load(&self, key: &Key) -> Result<Arc<Entry>> {
+    async fn join_or_load(&self, key: &SnapshotKey) -> Result<Arc<TimedSnapshot>> {
         self.entries.get_or_insert_async(key, async { self.load(key).await }).await
     }
 
-    async fn load(&self, (slug, environment): &Key) -> Result<Arc<Entry>> {
+    async fn load(&self, (slug, environment): &SnapshotKey) -> Result<Arc<TimedSnapshot>> {
         self.loads.fetch_add(1, Ordering::Relaxed);
         let (began, asked_at) = (self.notices.changes.now(), Instant::now());
         let (project, stage) = (environment.project_name(), environment.stage().name());
@@ -105,10 +105,10 @@ impl Remembered {
             Mark::of(&format!("subscription:{}", snapshot.organization())),
             Mark::of(&format!("slug:{slug}")),
         ];
-        Ok(Arc::new(Entry { snapshot: Arc::new(snapshot), began, asked_at, marks }))
+        Ok(Arc::new(TimedSnapshot { snapshot: Arc::new(snapshot), began, asked_at, marks }))
     }
 
-    fn holds(&self, entry: &Entry) -> bool {
+    fn holds(&self, entry: &TimedSnapshot) -> bool {
         let limit = match self.notices.are_received() && entry.snapshot.is_notified() {
             true => self.settings.time_max,
             false => self.settings.time_max_unnotified,

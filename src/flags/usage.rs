@@ -68,7 +68,7 @@ pub struct Recorded {
 /// What an organization has used, and its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Allowance {
+pub struct UsageAllowance {
     /// For a counter: the usage in the current month (UTC). For a level: the last known value.
     pub used: u64,
     /// The limit of the plan. `None`: no limit.
@@ -77,7 +77,7 @@ pub struct Allowance {
     pub resets_at: Option<SystemTime>,
 }
 
-impl Allowance {
+impl UsageAllowance {
     /// Returns what is left. `None`: no limit.
     pub fn left(&self) -> Option<u64> {
         self.limit.map(|limit| limit.saturating_sub(self.used))
@@ -140,7 +140,7 @@ impl Usage {
     /// # Cancel safety
     ///
     /// If the future is dropped, nothing changes: the function only reads.
-    pub async fn allowance(&self, slug: &TenantSlug, metric: &Metric) -> Result<Allowance> {
+    pub async fn allowance(&self, slug: &TenantSlug, metric: &Metric) -> Result<UsageAllowance> {
         check_name(metric)?;
         let row = self.db.tenant(slug).query_one(ALLOWANCE, &[&metric.kind(), &metric.name()]).await?;
         let (subscribed, limit, limited): (bool, Option<i64>, bool) = (row.get(1), row.get(2), row.get(3));
@@ -148,7 +148,7 @@ impl Usage {
             true => limit.map(i64::unsigned_abs),
             false => limited.then_some(0),
         };
-        Ok(Allowance { used: row.get::<_, i64>(0).unsigned_abs(), limit, resets_at: row.get(4) })
+        Ok(UsageAllowance { used: row.get::<_, i64>(0).unsigned_abs(), limit, resets_at: row.get(4) })
     }
 
     /// Same as [`allowance`](Self::allowance), but returns an error if the additional amount would exceed the limit.
@@ -160,7 +160,7 @@ impl Usage {
     /// # Cancel safety
     ///
     /// If the future is dropped, nothing changes: the function only reads.
-    pub async fn check(&self, slug: &TenantSlug, metric: &Metric, asked: u64) -> Result<Allowance> {
+    pub async fn check(&self, slug: &TenantSlug, metric: &Metric, asked: u64) -> Result<UsageAllowance> {
         let allowance = self.allowance(slug, metric).await?;
         match (allowance.limit, allowance.left()) {
             (Some(limit), Some(left)) if asked > left => Err(FlagsError::LimitReached {

@@ -14,11 +14,11 @@ use tokio::sync::watch;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Interrupt {
-    stage: Arc<watch::Sender<Stage>>,
+    stage: Arc<watch::Sender<InterruptStage>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Stage {
+enum InterruptStage {
     Idle,
     Running,
     Stopping,
@@ -34,52 +34,52 @@ impl Default for Interrupt {
 impl Interrupt {
     /// Creates an interrupt in the initial state.
     pub fn new() -> Self {
-        Self { stage: Arc::new(watch::Sender::new(Stage::Idle)) }
+        Self { stage: Arc::new(watch::Sender::new(InterruptStage::Idle)) }
     }
 
     /// Asks the run to start no further schema.
     pub fn stop(&self) {
-        self.raise(Stage::Stopping);
+        self.raise(InterruptStage::Stopping);
     }
 
     /// Asks the run to cancel the running schemas as well. The server rolls them back.
     pub fn cancel(&self) {
-        self.raise(Stage::Cancelling);
+        self.raise(InterruptStage::Cancelling);
     }
 
     /// Returns whether a run is using this interrupt.
     pub fn is_heard(&self) -> bool {
-        *self.stage.borrow() >= Stage::Running
+        *self.stage.borrow() >= InterruptStage::Running
     }
 
     pub(crate) fn listen(&self) {
-        self.raise(Stage::Running);
+        self.raise(InterruptStage::Running);
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
-        *self.stage.borrow() >= Stage::Stopping
+        *self.stage.borrow() >= InterruptStage::Stopping
     }
 
     pub(crate) fn is_cancelling(&self) -> bool {
-        *self.stage.borrow() >= Stage::Cancelling
+        *self.stage.borrow() >= InterruptStage::Cancelling
     }
 
     /// Waits until the run is asked to stop. If the future is dropped, nothing is lost.
     pub(crate) async fn stopping(&self) {
-        self.reached(Stage::Stopping).await;
+        self.reached(InterruptStage::Stopping).await;
     }
 
     /// Waits until the run is asked to cancel. If the future is dropped, nothing is lost.
     pub(crate) async fn cancelling(&self) {
-        self.reached(Stage::Cancelling).await;
+        self.reached(InterruptStage::Cancelling).await;
     }
 
-    async fn reached(&self, wanted: Stage) {
+    async fn reached(&self, wanted: InterruptStage) {
         // The sender is in `self`, so the channel cannot be closed.
         let _ = self.stage.subscribe().wait_for(|stage| *stage >= wanted).await;
     }
 
-    fn raise(&self, wanted: Stage) {
+    fn raise(&self, wanted: InterruptStage) {
         self.stage.send_if_modified(|stage| {
             let raised = *stage < wanted;
             *stage = (*stage).max(wanted);

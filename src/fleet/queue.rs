@@ -20,13 +20,13 @@ pub(crate) enum Returned<J> {
 
 /// The jobs that wait for a worker.
 pub(crate) struct Queue<'i, J> {
-    waiting: Mutex<Waiting<J>>,
+    waiting: Mutex<WaitingJobs<J>>,
     /// Notified when a job is returned or the queue stops.
     changed: Notify,
     interrupt: &'i Interrupt,
 }
 
-struct Waiting<J> {
+struct WaitingJobs<J> {
     ready: VecDeque<J>,
     /// The jobs that must wait, each with its time.
     later: Vec<(Instant, J)>,
@@ -41,7 +41,7 @@ struct Waiting<J> {
 
 impl<'i, J> Queue<'i, J> {
     pub(crate) fn new(jobs: Vec<J>, interrupt: &'i Interrupt) -> Self {
-        let waiting = Waiting {
+        let waiting = WaitingJobs {
             ready: jobs.into(),
             later: Vec::new(),
             alone: VecDeque::new(),
@@ -111,12 +111,12 @@ impl<'i, J> Queue<'i, J> {
         waiting.ready.len() + waiting.later.len() + waiting.alone.len()
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting<J>> {
+    fn waiting(&self) -> MutexGuard<'_, WaitingJobs<J>> {
         self.waiting.lock().expect("nothing panics while it is held")
     }
 }
 
-impl<J> Waiting<J> {
+impl<J> WaitingJobs<J> {
     fn take(&mut self, now: Instant) -> Option<J> {
         if self.alone_out {
             return None;

@@ -45,7 +45,7 @@ pub(crate) trait TenantWork {
     /// Makes one attempt. `number` starts at 1. Its changes must be committed completely or not at all, because it may
     /// be repeated. The second stage of the interrupt cancels its statement. The pool still waits until the attempt
     /// ends.
-    async fn attempt(&self, operator: &Operator, job: &mut Self::Job, number: u32) -> Result<Attempt<Self::Done>>;
+    async fn attempt(&self, operator: &Operator, job: &mut Self::Job, number: u32) -> Result<JobOutcome<Self::Done>>;
 
     /// Returns whether a failed attempt is repeated immediately although its error is not temporary, because the next
     /// attempt works in a different way.
@@ -71,7 +71,7 @@ pub(crate) trait TenantWork {
 }
 
 /// The result of a successful attempt.
-pub(crate) enum Attempt<D> {
+pub(crate) enum JobOutcome<D> {
     /// The tenant is finished.
     Done(D),
     /// Another session has the tenant's lock. The tenant is tried again after all others. This does not count as an
@@ -131,7 +131,7 @@ impl<'r> WorkerPool<'r> {
             return None;
         }
         let queue = Queue::new(jobs.into_iter().map(Turn::new).collect(), self.interrupt);
-        let run = Run { pool: self, work, queue, stopped: Mutex::new(None) };
+        let run = WorkerRun { pool: self, work, queue, stopped: Mutex::new(None) };
         let mut pool: FuturesUnordered<_> = (0..workers).map(|number| run.worker(number)).collect();
         while pool.next().await.is_some() {}
         let left = run.queue.left();
@@ -156,14 +156,14 @@ impl<J> Turn<J> {
 }
 
 /// One call of [`WorkerPool::work`].
-struct Run<'r, W: TenantWork> {
+struct WorkerRun<'r, W: TenantWork> {
     pool: &'r WorkerPool<'r>,
     work: &'r W,
     queue: Queue<'r, Turn<W::Job>>,
     stopped: Mutex<Option<StopReason>>,
 }
 
-impl<W: TenantWork> Run<'_, W> {
+impl<W: TenantWork> WorkerRun<'_, W> {
     async fn worker(&self, number: usize) {
         let Some(connection) = WorkerConnection::open(self.pool.operator, number).await else { return };
         while let Some(turn) = self.queue.next().await {
@@ -190,12 +190,12 @@ impl<W: TenantWork> Run<'_, W> {
         let interrupt = self.pool.interrupt;
         let attempt = self.work.attempt(operator, &mut turn.job, turn.attempts);
         match cancellable(operator, interrupt, attempt).await {
-            Ok(Attempt::Done(done)) => (self.finish(operator, turn, Ok(done)).await, "done"),
-            Ok(Attempt::Locked) => {
+            Ok(JobOutcome::Done(done)) => (self.finish(operator, turn, Ok(done)).await, "done"),
+            Ok(JobOutcome::Locked) => {
                 turn.attempts -= 1;
                 (Returned::Now(turn), "locked")
             }
-            Ok(Attempt::Changed) => (Returned::Now(turn), "changed"),
+            Ok(JobOutcome::Changed) => (Returned::Now(turn), "changed"),
             Err(error) if was_cancelled(interrupt, &error) => (Returned::Now(turn), "cancelled"),
             Err(error) => match self.again_or_failed(operator, turn, error).await {
                 Returned::Done => (Returned::Done, "failed"),

@@ -13,7 +13,7 @@ use crate::{
         Operator,
         message_head::{Hold, MessageHead},
     },
-    drift::{self, Comparison},
+    drift::{self, SchemaComparison},
     error::{Error, LedgerProblem, MigrationError, Result, SetupError, while_doing},
     ident::{Ident, RoleName, SchemaName, literal, quoted},
     identity,
@@ -311,7 +311,7 @@ impl<'a> Adoption<'a> {
     fn ledger_sql(
         &self,
         options: &BaselineOptions,
-        compared: &Comparison,
+        compared: &SchemaComparison,
         has_ledger: bool,
         files: &[&MigrationFile],
     ) -> String {

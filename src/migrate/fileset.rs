@@ -28,12 +28,12 @@ use std::collections::BTreeSet;
 pub(crate) struct FleetFiles {
     pub(crate) public: Vec<Applied>,
     pub(crate) tenant: Vec<Applied>,
-    pub(crate) table: Table,
+    pub(crate) table: FilesTable,
 }
 
 /// The state of the table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Table {
+pub(crate) enum FilesTable {
     /// It is missing: the files are those in the ledgers.
     #[default]
     Absent,

@@ -7,7 +7,7 @@ use super::{
         file::FileText,
         source::Source,
     },
-    lint::{self, Accepted, Finding},
+    lint::{self, AcceptedLints, Finding},
 };
 use crate::{
     config::MigrationsFrom,
@@ -25,7 +25,7 @@ use std::{
 pub struct Migrations {
     public: Source,
     tenant: Source,
-    accepted: Accepted,
+    accepted: AcceptedLints,
     origin: SetOrigin,
 }
 
@@ -46,7 +46,7 @@ impl Migrations {
         Self {
             public: read(Set::Public, bundled::PUBLIC),
             tenant: read(Set::Tenant, bundled::TENANT),
-            accepted: Accepted::parse(Path::new(lint::ACCEPTED_FILE), bundled::ACCEPTED),
+            accepted: AcceptedLints::parse(Path::new(lint::ACCEPTED_FILE), bundled::ACCEPTED),
             origin: SetOrigin::Bundled,
         }
     }
@@ -54,7 +54,7 @@ impl Migrations {
     /// Returns sets without files, to which single files are added for parsing.
     pub(crate) fn empty() -> Self {
         let (public, tenant) = (Source::parse(Set::Public, Vec::new()).0, Source::parse(Set::Tenant, Vec::new()).0);
-        Self { public, tenant, accepted: Accepted::default(), origin: SetOrigin::Bundled }
+        Self { public, tenant, accepted: AcceptedLints::default(), origin: SetOrigin::Bundled }
     }
 
     /// Reads the folders `public` and `tenant` of a directory.
@@ -79,7 +79,7 @@ impl Migrations {
     }
 
     fn of_directory(directory: &Path, read: Directory) -> Result<Self> {
-        let accepted = Accepted::read(directory)?;
+        let accepted = AcceptedLints::read(directory)?;
         let origin = SetOrigin::Directory(directory.to_owned());
         Self { public: read.public, tenant: read.tenant, accepted, origin }.checked(read.unreadable)
     }
@@ -144,7 +144,7 @@ impl Migrations {
 
     /// Does the same with another text of the file that lists what is accepted.
     pub(crate) fn with_accepted(mut self, path: &Path, text: &str) -> Self {
-        self.accepted = Accepted::parse(path, text);
+        self.accepted = AcceptedLints::parse(path, text);
         self
     }
 

@@ -54,7 +54,7 @@ pub use plan::fleet::{FleetPlan, PlannedTenant, Step, plan_fleet};
 pub use plan::locks::{Blocks, LockMode, TableLock};
 pub use plan::plan_file::SavedPlan;
 pub use plan::state::{FleetState, SchemaState, TenantState, look};
-pub use plan::{Plan, Target, plan};
+pub use plan::{SchemaPlan, Target, plan};
 pub use rehearsal::{Rehearsal, rehearse};
 pub use repair::{Repair, RepairOutcome, Repaired, repair};
 pub use scaffold::{is_name, new_file, new_file_from_bundled};

@@ -257,7 +257,7 @@ async fn repair_schema(
 }
 
 /// The changes of a repair to some rows.
-struct Changes {
+struct LedgerChanges {
     sql: String,
     rows: Vec<Applied>,
     what: Vec<String>,
@@ -270,9 +270,9 @@ fn changes(
     schema: &SchemaName,
     repair: &Repair,
     rows: &[Applied],
-) -> Option<Changes> {
+) -> Option<LedgerChanges> {
     let table = schema.qualified(LEDGER_TABLE);
-    let mut changes = Changes { sql: String::new(), rows: rows.to_vec(), what: Vec::new() };
+    let mut changes = LedgerChanges { sql: String::new(), rows: rows.to_vec(), what: Vec::new() };
     match repair {
         Repair::Comment => {}
         Repair::Accept { version, reason } => {

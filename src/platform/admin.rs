@@ -1,6 +1,6 @@
 //! Access to all organizations for support staff. An operator grants it, and every access is recorded in the audit log.
 
-use super::{Actor, Change, PlatformError, Result};
+use super::{Actor, PlatformError, RecordedChange, Result};
 use crate::tenancy::{Db, ReaderFn};
 use serde_json::json;
 
@@ -67,7 +67,7 @@ async fn record(db: &Db<PlatformError>, actor: &Actor, reason: &str) -> Result<(
     }
     let platform = db.platform();
     let written = platform.transaction(async |tx| {
-        let change = Change {
+        let change = RecordedChange {
             actor,
             organization: None,
             name: "cgk.admin.entered",

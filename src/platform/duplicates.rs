@@ -2,7 +2,7 @@
 //! organizations.
 
 use super::{
-    Actor, Change, PlatformError,
+    Actor, PlatformError, RecordedChange,
     error::Result,
     page::{Cursor, Page, PageRequest},
     permissions::demand_service,
@@ -189,7 +189,7 @@ impl DuplicateUsers {
                 (row.get(0), json!({ "role": before }), json!({ "user_id": person, "role": after }))
             }));
             for (organization, before, after) in changes {
-                let change = Change {
+                let change = RecordedChange {
                     actor: &actor,
                     organization: Some(organization),
                     name: "cgk.user.merged",

@@ -27,7 +27,7 @@ mod user_accounts;
 mod values;
 
 pub use crate::actor::Actor;
-pub(crate) use crate::record::Change;
+pub(crate) use crate::record::RecordedChange;
 pub use allowance::{Allowance, PlanKey, QuotaKind};
 pub use audit::{AuditEvent, AuditFilter, AuditId, AuditLog};
 pub use duplicates::{Duplicate, DuplicateUsers};

@@ -1,7 +1,7 @@
 //! Accounts of users at sign-in providers.
 
 use super::{
-    Actor, Change, PlatformError,
+    Actor, PlatformError, RecordedChange,
     error::Result,
     permissions::{ACCOUNTS_MANAGE, demand_enabled, explain_nothing, owner_of_accounts},
     values::check_text,
@@ -248,7 +248,7 @@ impl UserAccounts {
     ) -> Result<()> {
         let facts = json!({ "user_id": account.user_id, "provider": account.provider });
         let is_linked = !name.ends_with(".unlinked");
-        let change = Change {
+        let change = RecordedChange {
             actor,
             organization: Some(home.get(0)),
             name,

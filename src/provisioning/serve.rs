@@ -14,7 +14,7 @@ use crate::{
     slug::TenantSlug,
     tenancy::{Db, Listener},
 };
-use claim::{Claim, Queue, Verdict};
+use claim::{AttemptVerdict, ClaimedRequest, RequestQueue};
 use std::time::{Duration, Instant};
 
 /// The first and the longest pause before reconnecting after a lost connection.
@@ -235,7 +235,7 @@ fn is_final(error: &Error) -> bool {
 struct Server<'a> {
     migrations: &'a Migrations,
     options: &'a ServeOptions,
-    queue: Queue,
+    queue: RequestQueue,
     operator: Operator,
     /// Enters the created tenants, as a service does.
     db: Db,
@@ -248,7 +248,7 @@ impl<'a> Server<'a> {
         let operator = Operator::connect(config).await?;
         // Before any attempt is counted.
         lifecycle::check_rights(&operator).await?;
-        let queue = Queue::new(operator.sibling().await?);
+        let queue = RequestQueue::new(operator.sibling().await?);
         let db = Db::connect(config).await?;
         let direct = match config.pooling() {
             Pooling::Transaction => Db::connect(operator.config()).await?,
@@ -320,7 +320,7 @@ impl<'a> Server<'a> {
         Ok(())
     }
 
-    async fn create(&self, claim: &Claim) -> Result<Created> {
+    async fn create(&self, claim: &ClaimedRequest) -> Result<Created> {
         let slug: TenantSlug = claim.slug.parse().map_err(Error::InvalidSlug)?;
         let options = CreateOptions { new_organization: true, ..CreateOptions::default() };
         let creating = lifecycle::create(&self.operator, &self.db, self.migrations, &slug, &options);
@@ -335,16 +335,16 @@ impl<'a> Server<'a> {
     }
 
     /// Writes the outcome, and releases the request.
-    async fn finish(&self, claim: &Claim, created: Result<Created>) -> Result<AttemptOutcome> {
+    async fn finish(&self, claim: &ClaimedRequest, created: Result<Created>) -> Result<AttemptOutcome> {
         let error = match created {
             Ok(created) => {
-                self.queue.finish(claim, Verdict::Done).await?;
+                self.queue.finish(claim, AttemptVerdict::Done).await?;
                 return Ok(AttemptOutcome::Done(Box::new(created)));
             }
             Err(error) => error,
         };
         let failed = is_final(&error) || claim.attempt >= self.options.attempts_max;
-        let verdict = if failed { Verdict::Failed(&error) } else { Verdict::Postponed(&error) };
+        let verdict = if failed { AttemptVerdict::Failed(&error) } else { AttemptVerdict::Postponed(&error) };
         self.queue.finish(claim, verdict).await?;
         Ok(match failed {
             true => AttemptOutcome::Failed { error },

@@ -9,7 +9,7 @@ const DELETE: u8 = 8;
 const UPDATE: u8 = 16;
 const TRUNCATE: u8 = 32;
 
-struct Table {
+struct NotifiedTable {
     name: &'static str,
     /// The function of all triggers of the table, except the trigger for TRUNCATE.
     function: &'static str,
@@ -20,13 +20,13 @@ const ALL: &[(&str, u8)] = &[("insert", INSERT), ("update", UPDATE), ("delete", 
 /// These tables need no notice for an INSERT: the token of an inserted row cannot have been cached.
 const CHANGES: &[(&str, u8)] = &[("update", UPDATE), ("delete", DELETE), ("truncate", TRUNCATE)];
 
-const TABLES: &[Table] = &[
-    Table { name: "organizations", function: "cgk_organizations_changed", events: ALL },
-    Table { name: "users", function: "cgk_users_changed", events: CHANGES },
-    Table { name: "sessions", function: "cgk_sessions_changed", events: CHANGES },
-    Table { name: "api_keys", function: "cgk_api_keys_changed", events: CHANGES },
-    Table { name: "memberships", function: "cgk_memberships_changed", events: CHANGES },
-    Table { name: "organization_domains", function: "cgk_organization_domains_changed", events: ALL },
+const TABLES: &[NotifiedTable] = &[
+    NotifiedTable { name: "organizations", function: "cgk_organizations_changed", events: ALL },
+    NotifiedTable { name: "users", function: "cgk_users_changed", events: CHANGES },
+    NotifiedTable { name: "sessions", function: "cgk_sessions_changed", events: CHANGES },
+    NotifiedTable { name: "api_keys", function: "cgk_api_keys_changed", events: CHANGES },
+    NotifiedTable { name: "memberships", function: "cgk_memberships_changed", events: CHANGES },
+    NotifiedTable { name: "organization_domains", function: "cgk_organization_domains_changed", events: ALL },
 ];
 
 /// Returns a query with one row and one column: the reason why changes are not notified, or null if all are notified.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 /// What is looked up. A credential is identified by its stored hash, never by its token.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) enum Subject {
+pub(super) enum LookupSubject {
     Slug(TenantSlug),
     Domain(DomainName),
     Session(TokenHash),
@@ -69,7 +69,7 @@ impl Entry {
     }
 }
 
-impl Subject {
+impl LookupSubject {
     /// Returns the mark of the lookup key, as the migrations 010 and 012 notify its changes.
     pub(super) fn mark(&self) -> Mark {
         match self {

@@ -1,6 +1,6 @@
 //! Looks up in the database what is not cached.
 
-use super::entry::{Entry, FoundSubject, Subject, mark_of_organization, marks_of};
+use super::entry::{Entry, FoundSubject, LookupSubject, mark_of_organization, marks_of};
 use crate::{
     auth::{Auth, AuthError, Rejection, TenantIdentity},
     domains::{DomainError, DomainName, Domains},
@@ -13,11 +13,11 @@ use crate::{
 use std::time::{Duration, Instant};
 
 /// Runs one database query.
-pub(super) async fn look_up(key: &Subject, auth: &Auth, changes: &Changes) -> Result<Entry> {
+pub(super) async fn look_up(key: &LookupSubject, auth: &Auth, changes: &Changes) -> Result<Entry> {
     let (began, asked_at) = (changes.now(), Instant::now());
     let mut marks = vec![key.mark()];
     let (found, lives) = match key {
-        Subject::Slug(slug) => {
+        LookupSubject::Slug(slug) => {
             let found = organization(slug, auth).await?;
             let left = found.as_ref().and_then(|(_, left)| *left);
             // Another slug of its organization is another answer.
@@ -25,17 +25,17 @@ pub(super) async fn look_up(key: &Subject, auth: &Auth, changes: &Changes) -> Re
             let tenant = |Tenant { id, slug, status, .. }| (TenantIdentity { id, slug }, status);
             (FoundSubject::Tenant(found.map(|(found, _)| tenant(found))), left)
         }
-        Subject::Domain(name) => {
+        LookupSubject::Domain(name) => {
             let owner = owner(name, auth).await?;
             marks.extend(owner.iter().map(|(tenant, _)| mark_of_organization(tenant.id)));
             (FoundSubject::Domain(owner), None)
         }
-        Subject::Session(hash) => {
+        LookupSubject::Session(hash) => {
             let verified = auth.sessions().verify_hash(hash).await.map_err(database)?;
             marks.extend(marks_of(&verified));
             (FoundSubject::Session(verified.outcome), verified.lives)
         }
-        Subject::ApiKey(hash) => {
+        LookupSubject::ApiKey(hash) => {
             let verified = auth.api_keys().verify_hash(hash).await.map_err(database)?;
             marks.extend(marks_of(&verified));
             (FoundSubject::ApiKey(verified.outcome), verified.lives)

@@ -41,7 +41,7 @@ use crate::{
     tenancy::is_inside_transaction,
     tenant::TenantStatus,
 };
-use entry::{Entry, FoundSubject, Limits, Subject};
+use entry::{Entry, FoundSubject, Limits, LookupSubject};
 use notices::{Ending, Notices};
 use questions::{Questions, Whose};
 use quick_cache::sync::Cache;
@@ -61,17 +61,17 @@ const JOINS_MAX: usize = 3;
 /// cache.
 #[derive(Clone)]
 pub struct Resolver {
-    shared: Arc<Remembered>,
+    shared: Arc<ResolverState>,
     /// Stops with the last clone.
-    _receiving: Arc<Receiving>,
+    _receiving: Arc<NoticeReceiver>,
 }
 
-struct Receiving {
+struct NoticeReceiver {
     task: AbortHandle,
     notices: Arc<Notices>,
 }
 
-impl Drop for Receiving {
+impl Drop for NoticeReceiver {
     fn drop(&mut self) {
         self.notices.end();
         self.task.abort();
@@ -92,10 +92,10 @@ pub struct ResolverStatus {
     pub pending: usize,
 }
 
-struct Remembered {
+struct ResolverState {
     auth: Auth,
     settings: ResolverSettings,
-    entries: Cache<Subject, Arc<Entry>>,
+    entries: Cache<LookupSubject, Arc<Entry>>,
     questions: Questions,
     notices: Arc<Notices>,
     hits: AtomicU64,
@@ -128,8 +128,8 @@ impl Resolver {
     pub fn new(auth: &Auth, settings: ResolverSettings) -> Self {
         let notices = Arc::new(Notices::new(settings.silence_max));
         let receiving = tokio::spawn(notices::receive(auth.db().clone(), Ending(Arc::clone(&notices))));
-        let receiving = Receiving { task: receiving.abort_handle(), notices: Arc::clone(&notices) };
-        let shared = Remembered {
+        let receiving = NoticeReceiver { task: receiving.abort_handle(), notices: Arc::clone(&notices) };
+        let shared = ResolverState {
             auth: auth.clone(),
             entries: Cache::new(settings.entries_max),
             questions: Questions::new(settings.lookups_max, auth.db().config().pool()),
@@ -157,7 +157,7 @@ impl Resolver {
     /// Nothing is changed. If the future is dropped, a query that has started continues, and the next caller gets its
     /// answer. A query that waits for its turn is dropped with the last call that waits for it.
     pub async fn tenant(&self, slug: &TenantSlug) -> Result<TenantIdentity> {
-        let entry = self.shared.find(Subject::Slug(slug.clone())).await?;
+        let entry = self.shared.find(LookupSubject::Slug(slug.clone())).await?;
         let FoundSubject::Tenant(found) = &entry.found else { unreachable!("a slug finds a tenant") };
         match found {
             Some((tenant, status)) => active(tenant.clone(), status),
@@ -180,7 +180,7 @@ impl Resolver {
     ///
     /// Same as [`tenant`](Self::tenant).
     pub async fn domain(&self, name: &DomainName) -> Result<Option<TenantIdentity>> {
-        match &self.shared.find(Subject::Domain(name.clone())).await?.found {
+        match &self.shared.find(LookupSubject::Domain(name.clone())).await?.found {
             FoundSubject::Domain(Some((tenant, status))) => active(tenant.clone(), status).map(Some),
             FoundSubject::Domain(None) => Ok(None),
             _ => unreachable!("a domain finds its owner"),
@@ -202,7 +202,7 @@ impl Resolver {
     /// Nothing is changed.
     pub async fn session(&self, token: &str) -> crate::auth::Result<Session> {
         let hash = self.shared.auth.sessions().hash(token)?;
-        match &self.shared.find(Subject::Session(hash)).await?.found {
+        match &self.shared.find(LookupSubject::Session(hash)).await?.found {
             FoundSubject::Session(found) => found.clone().map_err(AuthError::from),
             _ => unreachable!("a session's hash finds a session"),
         }
@@ -225,7 +225,7 @@ impl Resolver {
     /// If the future is dropped, the use may or may not be recorded.
     pub async fn api_key(&self, token: &str) -> crate::auth::Result<ApiKey> {
         let hash = self.shared.auth.api_keys().hash(token)?;
-        match &self.shared.find(Subject::ApiKey(hash)).await?.found {
+        match &self.shared.find(LookupSubject::ApiKey(hash)).await?.found {
             FoundSubject::ApiKey(found) => found.clone().map_err(AuthError::from),
             _ => unreachable!("a key's hash finds a key"),
         }
@@ -312,9 +312,9 @@ fn active(tenant: TenantIdentity, status: &TenantStatus) -> Result<TenantIdentit
     }
 }
 
-impl Remembered {
+impl ResolverState {
     /// Returns the cached answer if it is still valid, otherwise the answer of the database.
-    async fn find(self: &Arc<Self>, key: Subject) -> Result<Arc<Entry>> {
+    async fn find(self: &Arc<Self>, key: LookupSubject) -> Result<Arc<Entry>> {
         if is_inside_transaction() {
             return self.ask(&key).await;
         }
@@ -342,7 +342,7 @@ impl Remembered {
     }
 
     /// Asks the database, without caching the answer.
-    async fn ask(&self, key: &Subject) -> Result<Arc<Entry>> {
+    async fn ask(&self, key: &LookupSubject) -> Result<Arc<Entry>> {
         self.lookups.fetch_add(1, Ordering::Relaxed);
         lookup::look_up(key, &self.auth, &self.notices.changes).await.map(Arc::new)
     }

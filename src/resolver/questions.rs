@@ -1,8 +1,8 @@
 //! The database queries: a bounded number at a time, one per subject, and only those that a call waits for.
 
 use super::{
-    Remembered,
-    entry::{Entry, Subject},
+    ResolverState,
+    entry::{Entry, LookupSubject},
 };
 use crate::{
     config::PoolSettings,
@@ -27,14 +27,14 @@ use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tracing::Instrument as _;
 
 /// The answer, shared by all calls that wait for it.
-type Answer = Result<Arc<Entry>, Arc<Error>>;
-type Asking = Pin<Box<dyn Future<Output = Answer> + Send>>;
+type SharedAnswer = Result<Arc<Entry>, Arc<Error>>;
+type Asking = Pin<Box<dyn Future<Output = SharedAnswer> + Send>>;
 /// A query that was requested. It is dropped when no call waits for its answer.
 pub(super) type Question = Shared<Asking>;
 
 /// The queries without an answer yet.
 pub(super) struct Questions {
-    asked: Mutex<HashMap<Subject, (u64, WeakShared<Asking>)>>,
+    asked: Mutex<HashMap<LookupSubject, (u64, WeakShared<Asking>)>>,
     numbers: AtomicU64,
     turns: Semaphore,
     wait: Duration,
@@ -57,16 +57,16 @@ impl Questions {
         self.asked().len()
     }
 
-    fn asked(&self) -> MutexGuard<'_, HashMap<Subject, (u64, WeakShared<Asking>)>> {
+    fn asked(&self) -> MutexGuard<'_, HashMap<LookupSubject, (u64, WeakShared<Asking>)>> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn join(asked: &HashMap<Subject, (u64, WeakShared<Asking>)>, subject: &Subject) -> Option<Question> {
+    fn join(asked: &HashMap<LookupSubject, (u64, WeakShared<Asking>)>, subject: &LookupSubject) -> Option<Question> {
         asked.get(subject).and_then(|(_, question)| question.upgrade())
     }
 
     /// Returns the current query for this subject, or a new one.
-    pub(super) fn join_or_ask(remembered: &Arc<Remembered>, subject: &Subject) -> (Question, Whose) {
+    pub(super) fn join_or_ask(remembered: &Arc<ResolverState>, subject: &LookupSubject) -> (Question, Whose) {
         let questions = &remembered.questions;
         if let Some(question) = Self::join(&questions.asked(), subject) {
             return (question, Whose::Others);
@@ -93,7 +93,7 @@ impl Questions {
     }
 
     /// Returns a query that other calls cannot join.
-    pub(super) fn ask_apart(remembered: &Arc<Remembered>, subject: &Subject) -> Question {
+    pub(super) fn ask_apart(remembered: &Arc<ResolverState>, subject: &LookupSubject) -> Question {
         ask(remembered, subject, None)
     }
 
@@ -113,7 +113,11 @@ impl Questions {
 /// wait for the same answer or for a turn.
 ///
 /// A listed query starts when it gets a signal. If the signal never comes, the query ends without running.
-fn ask(remembered: &Arc<Remembered>, subject: &Subject, listed: Option<(Listed, oneshot::Receiver<()>)>) -> Question {
+fn ask(
+    remembered: &Arc<ResolverState>,
+    subject: &LookupSubject,
+    listed: Option<(Listed, oneshot::Receiver<()>)>,
+) -> Question {
     let (waiting, mut nobody_waits) = oneshot::channel::<()>();
     let (remembered, subject) = (Arc::clone(remembered), subject.clone());
     let asking = async move {
@@ -151,8 +155,8 @@ fn unanswered(found: &dyn std::fmt::Display) -> Error {
 
 /// Removes a query when it has its answer, or when its task ends without one.
 struct Listed {
-    remembered: Arc<Remembered>,
-    subject: Subject,
+    remembered: Arc<ResolverState>,
+    subject: LookupSubject,
     number: u64,
 }
 

@@ -3,7 +3,7 @@
 use super::{PlainSecret, Result, SecretError, SecretKeys, SecretPlace, key_id};
 use crate::{
     error::Error,
-    platform::{Actor, Change, Permission, PlatformError, demand, demand_service},
+    platform::{Actor, Permission, PlatformError, RecordedChange, demand, demand_service},
     tenancy::{Db, PlatformTx},
     tenant::OrganizationId,
 };
@@ -248,7 +248,8 @@ impl Secrets {
     ) -> Result<()> {
         let after = key.map(|key| json!({ "key": key }));
         let actor = self.actor();
-        let change = Change { actor: &actor, organization: Some(organization), name, resource, before: None, after };
+        let change =
+            RecordedChange { actor: &actor, organization: Some(organization), name, resource, before: None, after };
         Ok(change.record(tx).await?)
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     access::login,
     config::{Config, IsolationModes},
-    db::{Operator, identity::Identity, message},
+    db::{Operator, identity::DatabaseIdentity, message},
     error::{Error, Result, SetupError, while_doing},
     identity, registry,
 };
@@ -49,8 +49,8 @@ pub async fn change_isolation(config: &Config, step: IsolationChange) -> Result<
     let (operator, identity) = Operator::connect_to_any(config).await?;
     let database = operator.facts().database.clone();
     match identity {
-        Identity::Copied => return Err(Error::Setup(SetupError::DatabaseCopied { database })),
-        Identity::Unrecorded | Identity::Recorded(_) => registry::require(&operator).await?,
+        DatabaseIdentity::Copied => return Err(Error::Setup(SetupError::DatabaseCopied { database })),
+        DatabaseIdentity::Unrecorded | DatabaseIdentity::Recorded(_) => registry::require(&operator).await?,
     }
     identity::ensure_tag(&operator).await?;
     let (now, configured) = (identity::isolation::of(&operator).await?, operator.config().isolation());

@@ -1,14 +1,14 @@
 //! Reads a statement's tokens from left to right.
 
-use super::{Token, TokenKind, name::Name};
+use super::{SqlTokenKind, Token, name::Name};
 
 /// A position between tokens.
-pub(super) struct Cursor<'a> {
+pub(super) struct TokenCursor<'a> {
     pub(super) tokens: &'a [Token],
     pub(super) at: usize,
 }
 
-impl<'a> Cursor<'a> {
+impl<'a> TokenCursor<'a> {
     pub(super) fn peek(&self) -> Option<&'a Token> {
         self.tokens.get(self.at)
     }
@@ -97,8 +97,8 @@ impl<'a> Cursor<'a> {
         while let Some(token) = self.peek() {
             self.at += 1;
             match token.kind {
-                TokenKind::Sign('(') => depth += 1,
-                TokenKind::Sign(')') => depth -= 1,
+                SqlTokenKind::Sign('(') => depth += 1,
+                SqlTokenKind::Sign(')') => depth -= 1,
                 _ => {}
             }
             if depth == 0 {

@@ -6,7 +6,7 @@
 
 use super::{
     Statement,
-    cursor::Cursor,
+    cursor::TokenCursor,
     shape::{Action, Name},
 };
 use crate::ident::{literal, quoted};
@@ -48,7 +48,7 @@ end";
 /// Returns the statement for an ALTER TABLE of this table with this action; `None` for any other action.
 pub(super) fn within_a_transaction(statement: &Statement, table: &Name, action: &Action) -> Option<String> {
     let child = action.name_after(&["detach", "partition"])?;
-    let mut cursor = Cursor { tokens: &statement.tokens, at: 0 };
+    let mut cursor = TokenCursor { tokens: &statement.tokens, at: 0 };
     cursor.take(&["alter", "table"]).then_some(())?;
     let if_exists = if cursor.take(&["if", "exists"]) { "if exists " } else { "" };
     let child = written(&child);

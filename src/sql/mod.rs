@@ -17,5 +17,5 @@ mod token;
 mod transaction_words;
 
 pub(crate) use scan::{Cut, cut};
-pub(crate) use token::{Statement, Token, TokenKind};
+pub(crate) use token::{SqlTokenKind, Statement, Token};
 pub(crate) use transaction_words::TransactionWords;

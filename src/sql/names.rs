@@ -1,6 +1,6 @@
 //! Decodes names with Unicode escapes: `U&"d\0061t\+000061"`, and the escape character of UESCAPE.
 
-use super::token::{Token, TokenKind};
+use super::token::{SqlTokenKind, Token};
 
 /// A text with its escapes decoded, or unchanged if that is not possible.
 pub(super) enum Unescaped {
@@ -66,12 +66,13 @@ fn flush(units: &mut Vec<u16>, done: &mut String) {
 pub(super) fn apply_uescape(text: &str, tokens: &mut Vec<Token>) {
     let [.., name, word, string] = tokens.as_slice() else { return };
     let is_escaped = |token: &Token| text.as_bytes().get(token.at).is_some_and(|first| matches!(first, b'u' | b'U'));
-    let (TokenKind::Quoted(_), Some("uescape"), Some(escape)) = (&name.kind, word.word(), string.text()) else {
+    let (SqlTokenKind::Quoted(_), Some("uescape"), Some(escape)) = (&name.kind, word.word(), string.text()) else {
         return;
     };
     if let (true, Some(escape)) = (is_escaped(name), escape.chars().next()) {
         let raw = text[name.at + 3..name.end - 1].replace("\"\"", "\"");
-        let joined = Token { at: name.at, end: string.end, kind: TokenKind::Quoted(unescape(&raw, escape).or_raw()) };
+        let joined =
+            Token { at: name.at, end: string.end, kind: SqlTokenKind::Quoted(unescape(&raw, escape).or_raw()) };
         tokens.truncate(tokens.len() - 3);
         tokens.push(joined);
     }

@@ -1,7 +1,7 @@
 //! Rewrites a text at the positions of its tokens. Everything else is unchanged.
 
 use super::{
-    Statement, Token, TokenKind, detach,
+    SqlTokenKind, Statement, Token, detach,
     shape::{self, Shape},
 };
 use std::ops::Range;
@@ -107,8 +107,8 @@ pub(crate) fn within_a_transaction(statement: &Statement, edits: &mut Edits) -> 
 /// Whether a word is outside of the parentheses of the options.
 fn before_names(statement: &Statement, index: usize) -> bool {
     let depth = statement.tokens[..index].iter().fold(0i32, |depth, token| match token.kind {
-        TokenKind::Sign('(') => depth + 1,
-        TokenKind::Sign(')') => depth - 1,
+        SqlTokenKind::Sign('(') => depth + 1,
+        SqlTokenKind::Sign(')') => depth - 1,
         _ => depth,
     });
     depth == 0

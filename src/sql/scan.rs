@@ -6,7 +6,7 @@
 
 use super::{
     names,
-    token::{Statement, Token, TokenKind},
+    token::{SqlTokenKind, Statement, Token},
 };
 use std::ops::Range;
 
@@ -94,12 +94,12 @@ impl Nesting {
     fn see(&mut self, before: &[Token], token: &Token) {
         let depth = self.parentheses.len();
         match &token.kind {
-            TokenKind::Sign('(') => self.parentheses.push(token.at),
+            SqlTokenKind::Sign('(') => self.parentheses.push(token.at),
             // The server refuses a parenthesis without an opening one. It closes no block.
-            TokenKind::Sign(')') if self.blocks.last().is_none_or(|(_, open)| *open < depth) => {
+            SqlTokenKind::Sign(')') if self.blocks.last().is_none_or(|(_, open)| *open < depth) => {
                 self.parentheses.pop();
             }
-            TokenKind::Word(word) => match word.as_str() {
+            SqlTokenKind::Word(word) => match word.as_str() {
                 "atomic" if before.last().and_then(Token::word) == Some("begin") && makes_routine(before) => {
                     self.blocks.push((token.at, depth));
                 }
@@ -152,14 +152,14 @@ impl Scanner<'_> {
         let quote_follows = rest.get(1) == Some(&b'\'');
         let behind_u = |quote: u8| rest.get(1) == Some(&b'&') && rest.get(2) == Some(&quote);
         let kind = match first {
-            '\'' => TokenKind::Text(self.string(0, Escapes::Doubled)?),
-            'e' | 'E' if quote_follows => TokenKind::Text(self.string(1, Escapes::Backslash)?),
-            'n' | 'N' | 'b' | 'B' | 'x' | 'X' if quote_follows => TokenKind::Text(self.string(1, Escapes::Doubled)?),
-            'u' | 'U' if behind_u(b'\'') => TokenKind::Text(self.string(2, Escapes::Doubled)?),
-            'u' | 'U' if behind_u(b'"') => TokenKind::Quoted(names::unescape(&self.quoted_name(2)?, '\\').or_raw()),
-            '"' => TokenKind::Quoted(self.quoted_name(0)?),
+            '\'' => SqlTokenKind::Text(self.string(0, Escapes::Doubled)?),
+            'e' | 'E' if quote_follows => SqlTokenKind::Text(self.string(1, Escapes::Backslash)?),
+            'n' | 'N' | 'b' | 'B' | 'x' | 'X' if quote_follows => SqlTokenKind::Text(self.string(1, Escapes::Doubled)?),
+            'u' | 'U' if behind_u(b'\'') => SqlTokenKind::Text(self.string(2, Escapes::Doubled)?),
+            'u' | 'U' if behind_u(b'"') => SqlTokenKind::Quoted(names::unescape(&self.quoted_name(2)?, '\\').or_raw()),
+            '"' => SqlTokenKind::Quoted(self.quoted_name(0)?),
             '$' => match self.dollar_tag() {
-                Some(tag) => TokenKind::Text(self.dollar_quoted(&tag)?),
+                Some(tag) => SqlTokenKind::Text(self.dollar_quoted(&tag)?),
                 None => self.sign('$'),
             },
             c if is_word_start(c) => {
@@ -167,22 +167,22 @@ impl Scanner<'_> {
                 let word = self.rest()[..length].to_ascii_lowercase();
                 self.at += length;
                 // `1e5`, `0x1f`, `1_000`.
-                if self.number_end == Some(at) { TokenKind::Sign('0') } else { TokenKind::Word(word) }
+                if self.number_end == Some(at) { SqlTokenKind::Sign('0') } else { SqlTokenKind::Word(word) }
             }
             c if c.is_ascii_digit() => {
                 let length = self.rest().find(|c: char| !c.is_ascii_digit()).unwrap_or(self.rest().len());
                 self.at += length;
-                TokenKind::Sign('0')
+                SqlTokenKind::Sign('0')
             }
             c => self.sign(c),
         };
-        self.number_end = (kind == TokenKind::Sign('0')).then_some(self.at);
+        self.number_end = (kind == SqlTokenKind::Sign('0')).then_some(self.at);
         Ok(Some(Token { at, end: self.at, kind }))
     }
 
-    fn sign(&mut self, sign: char) -> TokenKind {
+    fn sign(&mut self, sign: char) -> SqlTokenKind {
         self.at += sign.len_utf8();
-        TokenKind::Sign(sign)
+        SqlTokenKind::Sign(sign)
     }
 
     fn skip_blank(&mut self) -> Result<(), Unreadable> {

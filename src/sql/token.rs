@@ -18,11 +18,11 @@ pub(crate) struct Token {
     pub(crate) at: usize,
     /// Its end.
     pub(crate) end: usize,
-    pub(crate) kind: TokenKind,
+    pub(crate) kind: SqlTokenKind,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum TokenKind {
+pub(crate) enum SqlTokenKind {
     /// A keyword or unquoted name, in lower case as the server writes it: ASCII letters only.
     Word(String),
     /// A name in double quotes, as the server reads it.
@@ -43,7 +43,7 @@ impl Statement {
 impl Token {
     pub(crate) fn word(&self) -> Option<&str> {
         match &self.kind {
-            TokenKind::Word(word) => Some(word),
+            SqlTokenKind::Word(word) => Some(word),
             _ => None,
         }
     }
@@ -51,7 +51,7 @@ impl Token {
     /// Returns a name, quoted or not.
     pub(crate) fn name(&self) -> Option<&str> {
         match &self.kind {
-            TokenKind::Word(name) | TokenKind::Quoted(name) => Some(name),
+            SqlTokenKind::Word(name) | SqlTokenKind::Quoted(name) => Some(name),
             _ => None,
         }
     }
@@ -59,12 +59,12 @@ impl Token {
     /// Returns the contents of a string.
     pub(crate) fn text(&self) -> Option<&str> {
         match &self.kind {
-            TokenKind::Text(text) => Some(text),
+            SqlTokenKind::Text(text) => Some(text),
             _ => None,
         }
     }
 
     pub(crate) fn is_sign(&self, sign: char) -> bool {
-        self.kind == TokenKind::Sign(sign)
+        self.kind == SqlTokenKind::Sign(sign)
     }
 }

@@ -4,17 +4,17 @@ use crate::{migrate::files::bundled, migration::Set};
 use serde::Deserialize;
 
 /// The names and texts of files.
-pub(super) type Files = &'static [(&'static str, &'static str)];
+pub(super) type TemplateFiles = &'static [(&'static str, &'static str)];
 
 /// The files of a template. The test below compares the lists with the folders.
 struct Content {
     about: &'static str,
     readme: &'static str,
-    public: Files,
-    tenant: Files,
-    seeds: Files,
-    example: Files,
-    tests: Files,
+    public: TemplateFiles,
+    tenant: TemplateFiles,
+    seeds: TemplateFiles,
+    example: TemplateFiles,
+    tests: TemplateFiles,
 }
 
 macro_rules! files {
@@ -106,9 +106,9 @@ pub struct Template {
     feature: Option<String>,
     readme: &'static str,
     files: Vec<TemplateFile>,
-    seeds: Files,
-    example: Files,
-    tests: Files,
+    seeds: TemplateFiles,
+    example: TemplateFiles,
+    tests: TemplateFiles,
 }
 
 /// A migration of a template.
@@ -214,20 +214,20 @@ impl Template {
         self.readme
     }
 
-    pub(super) fn seeds(&self) -> Files {
+    pub(super) fn seeds(&self) -> TemplateFiles {
         self.seeds
     }
 
-    pub(super) fn example(&self) -> Files {
+    pub(super) fn example(&self) -> TemplateFiles {
         self.example
     }
 
-    pub(super) fn tests(&self) -> Files {
+    pub(super) fn tests(&self) -> TemplateFiles {
         self.tests
     }
 }
 
-fn migrations(set: Set, files: Files) -> Vec<TemplateFile> {
+fn migrations(set: Set, files: TemplateFiles) -> Vec<TemplateFile> {
     let split = |(file, sql): &(&'static str, &'static str)| {
         let (number, name) = file.strip_suffix(".sql").and_then(|stem| stem.split_once('_')).expect(NAMED);
         let is_bundled = [bundled::PUBLIC, bundled::TENANT].iter().any(|of| of.contains(&(*file, *sql)));
@@ -258,7 +258,7 @@ mod tests {
         found
     }
 
-    fn listed(files: Files) -> Vec<(String, String)> {
+    fn listed(files: TemplateFiles) -> Vec<(String, String)> {
         files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
     }
 

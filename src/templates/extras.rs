@@ -2,7 +2,7 @@
 //! examples and tests.
 
 use super::{
-    catalog::{Files, Template},
+    catalog::{Template, TemplateFiles},
     error::TemplateError,
     planned::InitPlan,
 };
@@ -60,7 +60,7 @@ pub(super) fn plan(
 
 /// Adds SQL files to a folder `cgk`, and Rust files where Cargo finds them. Skips Rust files that Cargo could not
 /// build.
-fn add_files(plan: &mut InitPlan, folder: &Path, files: Files, has_rust: bool) {
+fn add_files(plan: &mut InitPlan, folder: &Path, files: TemplateFiles, has_rust: bool) {
     for (name, text) in files {
         match Path::new(name).extension().is_some_and(|kind| kind == "rs") {
             false => plan.add_unless_there(folder.join("cgk").join(name), text),

@@ -2,7 +2,7 @@
 
 use super::{
     Db, TxOptions,
-    session::{Behind, Of, Session},
+    session::{Behind, CallerScope, TransactionSession},
 };
 use crate::{
     error::{Error, Result, TenantError},
@@ -47,15 +47,22 @@ impl<E> Db<E> {
 
     /// Takes a connection and sends the first message. For a tenant that the handle knows by a former slug, waits for the
     /// response, and enters the tenant by the slug that it has now.
-    pub(super) async fn open(&self, of: Of<'_>, options: &TxOptions) -> Result<Session> {
+    pub(super) async fn open(&self, of: CallerScope<'_>, options: &TxOptions) -> Result<TransactionSession> {
         let session = self.open_named(of, None, options).await?;
         match of {
-            Of::Tenant(slug) if self.inner.former.holds(slug) => Box::pin(self.follow(session, slug, options)).await,
+            CallerScope::Tenant(slug) if self.inner.former.holds(slug) => {
+                Box::pin(self.follow(session, slug, options)).await
+            }
             _ => Ok(session),
         }
     }
 
-    async fn follow(&self, session: Session, slug: &TenantSlug, options: &TxOptions) -> Result<Session> {
+    async fn follow(
+        &self,
+        session: TransactionSession,
+        slug: &TenantSlug,
+        options: &TxOptions,
+    ) -> Result<TransactionSession> {
         if session.shared.entered().await.is_ok() {
             // Another tenant has the slug, or the tenant has it again.
             self.inner.former.forget(slug);
@@ -68,7 +75,7 @@ impl<E> Db<E> {
                 return Err(error);
             }
         };
-        let session = self.open_named(Of::Tenant(&now), Some(slug), options).await?;
+        let session = self.open_named(CallerScope::Tenant(&now), Some(slug), options).await?;
         match session.shared.organization().await {
             Ok(found) if found == id => Ok(session),
             // It was renamed again or dropped meanwhile, and another tenant has the slug.

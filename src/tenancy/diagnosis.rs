@@ -1,7 +1,7 @@
 //! Finds out why a tenant could not be entered.
 
 use super::{
-    explain::{Diagnosis, diagnose_sql},
+    explain::{EntryDiagnosis, diagnose_sql},
     protocol::TenantTarget,
     scope::PlatformTarget,
     shared::Shared,
@@ -10,7 +10,7 @@ use crate::{
     config::Config,
     db::{
         identity, message,
-        search_path::{Caller, refuse_writable},
+        search_path::{SearchPathUser, refuse_writable},
     },
     error::{Error, Result, SetupError, TenantError, while_doing},
     ident::{DatabaseTag, RoleName},
@@ -39,7 +39,7 @@ pub(super) async fn diagnose_platform(shared: &Shared, target: &PlatformTarget, 
     let client = shared.lease.connection().client();
     let rolled_back = message::run(client, "rollback").await.and_then(message::Answer::complete);
     rolled_back.map_err(while_doing("find out why the platform's transaction was refused"))?;
-    refuse_writable(client, &target.further, tag, Caller::Service).await
+    refuse_writable(client, &target.further, tag, SearchPathUser::Service).await
 }
 
 /// Rolls back, and checks what is wrong with a tenant. Returns `None` if nothing is. The session is not scrubbed.
@@ -65,7 +65,7 @@ pub(super) async fn diagnose(
         Err(source) => return unreadable(client, database, slug, source).await.map(Some),
     };
     let Some(row) = rows.first() else { return Ok(None) };
-    let found = Diagnosis::of_row(row).map_err(doing())?;
+    let found = EntryDiagnosis::of_row(row).map_err(doing())?;
     match found.explain(target) {
         Some(Error::Tenant(TenantError::NotFound { tenant })) => {
             let found = aliases::find_alias(client, slug).await.map_err(doing())?;
@@ -82,7 +82,7 @@ pub(super) async fn diagnose(
     {
         return Ok(Some(Error::Tenant(TenantError::ContextStale { tenant: slug.clone(), expected, found })));
     }
-    Ok(refuse_writable(client, &target.further, tag, Caller::Service).await.err())
+    Ok(refuse_writable(client, &target.further, tag, SearchPathUser::Service).await.err())
 }
 
 /// Reads the registry and the catalogue.

@@ -1,6 +1,6 @@
 //! Runs the same work in every tenant.
 
-use super::{Db, TenantFnMany, TenantTx, TxOptions, session::Of};
+use super::{Db, TenantFnMany, TenantTx, TxOptions, session::CallerScope};
 use crate::{
     error::{Error, Result},
     registry,
@@ -89,7 +89,7 @@ impl<E: From<Error> + Send> Db<E> {
         E: 'a,
     {
         Box::pin(async move {
-            let session = match self.open(Of::Tenant(&slug), &TxOptions::default()).await {
+            let session = match self.open(CallerScope::Tenant(&slug), &TxOptions::default()).await {
                 Ok(session) => session,
                 Err(error) => return (slug, Err(error.into())),
             };

@@ -6,7 +6,7 @@ use super::{
     options::TxOptions,
     pooled,
     protocol::{NOTICE_LOST_CLIENT, Nonce, begin, begin_locked, demand_same},
-    scope::Scope,
+    scope::TransactionScope,
 };
 use crate::{
     config::{Config, Pooling},
@@ -29,9 +29,9 @@ use tokio_postgres::{Error, Row, Statement, types::ToSql};
 const ORGANIZATION: usize = 1;
 
 /// The prepared check. It was written to the connection, and its response has not arrived.
-struct Check(Pin<Box<dyn Future<Output = Result<Vec<Row>, Error>> + Send>>);
+struct SentCheck(Pin<Box<dyn Future<Output = Result<Vec<Row>, Error>> + Send>>);
 
-impl Check {
+impl SentCheck {
     async fn send(connection: &Connection, statement: Statement, values: Vec<String>) -> Self {
         let client = connection.shared_client();
         let mut check: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(async move {
@@ -49,9 +49,9 @@ impl Check {
 }
 
 /// An entry that was sent.
-pub(super) struct Entry {
+pub(super) struct SentEntry {
     message: Message,
-    check: Option<Check>,
+    check: Option<SentCheck>,
     /// The message with the settings from the context, if the entering statement is prepared. Otherwise they are part
     /// of the first message.
     context: Option<Message>,
@@ -59,12 +59,12 @@ pub(super) struct Entry {
     organization: Option<OrganizationId>,
 }
 
-impl Entry {
+impl SentEntry {
     /// Writes everything that enters the scope. The responses to later messages arrive after its response. If the entry
     /// fails, later messages fail with 25P02.
     pub(super) async fn send(
         lease: &Lease,
-        scope: &Scope,
+        scope: &TransactionScope,
         nonce: Nonce,
         options: &TxOptions,
         config: &Config,
@@ -82,7 +82,7 @@ impl Entry {
             Pooling::Direct | Pooling::Transaction => "",
         };
         let (message, check, context) = match scope {
-            Scope::Tenant(target) => {
+            TransactionScope::Tenant(target) => {
                 let begin = begin_locked(&target.slug, options, isolation, session, config.pooling());
                 let mut begin = reset + &begin + notice;
                 if let Some(sql) = options.sql_before_entry() {
@@ -92,7 +92,7 @@ impl Entry {
                 match connection.entry_statement() {
                     Some(statement) => {
                         let message = Message::send(client, &begin).await?;
-                        let check = Check::send(connection, statement, target.values(nonce)).await;
+                        let check = SentCheck::send(connection, statement, target.values(nonce)).await;
                         let context = match context {
                             Some(context) => Some(Message::send(client, &in_context(context)).await?),
                             None => None,
@@ -106,11 +106,11 @@ impl Entry {
                     }
                 }
             }
-            Scope::Platform(target) => {
+            TransactionScope::Platform(target) => {
                 let begin = reset + &begin(options, isolation, session, config.pooling()) + notice;
                 (Message::send(client, &format!("{begin}; {}", target.enter_sql(nonce))).await?, None, None)
             }
-            Scope::Reader(target) => {
+            TransactionScope::Reader(target) => {
                 let begin = reset + &begin(options, isolation, session, config.pooling()) + notice;
                 (Message::send(client, &format!("{begin}; {}", target.enter_sql(nonce))).await?, None, None)
             }
@@ -130,7 +130,7 @@ impl Entry {
             self.organization = self.organization.or_else(|| organization?.parse().ok());
         }
         if self.error.is_none()
-            && let Some(Check(check)) = &mut self.check
+            && let Some(SentCheck(check)) = &mut self.check
         {
             match check.await {
                 Ok(rows) => {
@@ -157,9 +157,9 @@ impl Entry {
 }
 
 /// An exit that was sent.
-pub(super) struct Exit(Message);
+pub(super) struct SentExit(Message);
 
-impl Exit {
+impl SentExit {
     /// Writes everything that leaves the scope with a commit, after the scope's guard.
     ///
     /// # Errors

@@ -125,7 +125,7 @@ pub(crate) enum CommitOutcome {
 /// Interprets the response to [`commit`] by the number of completed statements and the error that stopped the rest.
 pub(crate) fn departure(
     completed: usize,
-    error: Option<(Option<&SqlState>, Connection)>,
+    error: Option<(Option<&SqlState>, ConnectionState)>,
     pooling: Pooling,
 ) -> CommitOutcome {
     let commit = commit_at(pooling);
@@ -134,7 +134,7 @@ pub(crate) fn departure(
         // If COMMIT has a response, the data is committed, whatever the result of the scrub is.
         Some(_) if completed > commit => CommitOutcome::Soiled,
         // This includes an orderly shutdown message: a server may be stopped between the commit and its response.
-        Some((_, Connection::Lost)) => CommitOutcome::Unknown,
+        Some((_, ConnectionState::Lost)) => CommitOutcome::Unknown,
         Some((Some(state), _)) => match completed {
             GUARD if *state == SqlState::DIVISION_BY_ZERO => CommitOutcome::Tampered,
             DISCARD_TEMP if *state == SqlState::OBJECT_IN_USE => CommitOutcome::Tampered,
@@ -147,7 +147,7 @@ pub(crate) fn departure(
 
 /// Whether a connection can still be used after an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Connection {
+pub(crate) enum ConnectionState {
     Alive,
     Lost,
 }
@@ -180,10 +180,10 @@ mod tests {
     }
 
     fn departures_with(pooling: Pooling) {
-        use Connection::*;
+        use ConnectionState::*;
         let commit = commit_at(pooling);
         let departure =
-            |completed, error: Option<(Option<&SqlState>, Connection)>| departure(completed, error, pooling);
+            |completed, error: Option<(Option<&SqlState>, ConnectionState)>| departure(completed, error, pooling);
         let refused = |code: &SqlState, completed| departure(completed, Some((Some(code), Alive)));
         assert_eq!(departure(13, None), CommitOutcome::Clean);
         assert_eq!(refused(&SqlState::DIVISION_BY_ZERO, GUARD), CommitOutcome::Tampered);

@@ -43,7 +43,7 @@ select {status},
 
 /// A row of [`diagnose_sql`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Diagnosis {
+pub(super) struct EntryDiagnosis {
     /// The status in the registry; `None` if the registry has no row.
     status: Option<String>,
     has_schema: bool,
@@ -65,7 +65,7 @@ pub(super) struct Diagnosis {
     is_hidden: bool,
 }
 
-impl Diagnosis {
+impl EntryDiagnosis {
     pub(super) fn of_row(row: &Row) -> Result<Self, tokio_postgres::Error> {
         Ok(Self {
             status: row.try_get(0)?,

@@ -14,19 +14,19 @@ use tokio_postgres::error::SqlState;
 /// statements are numbered in the order of sending.
 #[derive(Debug, Default)]
 pub(super) struct FailureLog {
-    state: Mutex<State>,
+    state: Mutex<StatementState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct StatementState {
     sent: u64,
-    seen: Seen,
+    seen: SeenStatements,
 }
 
 /// What is known about the statements so far. A rollback to a savepoint restores it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Seen {
-    first: Option<Failure>,
+pub(super) struct SeenStatements {
+    first: Option<FailedStatement>,
     /// The statements whose future was dropped before the response, since the last successful statement.
     unanswered: Vec<StatementNumber>,
     /// Whether a statement was requested and dropped before it could be sent.
@@ -38,7 +38,7 @@ pub(super) struct Seen {
 
 /// A failed statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Failure {
+pub(super) struct FailedStatement {
     number: StatementNumber,
     sqlstate: SqlState,
 }
@@ -66,7 +66,7 @@ impl FailureLog {
     pub(super) fn failed(&self, number: StatementNumber, sqlstate: &SqlState) {
         let seen = &mut self.state().seen;
         if seen.first.as_ref().is_none_or(|first| number < first.number) {
-            seen.first = Some(Failure { number, sqlstate: sqlstate.clone() });
+            seen.first = Some(FailedStatement { number, sqlstate: sqlstate.clone() });
         }
     }
 
@@ -106,7 +106,7 @@ impl FailureLog {
     }
 
     /// Returns whether the driver refused a statement since [`save`](Self::save).
-    pub(super) fn has_refused_since(&self, saved: &Seen) -> bool {
+    pub(super) fn has_refused_since(&self, saved: &SeenStatements) -> bool {
         self.state().seen.refused > saved.refused
     }
 
@@ -130,16 +130,16 @@ impl FailureLog {
     }
 
     /// Returns what is known now, for [`restore`](Self::restore).
-    pub(super) fn save(&self) -> Seen {
+    pub(super) fn save(&self) -> SeenStatements {
         self.state().seen.clone()
     }
 
     /// Clears what was recorded since [`save`](Self::save), because it was rolled back.
-    pub(super) fn restore(&self, saved: Seen) {
+    pub(super) fn restore(&self, saved: SeenStatements) {
         self.state().seen = saved;
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, StatementState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -34,8 +34,8 @@
 
 use super::{
     TxOptions,
-    exit::{self, CommitOutcome, Connection, departure},
-    explain::{Diagnosis, diagnose_sql},
+    exit::{self, CommitOutcome, ConnectionState, departure},
+    explain::{EntryDiagnosis, diagnose_sql},
     protocol::{Nonce, TenantTarget, begin_locked},
     statement_form::{StatementForm, statement_form},
 };
@@ -70,13 +70,13 @@ pub struct Frame {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failure<'a> {
     sqlstate: Option<&'a str>,
-    connection: Connection,
+    connection: ConnectionState,
 }
 
 /// The outcome of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Outcome {
+pub enum TransactionOutcome {
     /// Committed, and the session is fully reset.
     Committed,
     /// Committed, but the session was not reset. Close the connection.
@@ -173,7 +173,7 @@ impl Frame {
     /// ```
     pub fn explain<'a>(&self, columns: impl IntoIterator<Item = Option<&'a str>>) -> Option<Error> {
         let columns: Vec<Option<&str>> = columns.into_iter().collect();
-        match Diagnosis::of_text(&columns) {
+        match EntryDiagnosis::of_text(&columns) {
             Some(found) => found.explain(&self.target),
             None => Some(Error::Unexpected {
                 doing: format!("find out why tenant {} cannot be entered", self.target.slug),
@@ -201,16 +201,16 @@ impl Frame {
 
     /// Interprets the response to [`leave`](Self::leave), by the number of completed statements and the error that
     /// stopped the rest.
-    pub fn judge(&self, completed: usize, failure: Option<Failure<'_>>) -> Outcome {
+    pub fn judge(&self, completed: usize, failure: Option<Failure<'_>>) -> TransactionOutcome {
         let state = failure.and_then(|failure| failure.sqlstate).map(SqlState::from_code);
         let stopped = failure.map(|failure| (state.as_ref(), failure.connection));
         match departure(completed, stopped, Pooling::Direct) {
-            CommitOutcome::Clean => Outcome::Committed,
-            CommitOutcome::Soiled => Outcome::CommittedUnclean,
-            CommitOutcome::Tampered => Outcome::Tampered,
-            CommitOutcome::Aborted => Outcome::Aborted,
-            CommitOutcome::Refused => Outcome::Refused,
-            CommitOutcome::Unknown => Outcome::Unknown,
+            CommitOutcome::Clean => TransactionOutcome::Committed,
+            CommitOutcome::Soiled => TransactionOutcome::CommittedUnclean,
+            CommitOutcome::Tampered => TransactionOutcome::Tampered,
+            CommitOutcome::Aborted => TransactionOutcome::Aborted,
+            CommitOutcome::Refused => TransactionOutcome::Refused,
+            CommitOutcome::Unknown => TransactionOutcome::Unknown,
         }
     }
 
@@ -224,11 +224,11 @@ impl Frame {
 impl<'a> Failure<'a> {
     /// Creates a failure: the server responded with this SQLSTATE, and the connection is still open.
     pub fn server(sqlstate: &'a str) -> Self {
-        Self { sqlstate: Some(sqlstate), connection: Connection::Alive }
+        Self { sqlstate: Some(sqlstate), connection: ConnectionState::Alive }
     }
 
     /// Creates a failure: the connection is lost. It is broken, or the server ended it with FATAL.
     pub fn lost() -> Self {
-        Self { sqlstate: None, connection: Connection::Lost }
+        Self { sqlstate: None, connection: ConnectionState::Lost }
     }
 }

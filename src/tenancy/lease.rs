@@ -2,7 +2,7 @@
 
 use super::{
     exit::{Leftovers, roll_back},
-    tenant_limit::Place,
+    tenant_limit::TenantSlot,
 };
 use crate::{
     config::Pooling,
@@ -39,7 +39,7 @@ pub(crate) struct Lease {
     object: Option<pool::PooledConnection>,
     pool: Pool,
     /// The tenant's place. It becomes free after the connection has left.
-    place: Option<Place>,
+    place: Option<TenantSlot>,
     running: Arc<AtomicUsize>,
     /// False if the session contains state that no scrub removes.
     reusable: AtomicBool,
@@ -60,7 +60,7 @@ impl Lease {
     }
 
     /// Keeps the tenant's place until the connection is in the pool again, or was discarded.
-    pub(super) fn in_place(mut self, place: Option<Place>) -> Self {
+    pub(super) fn in_place(mut self, place: Option<TenantSlot>) -> Self {
         self.place = place;
         self
     }
@@ -168,7 +168,7 @@ impl Drop for Lease {
 struct Cleaning {
     object: Option<pool::PooledConnection>,
     pool: Pool,
-    _place: Option<Place>,
+    _place: Option<TenantSlot>,
     grace: Duration,
     reusable: bool,
 }

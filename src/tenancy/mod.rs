@@ -52,7 +52,7 @@ pub use platform::Platform;
 pub use retry::Retry;
 #[cfg(feature = "derive")]
 pub use row::Derived;
-pub use row::{Columns, FromRow};
+pub use row::{ByColumn, FromRow};
 pub use savepoint::Savepoint;
 pub use service::{Closed, PoolStatus};
 pub use single::TenantHandle;
@@ -63,10 +63,10 @@ pub use tx::{AnyTx, PlatformTx, ReaderTx, TenantTx};
 use crate::{
     config::Config,
     db::{
-        identity::{self, Identity},
+        identity::{self, DatabaseIdentity},
         message::{self, Answer},
         pool::{self, Pool, STAY_ON_ERROR},
-        search_path::{Caller, refuse_writable, search_path},
+        search_path::{SearchPathUser, refuse_writable, search_path},
     },
     error::{Error, Result, SetupError, TenantError, while_doing},
     ident::DatabaseTag,
@@ -78,7 +78,7 @@ use alias::FormerSlugs;
 use descriptions::Descriptions;
 use lease::Lease;
 use protocol::enter_sql;
-use session::{Behind, Of, recorded, span};
+use session::{Behind, CallerScope, recorded, span};
 use std::{future::Future, marker::PhantomData, sync::Arc};
 use tenant_limit::TenantLimit;
 use tokio::sync::watch;
@@ -157,17 +157,17 @@ impl Db {
         message::run(client, STAY_ON_ERROR).await.and_then(Answer::complete).map_err(doing())?;
         let (database, identity) = identity::read(client).await.map_err(doing())?;
         // Before its first setup, a database has no tenants and may have PostgreSQL's default privileges.
-        let is_set_up = matches!(identity, Identity::Recorded(_));
+        let is_set_up = matches!(identity, DatabaseIdentity::Recorded(_));
         let tag = match identity {
-            Identity::Recorded(tag) => tag,
-            Identity::Unrecorded => DatabaseTag::of(&database),
-            Identity::Copied => return Err(Error::Setup(SetupError::DatabaseCopied { database })),
+            DatabaseIdentity::Recorded(tag) => tag,
+            DatabaseIdentity::Unrecorded => DatabaseTag::of(&database),
+            DatabaseIdentity::Copied => return Err(Error::Setup(SetupError::DatabaseCopied { database })),
         };
         let modes = identity::isolation_modes(client).await.map_err(doing())?;
         identity::refuse_isolation(&database, modes, config)?;
-        let search_path = search_path(client, config, &tag, Caller::Service).await?;
+        let search_path = search_path(client, config, &tag, SearchPathUser::Service).await?;
         if is_set_up {
-            refuse_writable(client, &search_path, &tag, Caller::Service).await?;
+            refuse_writable(client, &search_path, &tag, SearchPathUser::Service).await?;
         }
         let former = FormerSlugs::default();
         aliases::all(client).await.map_err(doing())?.into_iter().for_each(|slug| former.learn(slug));
@@ -324,14 +324,14 @@ impl<E: From<Error> + Send> Db<E> {
         options: &TxOptions,
         body: F,
     ) -> impl Future<Output = Result<T, E>> + Send {
-        let span = span(Of::Tenant(slug), "with_tenant");
+        let span = span(CallerScope::Tenant(slug), "with_tenant");
         let work = async move {
-            let mut session = self.open(Of::Tenant(slug), options).await?;
+            let mut session = self.open(CallerScope::Tenant(slug), options).await?;
             if options.waits_for_entry() && session.shared.entered().await.is_err() {
                 match Box::pin(self.why_refused(session.shared, Behind::Nothing)).await {
                     // The handle knows this now.
                     Error::Tenant(TenantError::Renamed { .. }) => {
-                        session = self.open(Of::Tenant(slug), options).await?;
+                        session = self.open(CallerScope::Tenant(slug), options).await?;
                     }
                     error => return Err(error.into()),
                 }

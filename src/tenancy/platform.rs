@@ -3,7 +3,7 @@
 use super::{
     Db, PlatformFn, PlatformTx, TxOptions,
     row::FromRow,
-    session::{Behind, Of, recorded, span},
+    session::{Behind, CallerScope, recorded, span},
     single::{Single, single_statements},
 };
 use crate::error::{Error, Result};
@@ -40,7 +40,7 @@ impl<E: From<Error> + Send> Db<E> {
     /// works on one tenant or on all of them. The login needs rights on the shared tables:
     /// `cgk setup:database --app-role NAME --app-tables all` grants them.
     pub fn platform(&self) -> Platform<'_, E> {
-        Platform { single: Single { db: self, of: Of::Platform } }
+        Platform { single: Single { db: self, of: CallerScope::Platform } }
     }
 }
 
@@ -106,7 +106,7 @@ impl<E: From<Error> + Send> Platform<'_, E> {
     ) -> impl Future<Output = Result<T, E>> + Send {
         let work = async move {
             let db = self.db();
-            let session = db.open(Of::Platform, options).await?;
+            let session = db.open(CallerScope::Platform, options).await?;
             if options.waits_for_entry() && session.shared.entered().await.is_err() {
                 return Err(Box::pin(db.why_refused(session.shared, Behind::Nothing)).await.into());
             }
@@ -114,7 +114,7 @@ impl<E: From<Error> + Send> Platform<'_, E> {
             let outcome = session.context.clone().scope(body(&mut tx)).await;
             db.close_session(session, outcome).await.map_err(|failed| failed.error)
         };
-        recorded(span(Of::Platform, "platform"), work)
+        recorded(span(CallerScope::Platform, "platform"), work)
     }
 
     pub(super) fn db(&self) -> &Db<E> {

@@ -2,7 +2,7 @@
 
 use super::{
     Db, ReaderFn, ReaderTx, TxOptions,
-    session::{Behind, Of, recorded, span},
+    session::{Behind, CallerScope, recorded, span},
 };
 use crate::{
     error::{Error, Result},
@@ -66,7 +66,7 @@ impl<E: From<Error> + Send> Db<E> {
         user: Option<UserId>,
         body: F,
     ) -> impl Future<Output = Result<T, E>> + Send {
-        let of = Of::Reader(user);
+        let of = CallerScope::Reader(user);
         let work = async move {
             // The body must not start before the session has that role.
             let options = TxOptions::default().read_only().wait_for_entry();

@@ -1,6 +1,6 @@
 //! Runs a transaction again if the server rolled it back because of a conflict.
 
-use super::{Db, Platform, PlatformFnMany, PlatformTx, TenantFnMany, TenantTx, TxOptions, session::Of};
+use super::{Db, Platform, PlatformFnMany, PlatformTx, TenantFnMany, TenantTx, TxOptions, session::CallerScope};
 use crate::{
     error::{Error, Result},
     slug::TenantSlug,
@@ -86,7 +86,7 @@ impl<E: From<Error> + Send> Db<E> {
             let mut tries = 0;
             loop {
                 tries += 1;
-                let session = self.open(Of::Tenant(slug), options).await?;
+                let session = self.open(CallerScope::Tenant(slug), options).await?;
                 let mut tx = TenantTx::new(&session.shared);
                 let outcome = session.context.clone().scope(body(&mut tx)).await;
                 match self.close_session(session, outcome).await {
@@ -123,7 +123,7 @@ impl<E: From<Error> + Send> Platform<'_, E> {
             let mut tries = 0;
             loop {
                 tries += 1;
-                let session = self.db().open(Of::Platform, options).await?;
+                let session = self.db().open(CallerScope::Platform, options).await?;
                 let mut tx = PlatformTx::new(&session.shared);
                 let outcome = session.context.clone().scope(body(&mut tx)).await;
                 match self.db().close_session(session, outcome).await {

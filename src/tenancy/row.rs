@@ -31,7 +31,7 @@ use tokio_postgres::{Error, Row, types::FromSql};
     note = "a tuple of up to 12 columns can, and what implements `cgk::FromRow`; with the feature `derive` also a struct with \
             `#[derive(FromRow)]` of `cgk::postgres_from_row`"
 )]
-pub trait FromRow<How = Columns>: Sized {
+pub trait FromRow<How = ByColumn>: Sized {
     /// Reads a row.
     ///
     /// # Errors
@@ -42,7 +42,7 @@ pub trait FromRow<How = Columns>: Sized {
 
 /// The `How` of tuples and of types that implement [`FromRow`] themselves: rows are read column by column.
 #[derive(Clone, Copy, Debug)]
-pub struct Columns;
+pub struct ByColumn;
 
 /// The `How` of structs with `#[derive(FromRow)]` from `postgres-from-row`.
 #[cfg(feature = "derive")]

@@ -1,6 +1,6 @@
 //! A part of a transaction that can be rolled back separately.
 
-use super::{failure::Seen, shared::Shared};
+use super::{failure::SeenStatements, shared::Shared};
 use crate::{db::message::Message, error::Result};
 use futures_util::FutureExt;
 use std::ops::{Deref, DerefMut};
@@ -13,13 +13,13 @@ pub struct Savepoint<'t, T> {
     shared: &'t Shared,
     /// The number of enclosing savepoints, including this one.
     depth: usize,
-    state: State,
+    state: SavepointState,
     /// What was known about the transaction's statements before the savepoint. A rollback restores it.
-    seen_before: Seen,
+    seen_before: SeenStatements,
 }
 
 #[derive(PartialEq, Eq)]
-enum State {
+enum SavepointState {
     Open,
     /// Released, or never set.
     Closed,
@@ -32,10 +32,11 @@ impl<'t, T> Savepoint<'t, T> {
         shared.may_send().await?;
         // The savepoint counts as open before it is sent. If the future is dropped before the response, the savepoint
         // is rolled back.
-        let mut savepoint = Self { tx, shared, depth, state: State::Open, seen_before: shared.failures.save() };
+        let mut savepoint =
+            Self { tx, shared, depth, state: SavepointState::Open, seen_before: shared.failures.save() };
         let outcome = shared.command(&format!("savepoint {}", savepoint.name())).await;
         if outcome.is_err() {
-            savepoint.state = State::Closed;
+            savepoint.state = SavepointState::Closed;
         }
         outcome.map(|()| savepoint)
     }
@@ -59,10 +60,10 @@ impl<'t, T> Savepoint<'t, T> {
         }
         let sql = format!("release savepoint {}", self.name());
         // The RELEASE is in flight from here on. A ROLLBACK TO sent after it would not find the savepoint.
-        self.state = State::Closed;
+        self.state = SavepointState::Closed;
         let outcome = self.shared.command(&sql).await;
         if outcome.is_err() {
-            self.state = State::Open;
+            self.state = SavepointState::Open;
         }
         outcome
     }
@@ -74,7 +75,7 @@ impl<'t, T> Savepoint<'t, T> {
 
 impl<T> Drop for Savepoint<'_, T> {
     fn drop(&mut self) {
-        if self.state == State::Open {
+        if self.state == SavepointState::Open {
             // The message is queued on the connection after the statements in flight and before the caller's next
             // statement. No code waits for the response. If it fails, everything after it fails too.
             let name = self.name();

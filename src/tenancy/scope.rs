@@ -15,7 +15,7 @@ use tokio_postgres::error::SqlState;
 
 /// The scope of a transaction.
 #[derive(Clone, Debug)]
-pub(super) enum Scope {
+pub(super) enum TransactionScope {
     Tenant(TenantTarget),
     Platform(PlatformTarget),
     Reader(ReaderTarget),
@@ -43,7 +43,7 @@ pub(super) struct PlatformTarget {
 }
 
 /// Writes the scope as in "a statement of …".
-impl fmt::Display for Scope {
+impl fmt::Display for TransactionScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tenant(target) => write!(f, "tenant {}", target.slug),
@@ -58,7 +58,7 @@ const DROPPED: &str = "a statement was dropped before it was sent and the closur
 const IGNORED: &str = "a statement failed and the closure returned Ok";
 const REFUSED: &str = "the server refused the message that opens it";
 
-impl Scope {
+impl TransactionScope {
     /// Returns the key of its statements in the cache of types. The key of the shared tables is empty, which is no
     /// tenant's slug.
     pub(super) fn key(&self) -> &str {

@@ -5,12 +5,12 @@ use super::{
     conflict::undone_by_server,
     current::{HeldConnections, TaskContext, current_tenant},
     diagnosis::{diagnose, diagnose_platform},
-    entry::{Entry, Exit},
-    exit::{CommitOutcome, Connection, departure},
+    entry::{SentEntry, SentExit},
+    exit::{CommitOutcome, ConnectionState, departure},
     failure::Aborted,
     lease::Lease,
     protocol::{Nonce, TenantTarget},
-    scope::{PlatformTarget, ReaderTarget, Scope},
+    scope::{PlatformTarget, ReaderTarget, TransactionScope},
     shared::Shared,
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     ident::{Reader, RoleName, SchemaName},
     slug::TenantSlug,
     sqlstate,
-    telemetry::{Outcome, TransactionTimer},
+    telemetry::{RecordedOutcome, TransactionTimer},
     user::UserId,
 };
 use futures_util::FutureExt as _;
@@ -30,20 +30,20 @@ use tokio_postgres::error::SqlState;
 use tracing::{Instrument as _, Span};
 
 /// One running transaction.
-pub(super) struct Session {
+pub(super) struct TransactionSession {
     pub(super) shared: Shared,
     pub(super) nonce: Nonce,
     pub(super) context: TaskContext,
 }
 
 /// A transaction that did not commit.
-pub(super) struct Failed<E> {
+pub(super) struct FailedTransaction<E> {
     pub(super) error: E,
     /// Whether the server rolled all of it back because of a conflict, so that a retry may succeed.
     pub(super) undone: bool,
 }
 
-impl<E> Failed<E> {
+impl<E> FailedTransaction<E> {
     fn by(error: Error) -> Self
     where
         E: From<Error>,
@@ -63,7 +63,7 @@ pub(super) enum Behind {
 
 /// The scope in which the caller opens a transaction.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Of<'a> {
+pub(super) enum CallerScope<'a> {
     Tenant(&'a TenantSlug),
     Platform,
     /// Reads the shared tables as a role, for a person or for support staff.
@@ -72,7 +72,7 @@ pub(super) enum Of<'a> {
 
 /// Returns the span of a transaction or single statement. Its fields are `operation`, `tenant` and `outcome`. `outcome`
 /// is recorded at the end: `committed` or `failed`. It is missing if the future was dropped.
-pub(super) fn span(of: Of<'_>, operation: &'static str) -> Span {
+pub(super) fn span(of: CallerScope<'_>, operation: &'static str) -> Span {
     let span = tracing::debug_span!(
         target: "cgk::tenancy",
         "cgk",
@@ -80,7 +80,7 @@ pub(super) fn span(of: Of<'_>, operation: &'static str) -> Span {
         tenant = tracing::field::Empty,
         outcome = tracing::field::Empty
     );
-    if let Of::Tenant(slug) = of {
+    if let CallerScope::Tenant(slug) = of {
         span.record("tenant", slug.as_str());
     }
     span
@@ -96,7 +96,7 @@ pub(super) fn recorded<T, E>(
     let timer = TransactionTimer::start();
     let noted = work.map(move |outcome| {
         ended.record("outcome", if outcome.is_ok() { "committed" } else { "failed" });
-        timer.finish(if outcome.is_ok() { Outcome::Committed } else { Outcome::Failed });
+        timer.finish(if outcome.is_ok() { RecordedOutcome::Committed } else { RecordedOutcome::Failed });
         outcome
     });
     noted.instrument(span)
@@ -106,23 +106,23 @@ impl<E> Db<E> {
     /// Takes a connection and sends the first message. `asked` is the former slug that the caller used.
     pub(super) async fn open_named(
         &self,
-        of: Of<'_>,
+        of: CallerScope<'_>,
         asked: Option<&TenantSlug>,
         options: &TxOptions,
-    ) -> Result<Session> {
+    ) -> Result<TransactionSession> {
         let (tenant, scope) = match of {
-            Of::Tenant(slug) => (Some(slug), Scope::Tenant(self.tenant_target(slug))),
-            Of::Platform => {
+            CallerScope::Tenant(slug) => (Some(slug), TransactionScope::Tenant(self.tenant_target(slug))),
+            CallerScope::Platform => {
                 if let Some(tenant) = current_tenant() {
                     return Err(TransactionError::PlatformInsideTenant { tenant }.into());
                 }
-                (None, Scope::Platform(self.platform_target()))
+                (None, TransactionScope::Platform(self.platform_target()))
             }
-            Of::Reader(user) => {
+            CallerScope::Reader(user) => {
                 if let Some(tenant) = current_tenant() {
                     return Err(TransactionError::ReaderInsideTenant { tenant }.into());
                 }
-                (None, Scope::Reader(self.reader_target(user)))
+                (None, TransactionScope::Reader(self.reader_target(user)))
             }
         };
         let context = TaskContext { held: self.hold(tenant)?, tenant: tenant.cloned() };
@@ -135,15 +135,15 @@ impl<E> Db<E> {
             _ => None,
         };
         let lease = Lease::new(pool::take(&inner.pool, &inner.config).await?, inner.pool.clone()).in_place(place);
-        if let Of::Tenant(slug) = of {
+        if let CallerScope::Tenant(slug) = of {
             lease.connection().visit(slug.as_str());
         }
-        let entry = Entry::send(&lease, &scope, nonce, options, &inner.config, request.as_deref())
+        let entry = SentEntry::send(&lease, &scope, nonce, options, &inner.config, request.as_deref())
             .await
             .map_err(while_doing(format!("enter {scope}")))?;
         let shared = Shared::new(lease, scope, inner.config.pooling(), Arc::clone(&inner.descriptions), entry)
             .expecting(request.map(|request| request.organization_id));
-        Ok(Session { shared, nonce, context })
+        Ok(TransactionSession { shared, nonce, context })
     }
 
     /// Returns the connections that the task holds, and adds one for a tenant or for the platform. Fails if the pool
@@ -195,28 +195,28 @@ impl<E> Db<E> {
     /// Ends a transaction according to the result of its body.
     pub(super) async fn close_session<T, E2: From<Error>>(
         &self,
-        session: Session,
+        session: TransactionSession,
         outcome: Result<T, E2>,
-    ) -> Result<T, Failed<E2>> {
-        let Session { shared, nonce, .. } = session;
+    ) -> Result<T, FailedTransaction<E2>> {
+        let TransactionSession { shared, nonce, .. } = session;
         if shared.entered().await.is_err() {
             let error = Box::pin(self.why_refused(shared, Behind::Nothing)).await;
-            return Err(Failed::by(error));
+            return Err(FailedTransaction::by(error));
         }
         match outcome {
             Ok(value) => {
                 let aborted_by_conflict = shared.failures.is_by_conflict(Aborted::ByServer);
-                leave(shared, nonce).await.map(|()| value).map_err(|error| match Scope::is_aborted(&error) {
+                leave(shared, nonce).await.map(|()| value).map_err(|error| match TransactionScope::is_aborted(&error) {
                     // A statement had failed, the body ignored it, and the COMMIT was not reached.
-                    true => Failed { undone: aborted_by_conflict, error: error.into() },
-                    false => Failed::by(error),
+                    true => FailedTransaction { undone: aborted_by_conflict, error: error.into() },
+                    false => FailedTransaction::by(error),
                 })
             }
             Err(error) => {
                 // If the body undid a failure with a savepoint, that failure is no longer recorded.
                 let undone = !shared.is_tampered() && shared.failures.is_by_conflict(Aborted::Unknown);
                 shared.lease.roll_back().await;
-                Err(Failed { error, undone })
+                Err(FailedTransaction { error, undone })
             }
         }
     }
@@ -234,9 +234,9 @@ impl<E> Db<E> {
             return ConnectionError::Lost { doing, source: refusal.into() }.into();
         }
         match shared.scope.clone() {
-            Scope::Tenant(target) => self.why_tenant_refused(shared, target, refusal).await,
-            Scope::Platform(target) => self.why_platform_refused(shared, target, refusal).await,
-            Scope::Reader(target) => match target.refused(refusal) {
+            TransactionScope::Tenant(target) => self.why_tenant_refused(shared, target, refusal).await,
+            TransactionScope::Platform(target) => self.why_platform_refused(shared, target, refusal).await,
+            TransactionScope::Reader(target) => match target.refused(refusal) {
                 Ok(error) => {
                     shared.lease.roll_back().await;
                     error
@@ -308,7 +308,7 @@ async fn leave(shared: Shared, nonce: Nonce) -> Result<()> {
         return Err(error);
     }
     let flight = shared.lease.begin_statement();
-    let exit = match Exit::send(&shared.lease, &shared.scope.guard(nonce), shared.pooling).await {
+    let exit = match SentExit::send(&shared.lease, &shared.scope.guard(nonce), shared.pooling).await {
         Ok(exit) => exit,
         // The message was not sent. The connection was closed before, and the server has rolled the transaction back.
         Err(source) => {
@@ -324,10 +324,9 @@ async fn leave(shared: Shared, nonce: Nonce) -> Result<()> {
 
 /// Interprets the response to the last message. Returns the connection to the pool or discards it.
 pub(super) async fn classify_commit(shared: Shared, mut answer: Answer) -> Result<()> {
-    let judged = answer
-        .error
-        .as_ref()
-        .map(|error| (error.code(), if sqlstate::is_lost(error) { Connection::Lost } else { Connection::Alive }));
+    let judged = answer.error.as_ref().map(|error| {
+        (error.code(), if sqlstate::is_lost(error) { ConnectionState::Lost } else { ConnectionState::Alive })
+    });
     match (departure(answer.completed, judged, shared.pooling), answer.error.take()) {
         (CommitOutcome::Clean, _) | (_, None) => {
             shared.lease.judge_scrub(&answer);

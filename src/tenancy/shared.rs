@@ -2,10 +2,10 @@
 
 use super::{
     descriptions::{Described, Descriptions, Typed},
-    entry::Entry,
+    entry::SentEntry,
     failure::{FailureLog, StatementNumber},
     lease::{InFlightGuard, Lease},
-    scope::Scope,
+    scope::TransactionScope,
     statement_form::{StatementForm, statement_form},
 };
 use crate::{
@@ -29,12 +29,12 @@ use tokio_postgres::{Client, Statement, types::ToSql};
 /// The state that a transaction and its savepoints share.
 pub(super) struct Shared {
     pub(super) lease: Lease,
-    pub(super) scope: Scope,
+    pub(super) scope: TransactionScope,
     pub(super) pooling: Pooling,
     /// The organization that the tenant must belong to, from the context of the call.
     pub(super) expected: Option<OrganizationId>,
     descriptions: Arc<Descriptions>,
-    entry: Answer,
+    entry: SharedReply,
     /// Whether the closure requested a statement that cgk refused and did not send.
     tampered: AtomicBool,
     /// The failures. They are checked if the closure ignores them and returns `Ok`.
@@ -42,11 +42,11 @@ pub(super) struct Shared {
 }
 
 /// The response to the first message, shared by all waiting statements.
-type Answer = futures_util::future::Shared<Pin<Box<dyn Future<Output = Verdict> + Send>>>;
+type SharedReply = futures_util::future::Shared<Pin<Box<dyn Future<Output = EntryVerdict> + Send>>>;
 
 /// The result of the entry into the tenant, the platform or the reader's role.
 #[derive(Clone)]
-enum Verdict {
+enum EntryVerdict {
     /// Entered, with the organization that the server found.
     Entered(Option<OrganizationId>),
     /// Not entered, with the server's error. The code that explains the error takes it, so it can be taken once only.
@@ -56,18 +56,18 @@ enum Verdict {
 impl Shared {
     pub(super) fn new(
         lease: Lease,
-        scope: Scope,
+        scope: TransactionScope,
         pooling: Pooling,
         descriptions: Arc<Descriptions>,
-        mut entry: Entry,
+        mut entry: SentEntry,
     ) -> Self {
         let flight = lease.begin_statement();
         let verdict = async move {
             let refusal = entry.answer().await.take();
             flight.finish_statement();
             match refusal {
-                None => Verdict::Entered(entry.organization()),
-                refusal => Verdict::Refused(Arc::new(Mutex::new(refusal))),
+                None => EntryVerdict::Entered(entry.organization()),
+                refusal => EntryVerdict::Refused(Arc::new(Mutex::new(refusal))),
             }
         };
         Self {
@@ -97,7 +97,7 @@ impl Shared {
         let verdict = self.entry.clone().await;
         self.judge(&verdict)?;
         match verdict {
-            Verdict::Entered(Some(organization)) => Ok(organization),
+            EntryVerdict::Entered(Some(organization)) => Ok(organization),
             _ => Err(Error::Unexpected {
                 doing: "read the organization of the transaction".into(),
                 found: "none".into(),
@@ -114,18 +114,18 @@ impl Shared {
         }
     }
 
-    fn judge(&self, verdict: &Verdict) -> Result<()> {
+    fn judge(&self, verdict: &EntryVerdict) -> Result<()> {
         match verdict {
-            Verdict::Entered(_) => Ok(()),
-            Verdict::Refused(_) => Err(self.scope.entry_refused()),
+            EntryVerdict::Entered(_) => Ok(()),
+            EntryVerdict::Refused(_) => Err(self.scope.entry_refused()),
         }
     }
 
     /// Returns the error of the first message, if it failed. The error can be taken once only.
     pub(super) fn entry_error(&self) -> Option<tokio_postgres::Error> {
         match self.entry.peek()? {
-            Verdict::Entered(_) => None,
-            Verdict::Refused(why) => why.lock().unwrap_or_else(PoisonError::into_inner).take(),
+            EntryVerdict::Entered(_) => None,
+            EntryVerdict::Refused(why) => why.lock().unwrap_or_else(PoisonError::into_inner).take(),
         }
     }
 

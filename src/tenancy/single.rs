@@ -3,9 +3,9 @@
 use super::{
     Db, TxOptions,
     descriptions::Described,
-    entry::Exit,
+    entry::SentExit,
     row::{self, FromRow},
-    session::{Behind, Of, Session, classify_commit, recorded, span},
+    session::{Behind, CallerScope, TransactionSession, classify_commit, recorded, span},
     statement_form::{COPY, is_copy},
 };
 use crate::{
@@ -57,7 +57,7 @@ impl<E: From<Error> + Send> Db<E> {
     /// # Ok(()) }
     /// ```
     pub fn tenant<'a>(&'a self, slug: &'a TenantSlug) -> TenantHandle<'a, E> {
-        TenantHandle { single: Single { db: self, of: Of::Tenant(slug) } }
+        TenantHandle { single: Single { db: self, of: CallerScope::Tenant(slug) } }
     }
 }
 
@@ -136,7 +136,7 @@ macro_rules! typed {
 /// The single statements of a tenant or of the platform.
 pub(super) struct Single<'a, E> {
     pub(super) db: &'a Db<E>,
-    pub(super) of: Of<'a>,
+    pub(super) of: CallerScope<'a>,
 }
 
 impl<E: From<Error> + Send> Single<'_, E> {
@@ -176,8 +176,8 @@ impl<E: From<Error> + Send> Single<'_, E> {
     fn failed(&self, source: tokio_postgres::Error) -> Error {
         let cause = source.into();
         match self.of {
-            Of::Tenant(slug) => TransactionError::Statement { tenant: slug.clone(), cause }.into(),
-            Of::Platform | Of::Reader(_) => TransactionError::PlatformStatement { cause }.into(),
+            CallerScope::Tenant(slug) => TransactionError::Statement { tenant: slug.clone(), cause }.into(),
+            CallerScope::Platform | CallerScope::Reader(_) => TransactionError::PlatformStatement { cause }.into(),
         }
     }
 }
@@ -195,7 +195,7 @@ macro_rules! single_statements {
             ///
             /// # Errors
             ///
-            /// The errors of a transaction of this kind. If the statement itself fails, the error has kind `Failed`.
+            /// The errors of a transaction of this kind. If the statement itself fails, the error has kind `FailedTransaction`.
             /// This applies to every call here.
             ///
             /// # Cancel safety
@@ -210,7 +210,7 @@ macro_rules! single_statements {
             ///
             /// # Errors
             ///
-            /// Same as [`query`](Self::query). Kind `Failed`: when there is any other number of rows. This is detected
+            /// Same as [`query`](Self::query). Kind `FailedTransaction`: when there is any other number of rows. This is detected
             /// after the commit.
             pub async fn query_one(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Row, E> {
                 recorded(span(self.single.of, "query_one"), self.single.query_one(sql, params)).await
@@ -220,7 +220,7 @@ macro_rules! single_statements {
             ///
             /// # Errors
             ///
-            /// Same as [`query`](Self::query). Kind `Failed`: when there is more than one row. This is detected after
+            /// Same as [`query`](Self::query). Kind `FailedTransaction`: when there is more than one row. This is detected after
             /// the commit.
             pub async fn query_opt(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, E> {
                 recorded(span(self.single.of, "query_opt"), self.single.query_opt(sql, params)).await
@@ -231,7 +231,7 @@ macro_rules! single_statements {
             ///
             /// # Errors
             ///
-            /// Same as [`query`](Self::query). Kind `Failed`: when a row does not match the type. This is detected
+            /// Same as [`query`](Self::query). Kind `FailedTransaction`: when a row does not match the type. This is detected
             /// after the commit.
             pub async fn query_as<T: FromRow<How>, How>(
                 &self,
@@ -290,13 +290,13 @@ enum Ended<T> {
 }
 
 impl<E: From<Error> + Send> Single<'_, E> {
-    async fn open(&self) -> Result<Session> {
+    async fn open(&self) -> Result<TransactionSession> {
         self.db.open(self.of, &TxOptions::default()).await
     }
 
     /// Ends a transaction that only requested the types of its statement. Returns `Err` if another attempt may succeed,
     /// and otherwise the error to report as `Ok`.
-    async fn give_up(&self, session: Session, error: Error) -> Result<E> {
+    async fn give_up(&self, session: TransactionSession, error: Error) -> Result<E> {
         if session.shared.entered().await.is_err() {
             return match Box::pin(self.db.why_refused(session.shared, Behind::Nothing)).await {
                 changed @ Error::Tenant(TenantError::Changed { .. } | TenantError::Renamed { .. }) => Err(changed),
@@ -310,7 +310,7 @@ impl<E: From<Error> + Send> Single<'_, E> {
     /// Interprets the responses to all three messages.
     async fn end<T>(
         &self,
-        session: Session,
+        session: TransactionSession,
         answered: Answered<T>,
         described: Option<(&Described, &str)>,
     ) -> Result<Ended<T>, E> {
@@ -360,7 +360,7 @@ impl<E: From<Error> + Send> Single<'_, E> {
     }
 }
 
-impl Session {
+impl TransactionSession {
     /// Sends a statement and, without waiting, the message that checks and commits. Then waits for the responses to
     /// both.
     async fn answer<T>(&self, work: impl Future<Output = PgResult<T>>) -> Answered<T> {
@@ -376,7 +376,7 @@ impl Session {
             Poll::Pending => Either::Right(work),
         };
         let guard = self.shared.scope.guard(self.nonce);
-        let exit = Exit::send(&self.shared.lease, &guard, self.shared.pooling).await;
+        let exit = SentExit::send(&self.shared.lease, &guard, self.shared.pooling).await;
         // The responses are read in the order of the connection. The driver stops reading if an earlier response is not
         // consumed.
         let (_, outcome) = futures_util::future::join(self.shared.entered(), outcome).await;

@@ -27,7 +27,7 @@ struct Places {
 }
 
 /// A call of a tenant: it has a place, or waits for one.
-pub(crate) struct Place {
+pub(crate) struct TenantSlot {
     limit: Arc<TenantLimit>,
     tenant: TenantSlug,
     permit: Option<OwnedSemaphorePermit>,
@@ -41,7 +41,11 @@ impl TenantLimit {
     }
 
     /// Waits until the tenant has a free place; first come, first served.
-    pub(super) async fn enter(self: &Arc<Self>, tenant: &TenantSlug, closed: &watch::Sender<bool>) -> Result<Place> {
+    pub(super) async fn enter(
+        self: &Arc<Self>,
+        tenant: &TenantSlug,
+        closed: &watch::Sender<bool>,
+    ) -> Result<TenantSlot> {
         let (free, mut place) = self.register(tenant);
         let mut closed = closed.subscribe();
         tokio::select! {
@@ -57,12 +61,12 @@ impl TenantLimit {
         Ok(place)
     }
 
-    fn register(self: &Arc<Self>, tenant: &TenantSlug) -> (Arc<Semaphore>, Place) {
+    fn register(self: &Arc<Self>, tenant: &TenantSlug) -> (Arc<Semaphore>, TenantSlot) {
         let mut tenants = self.tenants();
         let new = || Places { free: Arc::new(Semaphore::new(self.connections_max)), calls: 0 };
         let places = tenants.entry(tenant.clone()).or_insert_with(new);
         places.calls += 1;
-        (Arc::clone(&places.free), Place { limit: Arc::clone(self), tenant: tenant.clone(), permit: None })
+        (Arc::clone(&places.free), TenantSlot { limit: Arc::clone(self), tenant: tenant.clone(), permit: None })
     }
 
     fn tenants(&self) -> MutexGuard<'_, HashMap<TenantSlug, Places>> {
@@ -70,7 +74,7 @@ impl TenantLimit {
     }
 }
 
-impl Drop for Place {
+impl Drop for TenantSlot {
     fn drop(&mut self) {
         drop(self.permit.take());
         let mut tenants = self.limit.tenants();

@@ -1,6 +1,6 @@
 //! The transactions that closures receive.
 
-use super::{scope::Scope, shared::Shared};
+use super::{scope::TransactionScope, shared::Shared};
 use crate::{error::Result, slug::TenantSlug, tenant::OrganizationId};
 
 /// A transaction that sees only one tenant.
@@ -27,8 +27,10 @@ impl<'c> TenantTx<'c> {
     /// Returns the tenant's slug.
     pub fn slug(&self) -> &TenantSlug {
         match &self.shared.scope {
-            Scope::Tenant(target) => &target.slug,
-            Scope::Platform(_) | Scope::Reader(_) => unreachable!("a tenant's transaction is made for a tenant"),
+            TransactionScope::Tenant(target) => &target.slug,
+            TransactionScope::Platform(_) | TransactionScope::Reader(_) => {
+                unreachable!("a tenant's transaction is made for a tenant")
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! A test's database with what the test needs in it.
 
-use super::{TestDatabase, TestServer, database::Template};
+use super::{TestDatabase, TestServer, database::DatabaseTemplate};
 use crate::{
     access::login::{self, LoginOptions, PasswordChange, SharedTables},
     config::{Config, Isolation},
@@ -130,14 +130,14 @@ impl<'s> TestDatabaseBuilder<'s> {
     }
 
     /// Returns what is equal for all databases that can be copies of one template.
-    fn key(&self, migrations: &Migrations) -> Template {
+    fn key(&self, migrations: &Migrations) -> DatabaseTemplate {
         let mut key = format!("{}\n", self.isolation.as_str());
         for set in [Set::Public, Set::Tenant] {
             for file in migrations.set(set).files() {
                 let _ = writeln!(key, "{set} {} {}", file.id(), file.checksum().as_str());
             }
         }
-        Template(key)
+        DatabaseTemplate(key)
     }
 
     async fn set_up(&self, migrations: &Migrations) -> Result<TestDatabase> {

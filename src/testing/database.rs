@@ -30,12 +30,12 @@ pub struct TestServer {
     config: Config,
     own: Option<LocalServer>,
     /// The names of the databases that others are copies of.
-    templates: Mutex<HashMap<Template, Arc<OnceCell<String>>>>,
+    templates: Mutex<HashMap<DatabaseTemplate, Arc<OnceCell<String>>>>,
 }
 
 /// The contents of a template.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Template(pub(super) String);
+pub(super) struct DatabaseTemplate(pub(super) String);
 
 impl fmt::Debug for TestServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -95,7 +95,7 @@ impl TestServer {
     /// Creates a copy of a template, which the first call builds.
     pub(super) async fn copy_of(
         &self,
-        key: &Template,
+        key: &DatabaseTemplate,
         build: impl Future<Output = Result<TestDatabase>>,
     ) -> Result<TestDatabase> {
         let cell = {
@@ -239,7 +239,7 @@ impl Drop for TestDatabase {
             return;
         }
         let (done, dropped) = mpsc::channel();
-        let sent = dropper().send(Doomed { server: self.server.clone(), name: self.name.clone(), done });
+        let sent = dropper().send(UnusedDatabase { server: self.server.clone(), name: self.name.clone(), done });
         if self.keep == Keep::OnFailure && sent.is_ok() {
             let _ = dropped.recv();
         }
@@ -247,7 +247,7 @@ impl Drop for TestDatabase {
 }
 
 /// A database that is no longer used.
-struct Doomed {
+struct UnusedDatabase {
     server: Config,
     name: Ident,
     /// Closed when the database is dropped, or when that failed.
@@ -256,14 +256,14 @@ struct Doomed {
 
 /// Returns the sender to the thread that drops databases, one after the other. The thread has its own runtime: the
 /// test's runtime may be ending, and a `block_on` inside it would panic.
-fn dropper() -> &'static mpsc::Sender<Doomed> {
-    static DROPPER: OnceLock<mpsc::Sender<Doomed>> = OnceLock::new();
+fn dropper() -> &'static mpsc::Sender<UnusedDatabase> {
+    static DROPPER: OnceLock<mpsc::Sender<UnusedDatabase>> = OnceLock::new();
     DROPPER.get_or_init(|| {
-        let (sender, doomed) = mpsc::channel::<Doomed>();
+        let (sender, doomed) = mpsc::channel::<UnusedDatabase>();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.expect("a runtime of one thread can be built");
-            for Doomed { server, name, done } in doomed {
+            for UnusedDatabase { server, name, done } in doomed {
                 if let Err(error) = runtime.block_on(drop_database(&server, &name)) {
                     tracing::warn!(database = name.as_str(), %error, "could not drop the database of a test");
                 }

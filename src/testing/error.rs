@@ -9,7 +9,7 @@ pub enum LocalServerError {
     #[error("{origin} gives {}, which is not a usable PostgreSQL: {reason}", bin_dir.display())]
     UnusableInstallation {
         /// How the directory was found.
-        origin: super::Origin,
+        origin: super::InstallationOrigin,
         /// The directory.
         bin_dir: PathBuf,
         /// The reason.

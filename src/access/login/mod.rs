@@ -273,7 +273,7 @@ async fn admit_to_tenants(operator: &Operator, name: &LoginName) -> Result<()> {
 pub async fn with_direct_rights(operator: &Operator) -> Result<Vec<LoginName>> {
     registry::require(operator).await?;
     let mut direct = Vec::new();
-    for login in look::admitted_names(operator, look::Of::AnyIsolation).await? {
+    for login in look::admitted_names(operator, look::LoginSelection::AnyIsolation).await? {
         // No version of cgk has admitted a name that `admit` refuses.
         let Ok(name) = login.as_str().parse::<LoginName>() else { continue };
         if look::direct_rights(operator, &name).await? > 0 {
@@ -285,7 +285,7 @@ pub async fn with_direct_rights(operator: &Operator) -> Result<Vec<LoginName>> {
 
 /// Returns the logins that the database has admitted, for any isolation.
 pub(crate) async fn admitted_names(operator: &Operator) -> Result<Vec<Ident>> {
-    look::admitted_names(operator, look::Of::AnyIsolation).await
+    look::admitted_names(operator, look::LoginSelection::AnyIsolation).await
 }
 
 /// Returns the admitted logins that enter tenants under the configured isolation. With path isolation these are the
@@ -293,7 +293,7 @@ pub(crate) async fn admitted_names(operator: &Operator) -> Result<Vec<Ident>> {
 /// that.
 async fn serving(operator: &Operator) -> Result<Vec<LoginName>> {
     let mut serving = Vec::new();
-    for login in look::admitted_names(operator, look::Of::ThisIsolation).await? {
+    for login in look::admitted_names(operator, look::LoginSelection::ThisIsolation).await? {
         // No version of cgk has admitted a name that `admit` refuses.
         let Ok(name) = login.as_str().parse::<LoginName>() else { continue };
         if operator.config().isolation() == Isolation::Role || look::direct_rights(operator, &name).await? > 0 {

@@ -46,9 +46,9 @@ pub(super) async fn rights_sql(
 ) -> Result<String> {
     let tables = look(operator, name).await?;
     let mut sql = match (shared, found.shared_tables) {
-        (SharedTables::All, _) => every_right_sql(name, &tables, &sequences(operator).await?, Right::Given),
+        (SharedTables::All, _) => every_right_sql(name, &tables, &sequences(operator).await?, RightChange::Given),
         (SharedTables::Registry, SharedTables::All) => {
-            every_right_sql(name, &tables, &sequences(operator).await?, Right::Taken)
+            every_right_sql(name, &tables, &sequences(operator).await?, RightChange::Taken)
         }
         (SharedTables::Registry, SharedTables::Registry) => String::new(),
     };
@@ -98,18 +98,18 @@ pub(super) async fn dismiss_readers_sql(operator: &Operator) -> Result<String> {
 
 /// What to do with a right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Right {
+enum RightChange {
     Given,
     Taken,
 }
 
 /// Grants or revokes read and write access to all existing and future shared tables.
-fn every_right_sql(name: &LoginName, tables: &[SharedTable], sequences: &[Ident], right: Right) -> String {
+fn every_right_sql(name: &LoginName, tables: &[SharedTable], sequences: &[Ident], right: RightChange) -> String {
     let public = SchemaName::public();
     let login = name.ident().quoted();
     let (verb, on_tables, on_sequences, to) = match right {
-        Right::Given => ("grant", "select, insert, update, delete", "usage, select, update", "to"),
-        Right::Taken => ("revoke", "all", "all", "from"),
+        RightChange::Given => ("grant", "select, insert, update, delete", "usage, select, update", "to"),
+        RightChange::Taken => ("revoke", "all", "all", "from"),
     };
     let mut sql = format!(
         "alter default privileges in schema public {verb} {on_tables} on tables {to} {login};

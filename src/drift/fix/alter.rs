@@ -4,12 +4,12 @@ use super::{
     FixStatement, Phase, address, column, create, fact, function, grants, own, remove, run, sequence, table, trimmings,
 };
 use crate::{
-    drift::objects::{Catalogue, Facts, Key},
+    drift::objects::{Catalogue, ObjectFacts, ObjectKey},
     ident::quoted,
 };
 
 /// Returns the statements for one aspect of an object that exists on both sides.
-pub(super) fn aspect(key: &Key, aspect: &str, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
+pub(super) fn aspect(key: &ObjectKey, aspect: &str, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
     let (Some(wanted), Some(held)) = (given.objects.get(key), found.objects.get(key)) else { return Vec::new() };
     match aspect {
         "grants" => return grants::changes(key, fact(wanted, aspect), fact(held, aspect)),
@@ -47,7 +47,7 @@ pub(super) fn aspect(key: &Key, aspect: &str, given: &Catalogue, found: &Catalog
 }
 
 /// Returns statements that drop an object and create it again.
-fn again(key: &Key, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
+fn again(key: &ObjectKey, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
     let made = create::object(key, given, None);
     match remove::first(key, found) {
         Some(drop) if !made.is_empty() => std::iter::once(drop).chain(made).collect(),
@@ -55,7 +55,7 @@ fn again(key: &Key, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
     }
 }
 
-fn sequence_aspect(key: &Key, aspect: &str, wanted: &Facts) -> Vec<FixStatement> {
+fn sequence_aspect(key: &ObjectKey, aspect: &str, wanted: &ObjectFacts) -> Vec<FixStatement> {
     let value = fact(wanted, aspect);
     let clause = match (aspect, value) {
         ("data type", Some(name)) => format!("as {name}"),
@@ -75,7 +75,7 @@ fn sequence_aspect(key: &Key, aspect: &str, wanted: &Facts) -> Vec<FixStatement>
     vec![run(Phase::Settings, format!("alter sequence {} {clause}", own(&key.name)))]
 }
 
-fn view(key: &Key, aspect: &str, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
+fn view(key: &ObjectKey, aspect: &str, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
     let (wanted, held) = (&given.objects[key], &found.objects[key]);
     let name = own(&key.name);
     match aspect {
@@ -98,10 +98,10 @@ fn view(key: &Key, aspect: &str, given: &Catalogue, found: &Catalogue) -> Vec<Fi
 }
 
 /// Whether the columns of a view are unchanged. CREATE OR REPLACE VIEW must not change a column.
-fn has_the_same_columns(key: &Key, given: &Catalogue, found: &Catalogue) -> bool {
+fn has_the_same_columns(key: &ObjectKey, given: &Catalogue, found: &Catalogue) -> bool {
     let types = |catalogue: &Catalogue| -> Vec<(String, Option<String>)> {
         let of = |column: String| {
-            let key = Key { kind: "column".into(), parent: key.name.clone(), name: column.clone() };
+            let key = ObjectKey { kind: "column".into(), parent: key.name.clone(), name: column.clone() };
             let facts = catalogue.objects.get(&key);
             (column, facts.map(|facts| format!("{:?} {:?}", facts.get("type"), facts.get("collation"))))
         };
@@ -111,17 +111,17 @@ fn has_the_same_columns(key: &Key, given: &Catalogue, found: &Catalogue) -> bool
 }
 
 fn constraint(
-    key: &Key,
+    key: &ObjectKey,
     aspect: &str,
-    wanted: &Facts,
-    held: &Facts,
+    wanted: &ObjectFacts,
+    held: &ObjectFacts,
     given: &Catalogue,
     found: &Catalogue,
 ) -> Vec<FixStatement> {
     let (table, name) = (own(&key.parent), quoted(&key.name));
     match aspect {
         "definition" => {
-            let definition = |facts: &Facts| fact(facts, "definition").unwrap_or_default().to_owned();
+            let definition = |facts: &ObjectFacts| fact(facts, "definition").unwrap_or_default().to_owned();
             let kind = if given.is_domain(&key.parent) { "domain" } else { "table" };
             if definition(held) == format!("{} NOT VALID", definition(wanted)) {
                 return vec![run(Phase::Checks, format!("alter {kind} {table} validate constraint {name}"))];
@@ -140,7 +140,13 @@ fn constraint(
     }
 }
 
-fn index(key: &Key, aspect: &str, wanted: &Facts, held: &Facts, found: &Catalogue) -> Vec<FixStatement> {
+fn index(
+    key: &ObjectKey,
+    aspect: &str,
+    wanted: &ObjectFacts,
+    held: &ObjectFacts,
+    found: &Catalogue,
+) -> Vec<FixStatement> {
     let (table, name, index) = (own(&key.parent), quoted(&key.name), own(&key.name));
     let settings = |sql: String| vec![run(Phase::Settings, sql)];
     match aspect {
@@ -164,7 +170,7 @@ fn index(key: &Key, aspect: &str, wanted: &Facts, held: &Facts, found: &Catalogu
             settings(format!("alter index {index} set tablespace {tablespace}"))
         }
         "statistics targets" => {
-            let parsed = |facts: &Facts| -> Vec<(String, String)> {
+            let parsed = |facts: &ObjectFacts| -> Vec<(String, String)> {
                 let pairs = fact(facts, aspect).unwrap_or_default().split(", ");
                 pairs.filter_map(|pair| pair.split_once(": ")).map(|(a, b)| (a.into(), b.into())).collect()
             };
@@ -180,8 +186,8 @@ fn index(key: &Key, aspect: &str, wanted: &Facts, held: &Facts, found: &Catalogu
 }
 
 /// Adds missing labels. An extra label cannot be removed.
-fn labels(key: &Key, wanted: &Facts, held: &Facts) -> Vec<FixStatement> {
-    let list = |facts: &Facts| -> Vec<String> {
+fn labels(key: &ObjectKey, wanted: &ObjectFacts, held: &ObjectFacts) -> Vec<FixStatement> {
+    let list = |facts: &ObjectFacts| -> Vec<String> {
         let text = fact(facts, "labels").unwrap_or_default();
         text.split(", ").filter(|label| !label.is_empty()).map(ToOwned::to_owned).collect()
     };
@@ -201,7 +207,7 @@ fn labels(key: &Key, wanted: &Facts, held: &Facts) -> Vec<FixStatement> {
     all
 }
 
-fn domain(key: &Key, aspect: &str, wanted: &Facts) -> Vec<FixStatement> {
+fn domain(key: &ObjectKey, aspect: &str, wanted: &ObjectFacts) -> Vec<FixStatement> {
     let clause = match (aspect, fact(wanted, aspect)) {
         ("default", Some(default)) => format!("set default {default}"),
         ("default", None) => "drop default".into(),
@@ -213,7 +219,7 @@ fn domain(key: &Key, aspect: &str, wanted: &Facts) -> Vec<FixStatement> {
 }
 
 /// Returns statements that change an existing function to the expected one.
-fn replace_function(key: &Key, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
+fn replace_function(key: &ObjectKey, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
     let Some(create) = function::create(key, given) else { return Vec::new() };
     let (wanted, held) = (&given.objects[key], &found.objects[key]);
     // CREATE OR REPLACE cannot make these changes.

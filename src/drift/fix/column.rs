@@ -2,17 +2,17 @@
 
 use super::{FixStatement, Phase, fact, lose, own, run, sequence};
 use crate::{
-    drift::objects::{Catalogue, Facts, Key},
+    drift::objects::{Catalogue, ObjectFacts, ObjectKey},
     ident::quoted,
 };
 
-pub(super) fn collation(facts: &Facts) -> String {
+pub(super) fn collation(facts: &ObjectFacts) -> String {
     fact(facts, "collation").map(|name| format!(" collate {name}")).unwrap_or_default()
 }
 
 /// Returns a column in the form of CREATE TABLE.
 pub(super) fn definition(table: &str, column: &str, given: &Catalogue) -> Option<String> {
-    let key = Key { kind: "column".into(), parent: table.into(), name: column.into() };
+    let key = ObjectKey { kind: "column".into(), parent: table.into(), name: column.into() };
     let facts = given.objects.get(&key)?;
     let mut sql = format!("{} {}{}", quoted(column), fact(facts, "type")?, collation(facts));
     if let Some(identity) = fact(facts, "identity") {
@@ -29,29 +29,29 @@ pub(super) fn definition(table: &str, column: &str, given: &Catalogue) -> Option
     Some(sql)
 }
 
-fn is_not_null(facts: &Facts) -> bool {
+fn is_not_null(facts: &ObjectFacts) -> bool {
     fact(facts, "not null").is_some_and(|text| text.starts_with("yes"))
 }
 
 /// Whether a NOT NULL has a property. These exist since PostgreSQL 18.
-fn has(facts: &Facts, property: &str) -> bool {
+fn has(facts: &ObjectFacts, property: &str) -> bool {
     fact(facts, "not null").is_some_and(|text| text.split(", ").any(|word| word == property))
 }
 
 /// Returns the clause that names a NOT NULL; empty if it has no explicit name.
-fn named_not_null(facts: &Facts) -> String {
+fn named_not_null(facts: &ObjectFacts) -> String {
     fact(facts, "not null constraint").map(|name| format!(" constraint {}", quoted(name))).unwrap_or_default()
 }
 
 /// Adds a NOT NULL as a constraint of the table, because this form supports all properties.
-fn add_not_null(column: &str, facts: &Facts) -> String {
+fn add_not_null(column: &str, facts: &ObjectFacts) -> String {
     let properties: String =
         ["no inherit", "not valid"].iter().filter(|word| has(facts, word)).map(|word| format!(" {word}")).collect();
     format!("add{} not null {}{properties}", named_not_null(facts), quoted(column))
 }
 
 /// Returns statements that change the NOT NULL of a column to the expected one.
-fn not_null(key: &Key, aspect: &str, wanted: &Facts, held: &Facts) -> Vec<FixStatement> {
+fn not_null(key: &ObjectKey, aspect: &str, wanted: &ObjectFacts, held: &ObjectFacts) -> Vec<FixStatement> {
     let table = own(&key.parent);
     let alter = |clause: String| run(Phase::Columns, format!("alter table {table} {clause}"));
     let column = quoted(&key.name);
@@ -87,7 +87,7 @@ fn generation(text: &str) -> String {
     format!("generated always as ({expression}) {kind}")
 }
 
-fn identity_options(key: &Key, given: &Catalogue) -> String {
+fn identity_options(key: &ObjectKey, given: &Catalogue) -> String {
     match given.sequence_of(&key.parent, &key.name) {
         Some((name, facts)) => {
             format!(" (sequence name {}{})", own(name), sequence::options(facts))
@@ -97,7 +97,12 @@ fn identity_options(key: &Key, given: &Catalogue) -> String {
 }
 
 /// Returns the statements for a column of the migrations that a table does not have.
-pub(super) fn missing(key: &Key, facts: &Facts, given: &Catalogue, found: Option<&Catalogue>) -> Vec<FixStatement> {
+pub(super) fn missing(
+    key: &ObjectKey,
+    facts: &ObjectFacts,
+    given: &Catalogue,
+    found: Option<&Catalogue>,
+) -> Vec<FixStatement> {
     let name = quoted(&key.name);
     if given.kind_of(&key.parent) == Some("type") {
         let Some(of) = fact(facts, "type") else { return Vec::new() };
@@ -120,8 +125,9 @@ pub(super) fn missing(key: &Key, facts: &Facts, given: &Catalogue, found: Option
     }
     let others = found.map(|found| found.columns_of(&key.parent)).unwrap_or_default();
     let renamed = others.iter().find(|other| {
-        let other = Key { name: (*other).clone(), ..key.clone() };
-        let of = |catalogue: &Catalogue, key: &Key| catalogue.objects.get(key).and_then(|f| f.get("type").cloned());
+        let other = ObjectKey { name: (*other).clone(), ..key.clone() };
+        let of =
+            |catalogue: &Catalogue, key: &ObjectKey| catalogue.objects.get(key).and_then(|f| f.get("type").cloned());
         !given.objects.contains_key(&other)
             && found.is_some_and(|found| of(found, &other) == facts.get("type").cloned())
     });
@@ -137,16 +143,16 @@ pub(super) fn missing(key: &Key, facts: &Facts, given: &Catalogue, found: Option
 
 /// Returns statements for the properties of a column that CREATE TABLE and ADD COLUMN do not support, except comment
 /// and rights.
-pub(super) fn trimmings(key: &Key, given: &Catalogue) -> Vec<FixStatement> {
+pub(super) fn trimmings(key: &ObjectKey, given: &Catalogue) -> Vec<FixStatement> {
     let Some(facts) = given.objects.get(key) else { return Vec::new() };
     ["storage", "compression", "statistics target", "options"]
         .iter()
         .filter(|aspect| facts.contains_key(**aspect))
-        .filter_map(|aspect| setting(key, aspect, facts, &Facts::new()))
+        .filter_map(|aspect| setting(key, aspect, facts, &ObjectFacts::new()))
         .collect()
 }
 
-fn setting(key: &Key, aspect: &str, given: &Facts, found: &Facts) -> Option<FixStatement> {
+fn setting(key: &ObjectKey, aspect: &str, given: &ObjectFacts, found: &ObjectFacts) -> Option<FixStatement> {
     let wanted = fact(given, aspect);
     let clause = match aspect {
         "storage" => format!("set storage {}", wanted.unwrap_or_else(|| usual_storage(given))),
@@ -159,7 +165,7 @@ fn setting(key: &Key, aspect: &str, given: &Facts, found: &Facts) -> Option<FixS
     Some(run(Phase::Settings, sql))
 }
 
-fn options(key: &Key, wanted: Option<&str>, held: Option<&str>) -> FixStatement {
+fn options(key: &ObjectKey, wanted: Option<&str>, held: Option<&str>) -> FixStatement {
     let clause = option_clause(wanted, held);
     run(Phase::Settings, format!("alter table {} alter column {} {clause}", own(&key.parent), quoted(&key.name)))
 }
@@ -176,7 +182,7 @@ pub(super) fn option_clause(wanted: Option<&str>, held: Option<&str>) -> String 
 }
 
 /// Returns the default storage of a type.
-fn usual_storage(facts: &Facts) -> &'static str {
+fn usual_storage(facts: &ObjectFacts) -> &'static str {
     match fact(facts, "type").unwrap_or_default() {
         array if array.ends_with("[]") => "extended",
         main if ["numeric", "inet", "cidr"].iter().any(|name| main.starts_with(name)) => "main",
@@ -185,7 +191,7 @@ fn usual_storage(facts: &Facts) -> &'static str {
 }
 
 /// Returns the statements for one aspect of a column that differs.
-pub(super) fn aspect(key: &Key, aspect: &str, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
+pub(super) fn aspect(key: &ObjectKey, aspect: &str, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
     let (wanted, held) = (&given.objects[key], &found.objects[key]);
     let kind = given.kind_of(&key.parent).unwrap_or("table");
     let alter = |clause: String| {
@@ -251,7 +257,7 @@ fn length(name: &str) -> Option<Option<u32>> {
     }
 }
 
-fn generated(key: &Key, wanted: &Facts, given: &Catalogue) -> Vec<FixStatement> {
+fn generated(key: &ObjectKey, wanted: &ObjectFacts, given: &Catalogue) -> Vec<FixStatement> {
     let (table, name) = (own(&key.parent), quoted(&key.name));
     if !wanted.contains_key("generated") {
         return vec![run(Phase::Columns, format!("alter table {table} alter column {name} drop expression"))];
@@ -262,9 +268,9 @@ fn generated(key: &Key, wanted: &Facts, given: &Catalogue) -> Vec<FixStatement> 
 }
 
 fn identity(
-    key: &Key,
-    wanted: &Facts,
-    held: &Facts,
+    key: &ObjectKey,
+    wanted: &ObjectFacts,
+    held: &ObjectFacts,
     given: &Catalogue,
     alter: impl Fn(String) -> FixStatement,
 ) -> Vec<FixStatement> {

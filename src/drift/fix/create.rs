@@ -2,13 +2,13 @@
 
 use super::{FixStatement, Phase, column, fact, function, grants, own, run, sequence, table, trimmings};
 use crate::{
-    drift::objects::{Catalogue, Facts, Key},
+    drift::objects::{Catalogue, ObjectFacts, ObjectKey},
     ident::quoted,
 };
 
 /// Returns the statements for an object of the migrations, with its dependent objects. `found` contains the existing
 /// objects, if there are any.
-pub(super) fn object(key: &Key, given: &Catalogue, found: Option<&Catalogue>) -> Vec<FixStatement> {
+pub(super) fn object(key: &ObjectKey, given: &Catalogue, found: Option<&Catalogue>) -> Vec<FixStatement> {
     let Some(facts) = given.objects.get(key) else { return Vec::new() };
     let mut all = match key.kind.as_str() {
         "table" => new_table(key, facts, given),
@@ -47,7 +47,7 @@ pub(super) fn object(key: &Key, given: &Catalogue, found: Option<&Catalogue>) ->
     all
 }
 
-fn new_table(key: &Key, facts: &Facts, given: &Catalogue) -> Vec<FixStatement> {
+fn new_table(key: &ObjectKey, facts: &ObjectFacts, given: &Catalogue) -> Vec<FixStatement> {
     let name = own(&key.name);
     let columns = given.columns_of(&key.name);
     let lines: Vec<String> = columns
@@ -82,11 +82,11 @@ fn new_table(key: &Key, facts: &Facts, given: &Catalogue) -> Vec<FixStatement> {
     }
     for aspect in ["row security", "replica identity", "toast options", "publications"] {
         if facts.contains_key(aspect) && !(aspect == "row security" && fact(facts, aspect) == Some("off")) {
-            all.extend(table::aspect(key, aspect, facts, &Facts::new(), given));
+            all.extend(table::aspect(key, aspect, facts, &ObjectFacts::new(), given));
         }
     }
     for column in columns {
-        let key = Key { kind: "column".into(), parent: key.name.clone(), name: column };
+        let key = ObjectKey { kind: "column".into(), parent: key.name.clone(), name: column };
         all.extend(column::trimmings(&key, given));
         all.extend(trimmings::of_new(&key, given));
     }
@@ -94,7 +94,7 @@ fn new_table(key: &Key, facts: &Facts, given: &Catalogue) -> Vec<FixStatement> {
 }
 
 /// Returns the statement for a view or materialized view.
-pub(super) fn relation_by_definition(key: &Key, facts: &Facts) -> Vec<FixStatement> {
+pub(super) fn relation_by_definition(key: &ObjectKey, facts: &ObjectFacts) -> Vec<FixStatement> {
     let Some(definition) = fact(facts, "definition") else { return Vec::new() };
     let replace = if key.kind == "view" { "or replace " } else { "" };
     let options = fact(facts, "options").map(|options| format!(" with ({options})")).unwrap_or_default();
@@ -102,7 +102,7 @@ pub(super) fn relation_by_definition(key: &Key, facts: &Facts) -> Vec<FixStateme
     vec![run(Phase::Views, format!("create {replace}{} {}{options} as\n{definition}", key.kind, own(&key.name)))]
 }
 
-pub(super) fn constraint(key: &Key, facts: &Facts, catalogue: &Catalogue) -> Option<FixStatement> {
+pub(super) fn constraint(key: &ObjectKey, facts: &ObjectFacts, catalogue: &Catalogue) -> Option<FixStatement> {
     let definition = fact(facts, "definition")?;
     let kind = if catalogue.is_domain(&key.parent) { "domain" } else { "table" };
     let phase = match definition.split(' ').next() {
@@ -113,11 +113,11 @@ pub(super) fn constraint(key: &Key, facts: &Facts, catalogue: &Catalogue) -> Opt
     Some(run(phase, format!("alter {kind} {} add constraint {} {definition}", own(&key.parent), quoted(&key.name))))
 }
 
-pub(super) fn definition(phase: Phase, facts: &Facts) -> Option<FixStatement> {
+pub(super) fn definition(phase: Phase, facts: &ObjectFacts) -> Option<FixStatement> {
     Some(run(phase, fact(facts, "definition")?.trim_end().trim_end_matches(';')))
 }
 
-pub(super) fn index(key: &Key, facts: &Facts) -> Vec<FixStatement> {
+pub(super) fn index(key: &ObjectKey, facts: &ObjectFacts) -> Vec<FixStatement> {
     let Some(create) = definition(Phase::Indexes, facts) else { return Vec::new() };
     let table = own(&key.parent);
     let mut all = vec![create];
@@ -133,19 +133,19 @@ pub(super) fn index(key: &Key, facts: &Facts) -> Vec<FixStatement> {
     all
 }
 
-fn trigger(key: &Key, facts: &Facts, given: &Catalogue) -> Vec<FixStatement> {
+fn trigger(key: &ObjectKey, facts: &ObjectFacts, given: &Catalogue) -> Vec<FixStatement> {
     // A partition has the triggers of its parent.
-    let table = Key { kind: "table".into(), parent: String::new(), name: key.parent.clone() };
+    let table = ObjectKey { kind: "table".into(), parent: String::new(), name: key.parent.clone() };
     let parent = given.objects.get(&table).filter(|facts| facts.contains_key("partition"));
     let parent = parent.and_then(|facts| fact(facts, "inherits"));
-    if parent.is_some_and(|parent| given.objects.contains_key(&Key { parent: parent.into(), ..key.clone() })) {
+    if parent.is_some_and(|parent| given.objects.contains_key(&ObjectKey { parent: parent.into(), ..key.clone() })) {
         return Vec::new();
     }
     definition(Phase::Triggers, facts).into_iter().chain(state(key, facts)).collect()
 }
 
 /// Returns the statement that sets whether a trigger or rule fires.
-pub(super) fn state(key: &Key, facts: &Facts) -> Option<FixStatement> {
+pub(super) fn state(key: &ObjectKey, facts: &ObjectFacts) -> Option<FixStatement> {
     let word = match fact(facts, "state")? {
         "enabled" => return None,
         "disabled" => "disable",
@@ -155,7 +155,7 @@ pub(super) fn state(key: &Key, facts: &Facts) -> Option<FixStatement> {
     Some(run(Phase::Settings, format!("alter table {} {word} {} {}", own(&key.parent), key.kind, quoted(&key.name))))
 }
 
-pub(super) fn policy(key: &Key, facts: &Facts) -> Vec<FixStatement> {
+pub(super) fn policy(key: &ObjectKey, facts: &ObjectFacts) -> Vec<FixStatement> {
     let mut sql = format!("create policy {} on {}", quoted(&key.name), own(&key.parent));
     if facts.contains_key("kind") {
         sql.push_str(" as restrictive");
@@ -176,7 +176,7 @@ pub(super) fn policy(key: &Key, facts: &Facts) -> Vec<FixStatement> {
     vec![run(Phase::Triggers, sql)]
 }
 
-fn type_(key: &Key, facts: &Facts, given: &Catalogue) -> Vec<FixStatement> {
+fn type_(key: &ObjectKey, facts: &ObjectFacts, given: &Catalogue) -> Vec<FixStatement> {
     let name = own(&key.name);
     if let Some(labels) = fact(facts, "labels") {
         return vec![run(Phase::Types, format!("create type {name} as enum ({labels})"))];
@@ -184,7 +184,7 @@ fn type_(key: &Key, facts: &Facts, given: &Catalogue) -> Vec<FixStatement> {
     let columns = given.columns_of(&key.name);
     if !columns.is_empty() {
         let attribute = |column: &String| {
-            let key = Key { kind: "column".into(), parent: key.name.clone(), name: column.clone() };
+            let key = ObjectKey { kind: "column".into(), parent: key.name.clone(), name: column.clone() };
             let facts = given.objects.get(&key)?;
             Some(format!("{} {}{}", quoted(column), fact(facts, "type")?, column::collation(facts)))
         };
@@ -199,7 +199,7 @@ fn type_(key: &Key, facts: &Facts, given: &Catalogue) -> Vec<FixStatement> {
     }
 }
 
-fn domain(key: &Key, facts: &Facts) -> Vec<FixStatement> {
+fn domain(key: &ObjectKey, facts: &ObjectFacts) -> Vec<FixStatement> {
     let Some(of) = fact(facts, "type") else { return Vec::new() };
     let mut sql = format!("create domain {} as {of}{}", own(&key.name), column::collation(facts));
     if let Some(default) = fact(facts, "default") {

@@ -2,18 +2,18 @@
 
 use super::{FixStatement, Phase, SCHEMA, fact, own, run};
 use crate::{
-    drift::objects::{Catalogue, Facts, Key},
+    drift::objects::{Catalogue, ObjectFacts, ObjectKey},
     ident::{literal, quoted},
 };
 
 /// Returns the quoted name with its types; `None` for a name with a parenthesis, which cannot be separated from them.
-pub(super) fn name(key: &Key) -> Option<String> {
+pub(super) fn name(key: &ObjectKey) -> Option<String> {
     let (name, arguments) = key.name.split_once('(')?;
     (!arguments.contains('(')).then(|| format!("{}({arguments}", own(name)))
 }
 
 /// Returns the complete CREATE OR REPLACE FUNCTION.
-pub(super) fn create(key: &Key, catalogue: &Catalogue) -> Option<FixStatement> {
+pub(super) fn create(key: &ObjectKey, catalogue: &Catalogue) -> Option<FixStatement> {
     let facts = catalogue.objects.get(key).filter(|_| matches!(key.kind.as_str(), "function" | "procedure"))?;
     let name = name(key)?;
     let name = &name[..name.find('(')?];
@@ -37,7 +37,7 @@ pub(super) fn create(key: &Key, catalogue: &Catalogue) -> Option<FixStatement> {
     Some(run(if late { Phase::LateFunctions } else { Phase::Functions }, sql))
 }
 
-fn attributes(key: &Key, facts: &Facts) -> String {
+fn attributes(key: &ObjectKey, facts: &ObjectFacts) -> String {
     let mut sql = String::new();
     let mut add = |text: String| {
         sql.push(' ');
@@ -106,14 +106,14 @@ fn settings(text: &str) -> Vec<(String, String)> {
     all
 }
 
-fn is_parsed(facts: &Facts) -> bool {
+fn is_parsed(facts: &ObjectFacts) -> bool {
     let body = fact(facts, "body").unwrap_or_default();
     fact(facts, "language") == Some("sql") && (body.starts_with("BEGIN ATOMIC") || body.starts_with("RETURN "))
 }
 
 fn names_a_relation(text: &str, catalogue: &Catalogue) -> bool {
     let words: Vec<&str> = text.split(|c: char| !(c.is_alphanumeric() || c == '_')).collect();
-    let is_relation = |key: &&Key| matches!(key.kind.as_str(), "table" | "view" | "materialized view");
+    let is_relation = |key: &&ObjectKey| matches!(key.kind.as_str(), "table" | "view" | "materialized view");
     catalogue.objects.keys().filter(is_relation).any(|key| words.contains(&key.name.as_str()))
 }
 

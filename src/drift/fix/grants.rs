@@ -2,7 +2,7 @@
 //! `everyone: select; bob: insert and to pass that on, select`.
 
 use super::{FixStatement, Phase, ROLE, SCHEMA, function, own, run};
-use crate::{drift::objects::Key, ident::quoted};
+use crate::{drift::objects::ObjectKey, ident::quoted};
 use std::collections::{BTreeMap, BTreeSet};
 
 const PASSING_ON: &str = " and to pass that on";
@@ -22,7 +22,7 @@ fn grantee(who: &str) -> String {
 }
 
 /// Returns the object of a right for `on` and `in`, and the columns; `None` for objects without grants.
-fn place(key: &Key) -> Option<(String, String)> {
+fn place(key: &ObjectKey) -> Option<(String, String)> {
     let on = match key.kind.as_str() {
         "schema" => format!("on schema {SCHEMA}"),
         "table" | "view" | "materialized view" | "foreign table" => format!("on table {}", own(&key.name)),
@@ -41,7 +41,7 @@ fn place(key: &Key) -> Option<(String, String)> {
 }
 
 /// Returns the statements that change the rights of `found` to those of `given`.
-pub(super) fn changes(key: &Key, given: Option<&str>, found: Option<&str>) -> Vec<FixStatement> {
+pub(super) fn changes(key: &ObjectKey, given: Option<&str>, found: Option<&str>) -> Vec<FixStatement> {
     let Some((on, columns)) = place(key) else { return Vec::new() };
     let prefix = match (key.kind.as_str(), key.name.split_once(" of ")) {
         ("default rights", Some((_, role))) => {
@@ -78,7 +78,7 @@ pub(super) fn changes(key: &Key, given: Option<&str>, found: Option<&str>) -> Ve
 
 /// Returns the statements that set the rights of a new object. For functions and types, the server grants some to
 /// PUBLIC.
-pub(super) fn of_new(key: &Key, given: Option<&str>) -> Vec<FixStatement> {
+pub(super) fn of_new(key: &ObjectKey, given: Option<&str>) -> Vec<FixStatement> {
     let by_itself = match key.kind.as_str() {
         "function" | "procedure" | "aggregate" => Some("everyone: execute"),
         "type" | "domain" => Some("everyone: usage"),

@@ -16,7 +16,7 @@ mod table;
 mod trimmings;
 
 use super::{
-    objects::{Catalogue, Facts, Key},
+    objects::{Catalogue, ObjectFacts, ObjectKey},
     report::{Change, Difference, FixStatement, Phase},
 };
 use crate::ident::{Ident, RoleName, SchemaName, quoted};
@@ -29,7 +29,7 @@ const ROLE: &str = "\u{f8f1}";
 const OWNER: &str = "\u{f8f2}";
 
 /// Returns the statements for one difference; empty if none are known.
-pub(super) fn statements(key: &Key, change: &Change, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
+pub(super) fn statements(key: &ObjectKey, change: &Change, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
     match change {
         Change::Missing => create::object(key, given, Some(found)),
         Change::Unexpected => remove::object(key, found),
@@ -86,12 +86,12 @@ fn own(name: &str) -> String {
     format!("{SCHEMA}.{}", quoted(name))
 }
 
-fn fact<'a>(facts: &'a Facts, aspect: &str) -> Option<&'a str> {
+fn fact<'a>(facts: &'a ObjectFacts, aspect: &str) -> Option<&'a str> {
     facts.get(aspect).map(String::as_str)
 }
 
 /// Returns the kind and name of an object for COMMENT ON, GRANT and OWNER TO.
-fn address(key: &Key) -> Option<(&'static str, String)> {
+fn address(key: &ObjectKey) -> Option<(&'static str, String)> {
     let kind = match key.kind.as_str() {
         "table" => "table",
         "foreign table" => "foreign table",

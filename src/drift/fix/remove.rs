@@ -2,12 +2,12 @@
 
 use super::{FixStatement, Phase, SCHEMA, address, fact, grants, lose, own, run};
 use crate::{
-    drift::objects::{Catalogue, Key},
+    drift::objects::{Catalogue, ObjectKey},
     ident::quoted,
 };
 
 /// Returns the statements for an object that exists but should not.
-pub(super) fn object(key: &Key, found: &Catalogue) -> Vec<FixStatement> {
+pub(super) fn object(key: &ObjectKey, found: &Catalogue) -> Vec<FixStatement> {
     let Some(facts) = found.objects.get(key) else { return Vec::new() };
     match key.kind.as_str() {
         "column" if found.is_view(&key.parent) => {
@@ -42,7 +42,7 @@ pub(super) fn object(key: &Key, found: &Catalogue) -> Vec<FixStatement> {
 }
 
 /// Returns the DROP of an object that depends on others and has no dependent objects; `None` for any other object.
-pub(super) fn dependent(key: &Key, catalogue: &Catalogue) -> Option<String> {
+pub(super) fn dependent(key: &ObjectKey, catalogue: &Catalogue) -> Option<String> {
     let name = quoted(&key.name);
     Some(match key.kind.as_str() {
         "constraint" if catalogue.is_domain(&key.parent) => {
@@ -56,6 +56,6 @@ pub(super) fn dependent(key: &Key, catalogue: &Catalogue) -> Option<String> {
 }
 
 /// Returns the DROP of an object that is created again immediately.
-pub(super) fn first(key: &Key, catalogue: &Catalogue) -> Option<FixStatement> {
+pub(super) fn first(key: &ObjectKey, catalogue: &Catalogue) -> Option<FixStatement> {
     dependent(key, catalogue).map(|sql| run(Phase::DropDependents, sql))
 }

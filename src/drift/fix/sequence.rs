@@ -2,12 +2,12 @@
 
 use super::{FixStatement, Phase, fact, own, run};
 use crate::{
-    drift::objects::{Catalogue, Facts, Key},
+    drift::objects::{Catalogue, ObjectFacts, ObjectKey},
     ident::quoted,
 };
 
 /// Returns no statement for the sequence of an identity column, because the column creates it.
-pub(super) fn create(key: &Key, facts: &Facts, given: &Catalogue) -> Vec<FixStatement> {
+pub(super) fn create(key: &ObjectKey, facts: &ObjectFacts, given: &Catalogue) -> Vec<FixStatement> {
     if given.identity_of(key).is_some() {
         return Vec::new();
     }
@@ -26,7 +26,7 @@ pub(super) fn create(key: &Key, facts: &Facts, given: &Catalogue) -> Vec<FixStat
 }
 
 /// Returns the options of a sequence, for CREATE SEQUENCE and for an identity column.
-pub(super) fn options(facts: &Facts) -> String {
+pub(super) fn options(facts: &ObjectFacts) -> String {
     let mut sql = String::new();
     for (aspect, word) in [
         ("increment", "increment by"),

@@ -2,12 +2,18 @@
 
 use super::{FixStatement, Phase, column, fact, own, run};
 use crate::{
-    drift::objects::{Catalogue, Facts, Key},
+    drift::objects::{Catalogue, ObjectFacts, ObjectKey},
     ident::quoted,
 };
 
 /// Returns the statements for one aspect of a table. `given` contains the index of a replica identity.
-pub(super) fn aspect(key: &Key, aspect: &str, wanted: &Facts, held: &Facts, given: &Catalogue) -> Vec<FixStatement> {
+pub(super) fn aspect(
+    key: &ObjectKey,
+    aspect: &str,
+    wanted: &ObjectFacts,
+    held: &ObjectFacts,
+    given: &Catalogue,
+) -> Vec<FixStatement> {
     let name = own(&key.name);
     let alter = |clause: String| vec![run(Phase::Settings, format!("alter table {name} {clause}"))];
     match aspect {
@@ -48,10 +54,10 @@ pub(super) fn aspect(key: &Key, aspect: &str, wanted: &Facts, held: &Facts, give
 }
 
 /// Returns the statements for the parents of a table: inheritance or partitioning.
-fn parents(name: &str, wanted: &Facts, held: &Facts) -> Vec<FixStatement> {
+fn parents(name: &str, wanted: &ObjectFacts, held: &ObjectFacts) -> Vec<FixStatement> {
     let mut all = Vec::new();
     let pair =
-        |facts: &Facts| (fact(facts, "inherits").map(str::to_owned), fact(facts, "partition").map(str::to_owned));
+        |facts: &ObjectFacts| (fact(facts, "inherits").map(str::to_owned), fact(facts, "partition").map(str::to_owned));
     match pair(held) {
         (Some(parent), Some(_)) => {
             all.push(run(Phase::DropDependents, format!("alter table {parent} detach partition {name}")));

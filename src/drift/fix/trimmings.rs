@@ -2,12 +2,12 @@
 
 use super::{FixStatement, OWNER, Phase, address, fact, grants, own, run};
 use crate::{
-    drift::objects::{Catalogue, Key},
+    drift::objects::{Catalogue, ObjectKey},
     ident::{literal, quoted},
 };
 
 /// Returns the statements for the owner, rights and comment of a new object.
-pub(super) fn of_new(key: &Key, given: &Catalogue) -> Vec<FixStatement> {
+pub(super) fn of_new(key: &ObjectKey, given: &Catalogue) -> Vec<FixStatement> {
     let Some(facts) = given.objects.get(key) else { return Vec::new() };
     let mut all = Vec::new();
     if let (Some(owner), Some((kind, name))) = (fact(facts, "owner"), address(key)) {
@@ -23,13 +23,13 @@ pub(super) fn owned(kind: &str, name: &str, owner: &str) -> FixStatement {
     run(Phase::Owners, format!("alter {kind} {name} owner to {owner}"))
 }
 
-pub(super) fn comment(key: &Key, text: Option<&str>, catalogue: &Catalogue) -> Option<FixStatement> {
+pub(super) fn comment(key: &ObjectKey, text: Option<&str>, catalogue: &Catalogue) -> Option<FixStatement> {
     let text = text.map_or_else(|| "null".into(), literal);
     Some(run(Phase::Comments, format!("comment on {} is {text}", commented(key, catalogue)?)))
 }
 
 /// Returns `on` and the object, for a comment.
-fn commented(key: &Key, catalogue: &Catalogue) -> Option<String> {
+fn commented(key: &ObjectKey, catalogue: &Catalogue) -> Option<String> {
     let on_table = |kind: &str| format!("{kind} {} on {}", quoted(&key.name), own(&key.parent));
     Some(match key.kind.as_str() {
         "column" => format!("column {}.{}", own(&key.parent), quoted(&key.name)),

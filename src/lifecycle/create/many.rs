@@ -8,7 +8,7 @@ use crate::{
     fleet::{
         interrupt::Interrupt,
         stop::{Stop, ends_everything},
-        worker::{Attempt, Finished, TenantWork, WorkerPool},
+        worker::{Finished, JobOutcome, TenantWork, WorkerPool},
     },
     ident::SchemaName,
     identity,
@@ -188,7 +188,7 @@ pub async fn create_many(
     Ok(report)
 }
 
-struct Job {
+struct CreateJob {
     tenant: NewTenant,
     facts: TenantFacts,
     /// How the last attempt grouped its files.
@@ -196,12 +196,12 @@ struct Job {
 }
 
 /// Returns the known facts about each tenant, from one query, in the given order.
-async fn jobs(operator: &Operator, tenants: &[NewTenant]) -> Result<Vec<Job>> {
+async fn jobs(operator: &Operator, tenants: &[NewTenant]) -> Result<Vec<CreateJob>> {
     let slugs: Vec<TenantSlug> = tenants.iter().map(|tenant| tenant.slug.clone()).collect();
     let mut facts: BTreeMap<TenantSlug, TenantFacts> = registry::facts_of_all(operator, &slugs).await?.tenants;
     let job = |tenant: &NewTenant| {
         let facts = facts.remove(&tenant.slug)?;
-        Some(Job { tenant: tenant.clone(), facts, grouping: Grouping::Together })
+        Some(CreateJob { tenant: tenant.clone(), facts, grouping: Grouping::Together })
     };
     Ok(tenants.iter().filter_map(job).collect())
 }
@@ -220,14 +220,14 @@ struct TenantCreator<'r, 'o> {
 
 impl TenantWork for TenantCreator<'_, '_> {
     const OPERATION: &'static str = "create";
-    type Job = Job;
+    type Job = CreateJob;
     type Done = Creation;
 
-    fn slug(job: &Job) -> &TenantSlug {
+    fn slug(job: &CreateJob) -> &TenantSlug {
         &job.tenant.slug
     }
 
-    async fn attempt(&self, operator: &Operator, job: &mut Job, number: u32) -> Result<Attempt<Creation>> {
+    async fn attempt(&self, operator: &Operator, job: &mut CreateJob, number: u32) -> Result<JobOutcome<Creation>> {
         let slug = &job.tenant.slug;
         if number > 1 {
             identity::isolation::refuse_changed(operator).await?;
@@ -237,8 +237,8 @@ impl TenantWork for TenantCreator<'_, '_> {
         let options = CreateOptions { name: job.tenant.name.clone(), ..CreateOptions::default() };
         let fresh = Some(&self.fresh);
         match try_once(operator, self.migrations, slug, &options, &job.facts, fresh, &self.replay).await? {
-            Some(made) => Ok(Attempt::Done(made.creation)),
-            None if number < TRIES_MAX => Ok(Attempt::Changed),
+            Some(made) => Ok(JobOutcome::Done(made.creation)),
+            None if number < TRIES_MAX => Ok(JobOutcome::Changed),
             None => {
                 let schema = SchemaName::of_tenant(slug);
                 Err(Error::Migration(MigrationError::Contended { schema, tries: TRIES_MAX }))
@@ -247,7 +247,7 @@ impl TenantWork for TenantCreator<'_, '_> {
     }
 
     /// Whether the set can only be applied file by file. Another tenant may have found that out meanwhile.
-    async fn recovers(&self, operator: &Operator, job: &mut Job, error: &Error) -> bool {
+    async fn recovers(&self, operator: &Operator, job: &mut CreateJob, error: &Error) -> bool {
         job.grouping != self.replay.grouping() || self.replay.helps(operator, self.migrations, error).await
     }
 
@@ -255,7 +255,7 @@ impl TenantWork for TenantCreator<'_, '_> {
         ends_everything(error) || error.kind() == ErrorKind::Denied
     }
 
-    async fn finish(&self, _: &Operator, job: Job, finished: Finished<Creation>) {
+    async fn finish(&self, _: &Operator, job: CreateJob, finished: Finished<Creation>) {
         let Finished { result, elapsed, .. } = finished;
         let outcome = CreateOutcome { slug: job.tenant.slug, result, elapsed };
         let mut sink = self.sink.lock().expect("nothing panics while it is held");

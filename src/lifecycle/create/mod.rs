@@ -22,11 +22,11 @@ use crate::{
     ident::{RoleName, SchemaName},
     identity,
     migrate::{
-        MigrationId, Migrations, Plan, Set, Target, encodable,
+        MigrationId, Migrations, SchemaPlan, Set, Target, encodable,
         execute::{
             apply,
             grouping::Grouping,
-            unit::{ApplyOutcome, Purpose, Sessions, Unit},
+            unit::{ApplyOutcome, Purpose, SchemaAccess, Unit},
         },
         fileset::census::count_schemas,
         ledger,
@@ -204,7 +204,7 @@ struct Made {
 
 /// The facts that are the same for every tenant without any objects. They are read once if many tenants are created.
 struct Fresh<'a> {
-    plan: Plan<'a>,
+    plan: SchemaPlan<'a>,
     logins: Vec<Admitted>,
 }
 
@@ -266,7 +266,7 @@ async fn try_once(
         owner: provision::other_owner(operator, facts).cloned(),
         commits: Commits::WithMessage,
         grouping,
-        sessions: if is_new || onboarding { Sessions::None } else { Sessions::Any },
+        sessions: if is_new || onboarding { SchemaAccess::None } else { SchemaAccess::Any },
         purpose: Purpose::Use,
         files: Some((&replay.files, Set::Tenant)),
     };
@@ -281,7 +281,7 @@ async fn try_once(
 
 /// Returns how the files are grouped, and whether statements that no transaction allows run after the transaction that
 /// creates the tenant. Until they have run, the tenant must not be entered.
-fn grouping_of(planned: &Plan<'_>, is_new: bool, onboarding: bool, replay: &Replay) -> (Grouping, bool) {
+fn grouping_of(planned: &SchemaPlan<'_>, is_new: bool, onboarding: bool, replay: &Replay) -> (Grouping, bool) {
     let in_one = if is_new { !apply::is_born_in_steps(planned) } else { !onboarding };
     let grouping = if in_one { replay.grouping() } else { Grouping::FileByFile };
     let in_steps = if is_new { grouping == Grouping::FileByFile } else { onboarding || planned.needs_quiet() };
@@ -340,7 +340,7 @@ async fn plan_of<'a>(
     schema: &SchemaName,
     facts: &TenantFacts,
     fresh: Option<&Fresh<'a>>,
-) -> Result<Plan<'a>> {
+) -> Result<SchemaPlan<'a>> {
     if let Some(fresh) = fresh.filter(|_| !facts.has_ledger) {
         return Ok(fresh.plan.for_schema(schema.clone()));
     }

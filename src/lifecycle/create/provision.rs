@@ -47,7 +47,7 @@ impl Provision<'_> {
             return (sql, LedgerPresence::Present);
         }
         let id = self.register(&mut sql);
-        let place = Place { operator, schema: self.schema, role: self.role, logins: self.logins };
+        let place = ProvisionedSchema { operator, schema: self.schema, role: self.role, logins: self.logins };
         place.create(&mut sql, facts.presence(), facts.owner.is_none());
         if let Some(owner) = other_owner(operator, facts) {
             sql.push_str(&format!("set local role {};\n", owner.quoted()));
@@ -81,14 +81,14 @@ impl Provision<'_> {
 }
 
 /// A schema, and who may use it.
-pub(super) struct Place<'a> {
+pub(super) struct ProvisionedSchema<'a> {
     pub(super) operator: &'a Operator,
     pub(super) schema: &'a SchemaName,
     pub(super) role: Option<&'a RoleName>,
     pub(super) logins: &'a [Admitted],
 }
 
-impl Place<'_> {
+impl ProvisionedSchema<'_> {
     /// Creates the role, and the schema if it is new.
     pub(super) fn create(&self, sql: &mut String, presence: RoleState, is_new: bool) {
         if let Some(role) = self.role {

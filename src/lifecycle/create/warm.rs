@@ -3,7 +3,7 @@
 //! The name of such a schema is `cgk_warm_…`, which no tenant's schema can have. It has a row in `public.cgk_warm`. For
 //! a new tenant, the schema and its role are renamed in the transaction that writes the registry row.
 
-use super::{Replay, check_rights, provision::Place, require_ready};
+use super::{Replay, check_rights, provision::ProvisionedSchema, require_ready};
 use crate::{
     access::isolation,
     access::login::{self, Admitted},
@@ -14,11 +14,11 @@ use crate::{
     ident::SchemaName,
     identity,
     migrate::{
-        Migrations, Plan, Set, Target, encodable,
+        Migrations, SchemaPlan, Set, Target, encodable,
         execute::{
             apply,
             grouping::Grouping,
-            unit::{ApplyOutcome, Purpose, Sessions, Unit},
+            unit::{ApplyOutcome, Purpose, SchemaAccess, Unit},
         },
         plan::{
             self,
@@ -171,7 +171,7 @@ struct Maker<'a> {
     operator: &'a Operator,
     migrations: &'a Migrations,
     logins: &'a [Admitted],
-    plan: Plan<'a>,
+    plan: SchemaPlan<'a>,
     replay: Replay,
 }
 
@@ -223,7 +223,7 @@ impl<'a> Maker<'a> {
         let role = (operator.config().isolation() == Isolation::Role).then_some(&warm.role);
         // Logins become members of the role only with the tenant: before, they could leave rows for it.
         let logins = if role.is_some() { &[] } else { self.logins };
-        let place = Place { operator, schema, role, logins };
+        let place = ProvisionedSchema { operator, schema, role, logins };
         let mut provision = identity::isolation::demand_sql(operator) + &warm.demand_sql();
         place.create(&mut provision, warm.role_state(), true);
         let ledger = place.grant(&mut provision, false, false);
@@ -235,7 +235,7 @@ impl<'a> Maker<'a> {
             owner: None,
             commits: Commits::WithMessage,
             grouping: Grouping::Together,
-            sessions: Sessions::None,
+            sessions: SchemaAccess::None,
             // The effects of a file outside of the schema would exist before there is a tenant.
             purpose: Purpose::Drop,
             files: Some((&self.replay.files, Set::Tenant)),

@@ -7,11 +7,11 @@ use crate::{
     error::Result,
     ident::{RoleName, SchemaName},
     migrate::{
-        self, Migrations, Plan, Set, encodable,
+        self, Migrations, SchemaPlan, Set, encodable,
         execute::{
             apply,
             grouping::Grouping,
-            unit::{ApplyOutcome, LockWait, Purpose, Sessions, Unit},
+            unit::{ApplyOutcome, LockWait, Purpose, SchemaAccess, Unit},
         },
         fileset::record::FileRecord,
         rehearsal,
@@ -67,7 +67,7 @@ impl<'a> NewTenantParts<'a> {
     }
 
     /// Creates the tenant in the open transaction. With `in_steps` it stays `onboarding`, so that it cannot be entered.
-    pub(in crate::lifecycle) async fn create(&self, plan: &Plan<'_>, in_steps: bool) -> Result<ApplyOutcome> {
+    pub(in crate::lifecycle) async fn create(&self, plan: &SchemaPlan<'_>, in_steps: bool) -> Result<ApplyOutcome> {
         let role = self.role.as_ref();
         let (operator, slug, schema) = (self.operator, self.slug, &self.schema);
         let (options, facts, logins) = (self.options, &self.facts, &self.logins);
@@ -81,7 +81,7 @@ impl<'a> NewTenantParts<'a> {
             owner: None,
             commits: Commits::Later,
             grouping: Grouping::Together,
-            sessions: Sessions::None,
+            sessions: SchemaAccess::None,
             purpose: Purpose::Use,
             files: Some((&self.files, Set::Tenant)),
         };

@@ -15,7 +15,7 @@ pub(super) use fleet_run::FleetRun;
 pub(super) use statement::run_statement;
 
 use crate::{db::Operator, error::Result, fleet::selection::Selection};
-use work::{Job, TenantExec};
+use work::{ExecJob, TenantExec};
 
 /// Runs SQL in the selected tenants, each in one transaction like that of [`Db::with_tenant`](crate::Db::with_tenant).
 /// The SQL runs as the tenant's role, or under path isolation as the operator. It is refused if it ends the transaction
@@ -57,7 +57,7 @@ pub async fn exec(
     let tenants = run.tenants(selection).await?;
     let (db, workers) = run.connect(tenants.len()).await?;
     let work = TenantExec::new(&db, script, options, observer);
-    let jobs = tenants.into_iter().map(|tenant| Job::new(tenant.slug)).collect();
+    let jobs = tenants.into_iter().map(|tenant| ExecJob::new(tenant.slug)).collect();
     let stopped = run.work(&work, jobs, workers, || work.failed()).await;
     let tenants = work.into_outcomes();
     run.close(db).await;

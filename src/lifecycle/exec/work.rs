@@ -8,7 +8,7 @@ use crate::{
     error::{Error, ExecError, Result},
     fleet::{
         interrupt::Interrupt,
-        worker::{Attempt, Finished, TenantWork},
+        worker::{Finished, JobOutcome, TenantWork},
     },
     slug::TenantSlug,
     tenancy::{Db, TenantTx, TxOptions},
@@ -17,14 +17,14 @@ use std::sync::{Mutex, MutexGuard};
 use tokio_postgres::{SimpleQueryRow, error::SqlState};
 
 /// A tenant, and the progress of the last attempt in it.
-pub(super) struct Job {
+pub(super) struct ExecJob {
     pub(super) slug: TenantSlug,
     rows_passed: u64,
     /// The number of the statement that is running.
     statement: Option<usize>,
 }
 
-impl Job {
+impl ExecJob {
     pub(super) fn new(slug: TenantSlug) -> Self {
         Self { slug, rows_passed: 0, statement: None }
     }
@@ -36,10 +36,10 @@ pub(super) struct TenantExec<'r, 'o> {
     access: ExecAccess,
     transaction: TxOptions,
     interrupt: &'r Interrupt,
-    sink: Mutex<Sink<'o>>,
+    sink: Mutex<ExecSink<'o>>,
 }
 
-struct Sink<'o> {
+struct ExecSink<'o> {
     observer: &'o mut dyn ExecObserver,
     outcomes: Vec<ExecOutcome>,
 }
@@ -56,7 +56,7 @@ impl<'r, 'o> TenantExec<'r, 'o> {
             ExecAccess::ReadOnly => transaction.read_only(),
             ExecAccess::Write => transaction.read_write(),
         };
-        let sink = Mutex::new(Sink { observer, outcomes: Vec::new() });
+        let sink = Mutex::new(ExecSink { observer, outcomes: Vec::new() });
         Self { db, script, access: options.access, transaction, interrupt: &options.interrupt, sink }
     }
 
@@ -68,12 +68,12 @@ impl<'r, 'o> TenantExec<'r, 'o> {
         self.sink.into_inner().expect("nothing panics while it is held").outcomes
     }
 
-    fn sink(&self) -> MutexGuard<'_, Sink<'o>> {
+    fn sink(&self) -> MutexGuard<'_, ExecSink<'o>> {
         self.sink.lock().expect("nothing panics while it is held")
     }
 
     /// Runs the statements in order.
-    async fn statements(&self, tx: &mut TenantTx<'_>, job: &mut Job) -> Result<Executed> {
+    async fn statements(&self, tx: &mut TenantTx<'_>, job: &mut ExecJob) -> Result<Executed> {
         let mut done = Executed::default();
         for (index, sql) in self.script.statements().iter().enumerate() {
             job.statement = Some(index + 1);
@@ -84,7 +84,7 @@ impl<'r, 'o> TenantExec<'r, 'o> {
     }
 
     /// Replaces the error of a change in a read-only transaction: the statement causes it, not the state of the server.
-    fn refusal(&self, error: Error, job: &Job) -> Error {
+    fn refusal(&self, error: Error, job: &ExecJob) -> Error {
         match job.statement {
             Some(statement)
                 if self.access == ExecAccess::ReadOnly
@@ -99,7 +99,7 @@ impl<'r, 'o> TenantExec<'r, 'o> {
     async fn statement(
         &self,
         tx: &mut TenantTx<'_>,
-        job: &mut Job,
+        job: &mut ExecJob,
         number: usize,
         sql: &str,
         done: &mut Executed,
@@ -124,33 +124,33 @@ impl<'r, 'o> TenantExec<'r, 'o> {
 
 impl TenantWork for TenantExec<'_, '_> {
     const OPERATION: &'static str = "exec";
-    type Job = Job;
+    type Job = ExecJob;
     type Done = Executed;
 
-    fn slug(job: &Job) -> &TenantSlug {
+    fn slug(job: &ExecJob) -> &TenantSlug {
         &job.slug
     }
 
-    async fn attempt(&self, _: &Operator, job: &mut Job, _: u32) -> Result<Attempt<Executed>> {
+    async fn attempt(&self, _: &Operator, job: &mut ExecJob, _: u32) -> Result<JobOutcome<Executed>> {
         job.statement = None;
         let slug = job.slug.clone();
         let work = self.db.with_tenant_in(&slug, &self.transaction, async |tx| self.statements(tx, job).await);
         tokio::select! {
             biased;
-            done = work => done.map(Attempt::Done).map_err(|error| self.refusal(error, job)),
+            done = work => done.map(JobOutcome::Done).map_err(|error| self.refusal(error, job)),
             // The future of the attempt is dropped, so its transaction is cancelled and rolled back. The queue has
             // stopped, and the tenant counts as not started.
-            () = self.interrupt.cancelling() => Ok(Attempt::Changed),
+            () = self.interrupt.cancelling() => Ok(JobOutcome::Changed),
         }
     }
 
-    fn may_repeat(&self, job: &Job) -> bool {
+    fn may_repeat(&self, job: &ExecJob) -> bool {
         job.rows_passed == 0
     }
 
-    async fn finish(&self, _: &Operator, job: Job, finished: Finished<Executed>) {
+    async fn finish(&self, _: &Operator, job: ExecJob, finished: Finished<Executed>) {
         let Finished { result, elapsed, .. } = finished;
-        let Job { slug, rows_passed, statement } = job;
+        let ExecJob { slug, rows_passed, statement } = job;
         let failed_statement = statement.filter(|_| result.is_err());
         let outcome = ExecOutcome { slug, result, failed_statement, rows_passed, elapsed };
         let mut sink = self.sink();

@@ -14,7 +14,7 @@ use crate::{
     lifecycle::exec::FleetRun,
     registry,
 };
-use work::{Job, TenantSeed};
+use work::{SeedJob, TenantSeed};
 
 /// In each selected tenant, runs the files that have not run in it, in the order of their names. They run as the
 /// tenant's role (under path isolation as the operator), with the checks of [`with_tenant`](crate::Db::with_tenant).
@@ -66,7 +66,7 @@ pub async fn seed(
     let work = TenantSeed::new(&db, seeds, options, observer);
     let jobs = tenants.into_iter().map(|tenant| {
         let recorded = recorded.remove(&tenant.id).unwrap_or_default();
-        Job::new(tenant, recorded)
+        SeedJob::new(tenant, recorded)
     });
     let stopped = run.work(&work, jobs.collect(), workers, || work.failed()).await;
     let tenants = work.into_outcomes();

@@ -4,7 +4,7 @@ use super::{SeedFile, SeedObserver, SeedOptions, SeedOutcome, SeedSet, Seeded};
 use crate::{
     db::Operator,
     error::{Error, Result, TenantError},
-    fleet::worker::{Attempt, Finished, TenantWork},
+    fleet::worker::{Finished, JobOutcome, TenantWork},
     lifecycle::exec::run_statement,
     registry::{self, Seeds},
     slug::TenantSlug,
@@ -14,14 +14,14 @@ use crate::{
 use std::sync::{Mutex, MutexGuard};
 
 /// A tenant, its recorded seeds, and the progress of the last attempt in it.
-pub(super) struct Job {
+pub(super) struct SeedJob {
     tenant: Tenant,
     recorded: Seeds,
     /// The file and the statement that are running.
     at: Option<(String, usize)>,
 }
 
-impl Job {
+impl SeedJob {
     pub(super) fn new(tenant: Tenant, recorded: Seeds) -> Self {
         Self { tenant, recorded, at: None }
     }
@@ -31,10 +31,10 @@ pub(super) struct TenantSeed<'r, 'o> {
     db: &'r Db,
     seeds: &'r SeedSet,
     options: &'r SeedOptions,
-    sink: Mutex<Sink<'o>>,
+    sink: Mutex<SeedSink<'o>>,
 }
 
-struct Sink<'o> {
+struct SeedSink<'o> {
     observer: &'o mut dyn SeedObserver,
     outcomes: Vec<SeedOutcome>,
 }
@@ -46,7 +46,7 @@ impl<'r, 'o> TenantSeed<'r, 'o> {
         options: &'r SeedOptions,
         observer: &'o mut dyn SeedObserver,
     ) -> Self {
-        Self { db, seeds, options, sink: Mutex::new(Sink { observer, outcomes: Vec::new() }) }
+        Self { db, seeds, options, sink: Mutex::new(SeedSink { observer, outcomes: Vec::new() }) }
     }
 
     pub(super) fn failed(&self) -> usize {
@@ -57,7 +57,7 @@ impl<'r, 'o> TenantSeed<'r, 'o> {
         self.sink.into_inner().expect("nothing panics while it is held").outcomes
     }
 
-    fn sink(&self) -> MutexGuard<'_, Sink<'o>> {
+    fn sink(&self) -> MutexGuard<'_, SeedSink<'o>> {
         self.sink.lock().expect("nothing panics while it is held")
     }
 
@@ -76,7 +76,7 @@ impl<'r, 'o> TenantSeed<'r, 'o> {
     }
 
     /// Reads the state of a tenant again, because another session may have seeded or changed it.
-    async fn look_again(&self, operator: &Operator, job: &mut Job) -> Result<()> {
+    async fn look_again(&self, operator: &Operator, job: &mut SeedJob) -> Result<()> {
         let slug = job.tenant.slug.clone();
         let tenant = registry::facts_of(operator, &slug).await?.tenant;
         job.tenant = tenant.ok_or(Error::Tenant(TenantError::NotFound { tenant: slug }))?;
@@ -86,7 +86,7 @@ impl<'r, 'o> TenantSeed<'r, 'o> {
     }
 
     /// Runs the files in order.
-    async fn run(&self, tx: &mut TenantTx<'_>, files: &[&SeedFile], job: &mut Job) -> Result<u64> {
+    async fn run(&self, tx: &mut TenantTx<'_>, files: &[&SeedFile], job: &mut SeedJob) -> Result<u64> {
         let mut affected = 0;
         for file in files {
             for (index, sql) in file.statements().iter().enumerate() {
@@ -101,21 +101,21 @@ impl<'r, 'o> TenantSeed<'r, 'o> {
 
 impl TenantWork for TenantSeed<'_, '_> {
     const OPERATION: &'static str = "seed";
-    type Job = Job;
+    type Job = SeedJob;
     type Done = Seeded;
 
-    fn slug(job: &Job) -> &TenantSlug {
+    fn slug(job: &SeedJob) -> &TenantSlug {
         &job.tenant.slug
     }
 
-    async fn attempt(&self, operator: &Operator, job: &mut Job, number: u32) -> Result<Attempt<Seeded>> {
+    async fn attempt(&self, operator: &Operator, job: &mut SeedJob, number: u32) -> Result<JobOutcome<Seeded>> {
         job.at = None;
         if number > 1 {
             self.look_again(operator, job).await?;
         }
         let (pending, changed) = self.pending(&job.recorded);
         if pending.is_empty() {
-            return Ok(Attempt::Done(Seeded { changed, ..Seeded::default() }));
+            return Ok(JobOutcome::Done(Seeded { changed, ..Seeded::default() }));
         }
         let records: Vec<(&str, &str)> = pending.iter().map(|file| (file.name(), file.checksum().as_str())).collect();
         let record = registry::record_seeds_sql(job.tenant.id, &records, &self.options.again);
@@ -126,17 +126,17 @@ impl TenantWork for TenantSeed<'_, '_> {
             biased;
             affected = work => {
                 let ran = pending.iter().map(|file| file.name().to_owned()).collect();
-                Ok(Attempt::Done(Seeded { ran, changed, affected: affected? }))
+                Ok(JobOutcome::Done(Seeded { ran, changed, affected: affected? }))
             }
             // The future of the attempt is dropped, so its transaction is cancelled and rolled back. The queue has
             // stopped, and the tenant counts as not started.
-            () = self.options.interrupt.cancelling() => Ok(Attempt::Changed),
+            () = self.options.interrupt.cancelling() => Ok(JobOutcome::Changed),
         }
     }
 
-    async fn finish(&self, _: &Operator, job: Job, finished: Finished<Seeded>) {
+    async fn finish(&self, _: &Operator, job: SeedJob, finished: Finished<Seeded>) {
         let Finished { result, elapsed, .. } = finished;
-        let Job { tenant, at, .. } = job;
+        let SeedJob { tenant, at, .. } = job;
         let failed_at = at.filter(|_| result.is_err());
         let outcome = SeedOutcome { slug: tenant.slug, result, failed_at, elapsed };
         let mut sink = self.sink();

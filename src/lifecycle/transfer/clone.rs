@@ -1,12 +1,12 @@
 //! Creates a tenant as a copy of another one, on the same server.
 
 use super::{
-    contents::{Column, ColumnForm, Contents, RowSecurity, Table},
+    contents::{ColumnForm, Contents, RowSecurity, Table, TableColumn},
     export::TransferObserver,
     load::{after_sql, before_sql, settings_sql},
     mask::Mask,
-    source::Source,
-    target::{Files, Target, tables_of},
+    source::SourceTenant,
+    target::{TargetFiles, TargetTenant, tables_of},
 };
 use crate::{
     db::{Operator, message, message_head::lost_client_check},
@@ -131,14 +131,14 @@ pub async fn clone_tenant(
     options: &CloneOptions,
     observer: &mut dyn TransferObserver,
 ) -> Result<Cloned> {
-    let source = Source::lock(operator, from, "tenant:clone").await?;
+    let source = SourceTenant::lock(operator, from, "tenant:clone").await?;
     // The transaction's snapshot is taken before its own locks.
     source.keep_isolation().await?;
     let mut making = CreateOptions::default().name(options.name.as_deref().unwrap_or(to.as_str()));
     let id = OrganizationId(Uuid::new_v4());
     making.organization = Some(id);
     let schema = SchemaName::of_tenant(to);
-    let files = Files::of(migrations, &schema, &ledger::read(operator, &source.schema).await?.rows)?;
+    let files = TargetFiles::of(migrations, &schema, &ledger::read(operator, &source.schema).await?.rows)?;
     let connection = operator.sibling().await?;
     let parts = NewTenantParts::check(&connection, migrations, to, &making).await?;
     let by = parts.existing();
@@ -146,8 +146,8 @@ pub async fn clone_tenant(
         return Err(TransferError::Exists { tenant: to.clone(), by }.into());
     }
     files.refuse_steps(operator, migrations, to).await?;
-    let target = Target { operator: &connection, slug: to, schema: &schema, id, files: &files, parts: &parts };
-    let run = Run { target: &target, source: &source, rows: &options.rows };
+    let target = TargetTenant { operator: &connection, slug: to, schema: &schema, id, files: &files, parts: &parts };
+    let run = CloneRun { target: &target, source: &source, rows: &options.rows };
     let copied = target.in_transaction("repeatable read", run.inside(observer)).await?;
     let (tenant, migrated) = files.finish(operator, migrations, to, &making).await?;
     let masked_columns = run.mask().map_or(0, Mask::columns);
@@ -156,9 +156,9 @@ pub async fn clone_tenant(
 }
 
 /// One clone.
-struct Run<'a> {
-    target: &'a Target<'a>,
-    source: &'a Source,
+struct CloneRun<'a> {
+    target: &'a TargetTenant<'a>,
+    source: &'a SourceTenant,
     rows: &'a CloneRows,
 }
 
@@ -170,7 +170,7 @@ struct Copied {
     left_out: Vec<String>,
 }
 
-impl Run<'_> {
+impl CloneRun<'_> {
     fn mask(&self) -> Option<&Mask> {
         match self.rows {
             CloneRows::Masked(mask) => Some(mask),
@@ -231,7 +231,7 @@ impl Run<'_> {
         observer: &mut dyn TransferObserver,
     ) -> Result<Copied> {
         let target = self.target;
-        let is_name = |column: &Column| column.form == ColumnForm::NameText;
+        let is_name = |column: &TableColumn| column.form == ColumnForm::NameText;
         let needs_names = tables.iter().any(|table| table.columns.iter().any(is_name));
         let name_text = format!("{}.{NAME_TEXT}", target.schema.quoted());
         if needs_names {
@@ -248,7 +248,7 @@ impl Run<'_> {
         let mut bytes = 0;
         for table in tables {
             let masks = self.mask().and_then(|mask| mask.of_table(&table.name));
-            let value = |column: &Column| {
+            let value = |column: &TableColumn| {
                 let is_mapped = mapped.contains(&(table.name.clone(), column.name.clone()));
                 match masks.and_then(|masks| masks.get(&column.name)) {
                     // The expression can end with a comment.
@@ -275,7 +275,7 @@ impl Run<'_> {
     }
 
     /// Returns the value for a column that contains the organization.
-    fn mapped(&self, column: &Column, name_text: &str) -> String {
+    fn mapped(&self, column: &TableColumn, name_text: &str) -> String {
         let (from, to) = (literal(&self.source.tenant.id.to_string()), literal(&self.target.id.to_string()));
         format!(
             "case when {}::pg_catalog.text = {from} then {to}::{} else {} end",
@@ -326,7 +326,7 @@ fn names_of(table: &Table) -> (&str, Vec<&str>) {
 }
 
 /// Returns the value of a column of the source for the same column of the target.
-fn copied_value(column: &Column, name_text: &str) -> String {
+fn copied_value(column: &TableColumn, name_text: &str) -> String {
     let (name, type_name) = (quoted(&column.name), &column.type_name);
     match column.form {
         ColumnForm::Value => name,

@@ -38,7 +38,7 @@
 
 mod sql;
 
-use super::fields::Fields;
+use super::fields::FieldReader;
 use crate::{
     db::Operator,
     error::{Result, TransferError},
@@ -58,7 +58,7 @@ pub(crate) struct Contents {
     pub(crate) sequences: Vec<Sequence>,
     pub(crate) foreign_keys: Vec<ForeignKey>,
     /// The checks that can fail while rows are loaded. Those of children are before those of their parents.
-    pub(crate) checks: Vec<Check>,
+    pub(crate) checks: Vec<CheckConstraint>,
     /// The indexes that are built after the load.
     pub(crate) indexes: Vec<Index>,
     /// The triggers of users. Those of partitioned tables are before those of their partitions.
@@ -79,7 +79,7 @@ pub(crate) struct Table {
     pub(crate) name: String,
     pub(crate) kind: TableKind,
     /// The columns that can be copied, in the order of the table.
-    pub(crate) columns: Vec<Column>,
+    pub(crate) columns: Vec<TableColumn>,
     /// Whether row security applies to the owner too.
     pub(crate) forces_row_security: bool,
     /// Its size on disk with TOAST, without indexes. For a partitioned table, the size of its partitions.
@@ -93,7 +93,7 @@ pub(crate) enum TableKind {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Column {
+pub(crate) struct TableColumn {
     pub(crate) name: String,
     /// Whether its default value is the transaction's organization, the setting `app.current_organization_id`.
     pub(crate) is_organization: bool,
@@ -140,7 +140,7 @@ pub(crate) struct ForeignKey {
 /// A check of a table that is not validated, or that calls functions, which can read other tables. Inherited checks are
 /// not included.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Check {
+pub(crate) struct CheckConstraint {
     pub(crate) table: String,
     pub(crate) name: String,
     /// Its definition as SQL, under the search path of the transaction.
@@ -194,7 +194,7 @@ impl Contents {
     /// transaction. The values of sequences are always the current ones.
     pub(crate) async fn read(operator: &Operator, schema: &SchemaName) -> Result<Self> {
         let what = format!("read the tables of schema {:?}", schema.as_str());
-        let fields = Fields { operator, what };
+        let fields = FieldReader { operator, what };
         let mut contents = Self::default();
         for row in fields.rows(&sql::tables_sql(schema)).await? {
             contents.add_table(&fields, &row)?;
@@ -205,7 +205,7 @@ impl Contents {
         for row in fields.rows(&sql::checks_sql(schema)).await? {
             let (table, name) = (fields.of(&row, 0)?, fields.of(&row, 1)?);
             let (definition, comment) = (fields.of(&row, 2)?, fields.of(&row, 3)?);
-            contents.checks.push(Check { table, name, definition, comment });
+            contents.checks.push(CheckConstraint { table, name, definition, comment });
         }
         for row in fields.rows(&sql::triggers_sql(schema)).await? {
             let state: String = fields.of(&row, 2)?;
@@ -247,7 +247,7 @@ impl Contents {
         if large.is_empty() {
             return Ok(());
         }
-        let fields = Fields { operator, what: format!("read the indexes of schema {:?}", schema.as_str()) };
+        let fields = FieldReader { operator, what: format!("read the indexes of schema {:?}", schema.as_str()) };
         for row in fields.rows(&sql::indexes_sql(schema, &large)).await? {
             self.indexes.push(Index {
                 table: fields.of(&row, 0)?,
@@ -261,7 +261,7 @@ impl Contents {
         Ok(())
     }
 
-    fn add_table(&mut self, fields: &Fields<'_>, row: &Row) -> Result<()> {
+    fn add_table(&mut self, fields: &FieldReader<'_>, row: &Row) -> Result<()> {
         let (name, kind): (String, String) = (fields.of(row, 0)?, fields.of(row, 1)?);
         let (bytes, columns): (i64, Vec<String>) = (fields.of(row, 3)?, fields.of(row, 4)?);
         let (organization, large): (Vec<bool>, Vec<bool>) = (fields.of(row, 5)?, fields.of(row, 6)?);
@@ -273,7 +273,8 @@ impl Contents {
             "text" => ColumnForm::Text,
             _ => ColumnForm::Value,
         });
-        let column = |(((name, is_organization), form), type_name)| Column { name, is_organization, form, type_name };
+        let column =
+            |(((name, is_organization), form), type_name)| TableColumn { name, is_organization, form, type_name };
         self.tables.push(Table {
             kind: if kind == "p" { TableKind::Partitioned } else { TableKind::Plain },
             columns: columns.into_iter().zip(organization).zip(forms).zip(types).map(column).collect(),
@@ -284,7 +285,7 @@ impl Contents {
         Ok(())
     }
 
-    async fn read_sequences(&mut self, fields: &Fields<'_>, schema: &SchemaName) -> Result<()> {
+    async fn read_sequences(&mut self, fields: &FieldReader<'_>, schema: &SchemaName) -> Result<()> {
         if self.sequences.is_empty() {
             return Ok(());
         }
@@ -304,7 +305,7 @@ impl Contents {
 
     /// Returns the names of all tables that contain rows themselves, including the ledger.
     pub(super) async fn table_names(operator: &Operator, schema: &SchemaName) -> Result<Vec<String>> {
-        let fields = Fields { operator, what: format!("list the tables of schema {:?}", schema.as_str()) };
+        let fields = FieldReader { operator, what: format!("list the tables of schema {:?}", schema.as_str()) };
         let tables = sql::relations(schema, "", "c.relkind in ('r', 'p') and not c.relispartition");
         let rows = fields.rows(&format!("select c.relname::pg_catalog.text from {tables} order by 1")).await?;
         rows.iter().map(|row| fields.of(row, 0)).collect()
@@ -371,7 +372,7 @@ pub(crate) enum RowSecurity {
 impl RowSecurity {
     /// Whether a table that forces row security hides rows from the operator.
     pub(crate) async fn of(operator: &Operator) -> Result<Self> {
-        let fields = Fields { operator, what: "look whether the role bypasses row-level security".into() };
+        let fields = FieldReader { operator, what: "look whether the role bypasses row-level security".into() };
         let sql = "select r.rolsuper or r.rolbypassrls from pg_catalog.pg_roles r where r.rolname = current_user";
         let rows = fields.rows(sql).await?;
         let bypasses = rows.first().map(|row| fields.of(row, 0)).transpose()?.unwrap_or(false);
@@ -431,7 +432,7 @@ pub(super) fn of(schema: &SchemaName, name: &str) -> String {
     format!("{}.{}", schema.quoted(), quoted(name))
 }
 
-fn foreign_key(fields: &Fields<'_>, row: &Row) -> Result<ForeignKey> {
+fn foreign_key(fields: &FieldReader<'_>, row: &Row) -> Result<ForeignKey> {
     Ok(ForeignKey {
         table: fields.of(row, 0)?,
         name: fields.of(row, 1)?,

@@ -3,10 +3,10 @@
 use super::{
     archive::{Block, Head, HeadPartition, HeadTable, Output, PIECE_BYTES_MAX, Tail, TailSequence, TailTable},
     contents::{Contents, Partition, RowSecurity, Table},
-    fields::Fields,
+    fields::FieldReader,
     load::settings_sql,
     rows::RowSum,
-    source::Source,
+    source::SourceTenant,
 };
 use crate::{
     db::{Operator, message},
@@ -139,7 +139,7 @@ pub async fn export(
     options: &ExportOptions,
     observer: &mut dyn TransferObserver,
 ) -> Result<Exported> {
-    let run = Export { operator, source: Source::lock(operator, slug, "tenant:export").await? };
+    let run = Export { operator, source: SourceTenant::lock(operator, slug, "tenant:export").await? };
     let output = Output::new(output);
     let written = run.write(&output, options, observer).await;
     let finished = output.finish().await;
@@ -243,7 +243,7 @@ impl Drop for Partial {
 /// One export.
 struct Export<'o> {
     operator: &'o Operator,
-    source: Source,
+    source: SourceTenant,
 }
 
 impl Export<'_> {
@@ -269,7 +269,7 @@ impl Export<'_> {
         let mut connections = vec![first];
         let jobs = options.jobs.map_or(1, NonZeroUsize::get).min(contents.tables.len());
         if jobs > 1 {
-            let fields = Fields { operator: &connections[0], what: "share the snapshot of an export".into() };
+            let fields = FieldReader { operator: &connections[0], what: "share the snapshot of an export".into() };
             let rows = fields.rows("select pg_catalog.pg_export_snapshot()").await?;
             let snapshot: String = rows.first().map(|row| fields.of(row, 0)).transpose()?.unwrap_or_default();
             for _ in 1..jobs {
@@ -285,12 +285,12 @@ impl Export<'_> {
             }
         }
         let total = contents.tables.iter().map(|table| table.bytes).sum();
-        let run = Run {
+        let run = ExportRun {
             schema: &self.source.schema,
             tables: &contents.tables,
             next: AtomicUsize::new(0),
             output,
-            progress: Mutex::new(Progress { slug: &self.source.tenant.slug, done: 0, total, observer }),
+            progress: Mutex::new(ExportProgress { slug: &self.source.tenant.slug, done: 0, total, observer }),
         };
         let workers = try_join_all(connections.iter().map(|connection| run.work(connection))).await?;
         let mut sums: Vec<(usize, RowSum)> = Vec::with_capacity(contents.tables.len());
@@ -312,7 +312,7 @@ impl Export<'_> {
     }
 
     async fn head(&self, connection: &Operator, contents: &Contents) -> Result<Head> {
-        let fields = Fields { operator: connection, what: "look at the time of the snapshot".into() };
+        let fields = FieldReader { operator: connection, what: "look at the time of the snapshot".into() };
         let rows = fields
             .rows(
                 "select pg_catalog.to_char(pg_catalog.now() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')::pg_catalog.text",
@@ -362,7 +362,7 @@ fn tail_sequence(sequence: &super::contents::Sequence) -> TailSequence {
     TailSequence { name: sequence.name.clone(), last_value, is_called }
 }
 
-struct Progress<'r> {
+struct ExportProgress<'r> {
     slug: &'r TenantSlug,
     done: u64,
     total: u64,
@@ -370,18 +370,18 @@ struct Progress<'r> {
 }
 
 /// The shared state of the workers of one export.
-struct Run<'r> {
+struct ExportRun<'r> {
     schema: &'r SchemaName,
     tables: &'r [Table],
     next: AtomicUsize,
     output: &'r Output,
-    progress: Mutex<Progress<'r>>,
+    progress: Mutex<ExportProgress<'r>>,
 }
 
 /// A piece that is being counted and compressed.
 type Compressing = JoinHandle<io::Result<(RowSum, Vec<u8>)>>;
 
-impl Run<'_> {
+impl ExportRun<'_> {
     /// Writes tables until none remains. Returns `None` if the output has failed.
     async fn work(&self, connection: &Operator) -> Result<Option<Vec<(usize, RowSum)>>> {
         let mut done = Vec::new();

@@ -11,7 +11,7 @@ use crate::{
         interrupt::Interrupt,
         selection::{Scope, Selection},
         stop::Stop,
-        worker::{Attempt, Finished, TenantWork, WorkerPool},
+        worker::{Finished, JobOutcome, TenantWork, WorkerPool},
     },
     registry,
     slug::TenantSlug,
@@ -136,13 +136,13 @@ pub async fn export_many(
     options.interrupt.listen();
     let jobs = selected(operator, selection).await?;
     observer.selected(jobs.len());
-    let work = Work { folder, options, sink: Mutex::new(Sink { observer, tenants: Vec::new() }) };
+    let work = Work { folder, options, sink: Mutex::new(ExportSink { observer, tenants: Vec::new() }) };
     let stopped = WorkerPool::new(operator, &options.interrupt, options.jobs).work(&work, jobs).await;
     let tenants = work.sink.into_inner().unwrap_or_else(PoisonError::into_inner).tenants;
     Ok(ExportReport { tenants, stopped })
 }
 
-async fn selected(operator: &Operator, selection: &Selection) -> Result<Vec<Job>> {
+async fn selected(operator: &Operator, selection: &Selection) -> Result<Vec<ExportJob>> {
     let facts = match &selection.scope {
         Scope::Only(slugs) => registry::facts_of_all(operator, slugs).await?,
         Scope::Public => return Ok(Vec::new()),
@@ -152,13 +152,13 @@ async fn selected(operator: &Operator, selection: &Selection) -> Result<Vec<Job>
     for (slug, facts) in facts.tenants {
         let Some(tenant) = facts.tenant else { return Err(Error::Tenant(TenantError::NotFound { tenant: slug })) };
         if selection.takes(&slug) {
-            jobs.push(Job { slug, organization: tenant.id });
+            jobs.push(ExportJob { slug, organization: tenant.id });
         }
     }
     Ok(jobs)
 }
 
-struct Job {
+struct ExportJob {
     slug: TenantSlug,
     organization: OrganizationId,
 }
@@ -166,10 +166,10 @@ struct Job {
 struct Work<'r> {
     folder: &'r Path,
     options: &'r ExportManyOptions,
-    sink: Mutex<Sink<'r>>,
+    sink: Mutex<ExportSink<'r>>,
 }
 
-struct Sink<'r> {
+struct ExportSink<'r> {
     observer: &'r mut dyn ExportObserver,
     tenants: Vec<ExportOutcome>,
 }
@@ -180,7 +180,7 @@ impl Work<'_> {
     }
 
     /// Whether the tenant's file is complete.
-    async fn is_whole(&self, job: &Job) -> Result<bool> {
+    async fn is_whole(&self, job: &ExportJob) -> Result<bool> {
         let path = self.path(&job.slug);
         if self.options.existing == ExistingFile::Replace || !path.exists() {
             return Ok(false);
@@ -208,16 +208,16 @@ impl TransferObserver for Unheard {}
 
 impl TenantWork for Work<'_> {
     const OPERATION: &'static str = "export";
-    type Job = Job;
+    type Job = ExportJob;
     type Done = ExportResult;
 
-    fn slug(job: &Job) -> &TenantSlug {
+    fn slug(job: &ExportJob) -> &TenantSlug {
         &job.slug
     }
 
-    async fn attempt(&self, operator: &Operator, job: &mut Job, _: u32) -> Result<Attempt<ExportResult>> {
+    async fn attempt(&self, operator: &Operator, job: &mut ExportJob, _: u32) -> Result<JobOutcome<ExportResult>> {
         if self.is_whole(job).await? {
-            return Ok(Attempt::Done(ExportResult::Skipped));
+            return Ok(JobOutcome::Done(ExportResult::Skipped));
         }
         let path = self.path(&job.slug);
         let options = ExportOptions::default().existing(ExistingFile::Replace);
@@ -225,14 +225,14 @@ impl TenantWork for Work<'_> {
         tokio::select! {
             biased;
             done = export_to_file(operator, &job.slug, &path, &options, &mut unheard) => {
-                done.map(|exported| Attempt::Done(ExportResult::Exported(Box::new(exported))))
+                done.map(|exported| JobOutcome::Done(ExportResult::Exported(Box::new(exported))))
             }
             // The queue has stopped, and the tenant counts as not started.
-            () = self.options.interrupt.cancelling() => Ok(Attempt::Changed),
+            () = self.options.interrupt.cancelling() => Ok(JobOutcome::Changed),
         }
     }
 
-    async fn finish(&self, _: &Operator, job: Job, finished: Finished<ExportResult>) {
+    async fn finish(&self, _: &Operator, job: ExportJob, finished: Finished<ExportResult>) {
         let path = self.path(&job.slug);
         let outcome = ExportOutcome { path, slug: job.slug, result: finished.result, elapsed: finished.elapsed };
         let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,13 +7,13 @@ use crate::{
 use tokio_postgres::{Row, types::FromSql};
 
 /// A connection, and the operation that it is used for.
-pub(super) struct Fields<'o> {
+pub(super) struct FieldReader<'o> {
     pub(super) operator: &'o Operator,
     /// The operation, for error messages.
     pub(super) what: String,
 }
 
-impl Fields<'_> {
+impl FieldReader<'_> {
     pub(super) async fn rows(&self, sql: &str) -> Result<Vec<Row>> {
         self.operator.client().query_typed(sql, &[]).await.map_err(while_doing(self.what.clone()))
     }

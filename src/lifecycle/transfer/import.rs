@@ -6,7 +6,7 @@ use super::{
     export::TransferObserver,
     load::{after_sql, before_sql, settings_sql},
     rows::{RowSum, ValueMap},
-    target::{Files, Target, tables_of},
+    target::{TargetFiles, TargetTenant, tables_of},
 };
 use crate::{
     db::Operator,
@@ -115,7 +115,7 @@ pub async fn import(
     let mut making = CreateOptions::default().name(name);
     making.organization = Some(id);
     let schema = SchemaName::of_tenant(&slug);
-    let files = Files::of(migrations, &schema, archive.ledger())?;
+    let files = TargetFiles::of(migrations, &schema, archive.ledger())?;
     refuse_existing(operator, &slug, id).await?;
     // If the future is dropped, this connection is closed, and the server rolls back.
     let connection = operator.sibling().await?;
@@ -125,7 +125,7 @@ pub async fn import(
         return Err(TransferError::Exists { tenant: slug, by }.into());
     }
     files.refuse_steps(operator, migrations, &slug).await?;
-    let target = Target { operator: &connection, slug: &slug, schema: &schema, id, files: &files, parts: &parts };
+    let target = TargetTenant { operator: &connection, slug: &slug, schema: &schema, id, files: &files, parts: &parts };
     let load = Load { target: &target, archive: Arc::new(archive) };
     let mapped_columns = target.in_transaction("read committed", load.inside(observer)).await?;
     let (tenant, migrated) = files.finish(operator, migrations, &slug, &making).await?;
@@ -146,7 +146,7 @@ async fn refuse_existing(operator: &Operator, slug: &TenantSlug, id: Organizatio
 
 /// One import.
 struct Load<'a> {
-    target: &'a Target<'a>,
+    target: &'a TargetTenant<'a>,
     archive: Arc<Archive>,
 }
 
@@ -166,7 +166,7 @@ impl Load<'_> {
         let sizes = of_file.map(|(head, tail)| (head.name.as_str(), tail.bytes));
         contents.read_indexes(target.operator, target.schema, sizes).await?;
         target.send(&before_sql(target.schema, &contents)).await?;
-        let mut progress = Progress { slug: target.slug, done: 0, total: archive.text_bytes(), observer };
+        let mut progress = ImportProgress { slug: target.slug, done: 0, total: archive.text_bytes(), observer };
         let mapped =
             if target.id == archive.organization() { Default::default() } else { contents.organization_columns() };
         let mut mapped_columns = 0;
@@ -190,7 +190,7 @@ impl Load<'_> {
         number: usize,
         table: &Table,
         is_mapped: Vec<bool>,
-        progress: &mut Progress<'_>,
+        progress: &mut ImportProgress<'_>,
     ) -> Result<Option<RowSum>> {
         let doing = || while_doing(format!("load table {} of schema {:?}", table.name, self.target.schema.as_str()));
         let copy = table.copy_in_sql(self.target.schema);
@@ -275,14 +275,14 @@ fn sequence(of_file: &TailSequence) -> Sequence {
     Sequence { name, last_value, is_called }
 }
 
-struct Progress<'r> {
+struct ImportProgress<'r> {
     slug: &'r TenantSlug,
     done: u64,
     total: u64,
     observer: &'r mut dyn TransferObserver,
 }
 
-impl Progress<'_> {
+impl ImportProgress<'_> {
     fn advance(&mut self, bytes: u64) {
         self.done += bytes;
         self.observer.moved(self.slug, self.done, self.total);

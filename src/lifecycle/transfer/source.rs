@@ -2,7 +2,7 @@
 
 use super::{
     contents::{Contents, of},
-    fields::Fields,
+    fields::FieldReader,
 };
 use crate::{
     db::{
@@ -13,7 +13,7 @@ use crate::{
     error::{Error, Result, TenantError, TransferError, while_doing},
     ident::{SchemaName, literal},
     lock,
-    migrate::execute::{schema_lock, step_log::Progress},
+    migrate::execute::{schema_lock, step_log::FileProgress},
     registry,
     slug::TenantSlug,
     tenant::{Tenant, TenantStatus},
@@ -22,14 +22,14 @@ use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
 /// A tenant that cannot be migrated, renamed or dropped until this value is dropped. Services can use it as before.
-pub(super) struct Source {
+pub(super) struct SourceTenant {
     pub(super) tenant: Tenant,
     pub(super) schema: SchemaName,
     /// The connection whose transaction has the locks.
     lock: Operator,
 }
 
-impl Source {
+impl SourceTenant {
     /// Takes the tenant's lock and the schema's migration lock, both shared, on a separate connection. Its
     /// `application_name` contains the command.
     pub(super) async fn lock(operator: &Operator, slug: &TenantSlug, command: &str) -> Result<Self> {
@@ -67,7 +67,7 @@ impl Source {
         if facts.owner.is_none() || !facts.has_ledger {
             return Err(Error::Tenant(TenantError::SchemaGone { tenant: slug.clone(), status, schema }));
         }
-        if let Some(progress) = Progress::read(&holder, &schema).await? {
+        if let Some(progress) = FileProgress::read(&holder, &schema).await? {
             return Err(progress.refused(&schema, "it is not complete: run `cgk migrate` before the tenant is copied"));
         }
         Ok(Self { tenant, schema, lock: holder })
@@ -122,7 +122,7 @@ impl Source {
 
     /// Describes the tables that other sessions lock against readers.
     async fn locked_tables(&self) -> Result<String> {
-        let fields = Fields { operator: &self.lock, what: "look who locks the tables".into() };
+        let fields = FieldReader { operator: &self.lock, what: "look who locks the tables".into() };
         let sql = format!(
             "select coalesce(pg_catalog.string_agg(distinct pg_catalog.format('%s (process %s)', c.relname, l.pid), ', '),
                              'a table') || ' is'

@@ -10,7 +10,7 @@ use crate::{
     ident::SchemaName,
     lifecycle::create::{self, CreateOptions, NewTenantParts},
     migrate::{
-        Applied, Migrations, Plan, Set,
+        Applied, Migrations, SchemaPlan, Set,
         execute::{apply, guard, unit::ApplyOutcome},
         plan::{self},
     },
@@ -21,12 +21,12 @@ use crate::{
 
 /// The migrations of a new tenant. Those of its source are applied in one transaction with the rows. Newer ones are
 /// applied after it.
-pub(super) struct Files<'a> {
-    same: Plan<'a>,
-    newer: Plan<'a>,
+pub(super) struct TargetFiles<'a> {
+    same: SchemaPlan<'a>,
+    newer: SchemaPlan<'a>,
 }
 
-impl<'a> Files<'a> {
+impl<'a> TargetFiles<'a> {
     /// Returns the migrations for a ledger. Refuses a ledger that does not match the set.
     pub(super) fn of(migrations: &'a Migrations, schema: &SchemaName, ledger: &[Applied]) -> Result<Self> {
         let set = migrations.set(Set::Tenant);
@@ -36,7 +36,7 @@ impl<'a> Files<'a> {
                 let target = plan::Target::Version(last.id.version);
                 plan::plan(set, schema, Vec::new(), target).map_err(MigrationError::Diverged)?
             }
-            None => Plan { schema: schema.clone(), applied: Vec::new().into(), pending: Vec::new().into() },
+            None => SchemaPlan { schema: schema.clone(), applied: Vec::new().into(), pending: Vec::new().into() },
         };
         Ok(Self { same, newer })
     }
@@ -99,17 +99,17 @@ impl<'a> Files<'a> {
 }
 
 /// The new tenant, and the connection that creates it.
-pub(super) struct Target<'a> {
+pub(super) struct TargetTenant<'a> {
     /// A separate connection. If the future is dropped, it is closed, and the server rolls back.
     pub(super) operator: &'a Operator,
     pub(super) slug: &'a TenantSlug,
     pub(super) schema: &'a SchemaName,
     pub(super) id: OrganizationId,
-    pub(super) files: &'a Files<'a>,
+    pub(super) files: &'a TargetFiles<'a>,
     pub(super) parts: &'a NewTenantParts<'a>,
 }
 
-impl Target<'_> {
+impl TargetTenant<'_> {
     /// Runs the body in a transaction, and commits. After an error, the connection must be closed.
     pub(super) async fn in_transaction<T>(&self, isolation: &str, body: impl Future<Output = Result<T>>) -> Result<T> {
         let doing = || while_doing(format!("create tenant {}", self.slug));

@@ -11,7 +11,7 @@ use super::{
     poll::PollBackoff,
     report::{Outcome, SchemaOutcome},
     report_sink::ReportSink,
-    unit::{ApplyOutcome, LedgerPresence, LockWait, Purpose, Sessions, Unit},
+    unit::{ApplyOutcome, LedgerPresence, LockWait, Purpose, SchemaAccess, Unit},
 };
 use crate::{
     db::{Operator, message, run_files::Commits},
@@ -26,7 +26,7 @@ use crate::{
     migrate::{
         fileset::record::FileRecord,
         plan::{
-            Plan,
+            SchemaPlan,
             fleet::{FleetPlan, Step},
         },
     },
@@ -42,7 +42,7 @@ const LOCK_TABLE_SHARE: (u64, u64) = (3, 4);
 
 struct PlannedSchema<'a> {
     slug: Option<TenantSlug>,
-    plan: Plan<'a>,
+    plan: SchemaPlan<'a>,
     ledger: LedgerPresence,
     role: Option<RoleName>,
     owner: Option<Ident>,
@@ -216,7 +216,7 @@ async fn inside(
             commits: Commits::Later,
             files: Some((files, part.set())),
             grouping: Grouping::Together,
-            sessions: Sessions::Any,
+            sessions: SchemaAccess::Any,
             purpose: Purpose::Use,
         };
         match apply::attempt(operator, &unit, LockWait::Block, &mut Vec::new()).await {

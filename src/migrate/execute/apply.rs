@@ -16,7 +16,7 @@ use crate::{
     db::{Operator, run_files::Commits},
     error::{Error, MigrationError, Result},
     fleet::backoff::Backoff,
-    migrate::{files::file::MigrationFile, plan::Plan},
+    migrate::{files::file::MigrationFile, plan::SchemaPlan},
     migration::MigrationId,
 };
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub(crate) async fn apply(operator: &Operator, unit: &Unit<'_>) -> Result<ApplyO
 }
 
 /// Waits before the next attempt. Returns the error if there is no next attempt.
-async fn pause_after(error: Error, backoff: &mut Backoff, plan: &Plan<'_>) -> Result<()> {
+async fn pause_after(error: Error, backoff: &mut Backoff, plan: &SchemaPlan<'_>) -> Result<()> {
     let Some(pause) = backoff.after(&error) else { return Err(error) };
     tracing::info!(schema = plan.schema.as_str(), %error, "trying again");
     tokio::time::sleep(pause).await;
@@ -59,7 +59,7 @@ pub(crate) async fn attempt(
     let mut applied = Arc::clone(&unit.plan.applied);
     let (grouping, sessions, purpose) = (unit.grouping, unit.sessions, unit.purpose);
     for (number, piece) in pieces(unit).into_iter().enumerate() {
-        let plan = Plan { schema: unit.plan.schema.clone(), applied, pending: piece.files.into() };
+        let plan = SchemaPlan { schema: unit.plan.schema.clone(), applied, pending: piece.files.into() };
         let is_first = number == 0;
         let provision = if is_first { unit.provision.clone() } else { String::new() };
         let ledger = if is_first { unit.ledger } else { LedgerPresence::Present };
@@ -70,8 +70,8 @@ pub(crate) async fn attempt(
         let landed = loop {
             let turn = if is_first { turn } else { LockWait::Block };
             let tried = match piece.how {
-                How::Together => together::together(operator, &part, turn).await,
-                How::StepByStep => non_transactional::run(operator, &part, turn).await,
+                SendMode::Together => together::together(operator, &part, turn).await,
+                SendMode::StepByStep => non_transactional::run(operator, &part, turn).await,
             };
             match tried {
                 Err(error) if !is_first => match pause_after(error, &mut backoff, &plan).await {
@@ -98,18 +98,18 @@ pub(crate) async fn attempt(
 
 /// Whether a new schema cannot get these files in one transaction, because a file without a transaction contains
 /// statements that no transaction allows.
-pub(crate) fn is_born_in_steps(plan: &Plan<'_>) -> bool {
+pub(crate) fn is_born_in_steps(plan: &SchemaPlan<'_>) -> bool {
     plan.pending.iter().any(|file| !file.is_transactional() && within_a_transaction(file, "UTF8").is_none())
 }
 
 /// Files that are executed in the same way.
 struct Piece<'a> {
-    how: How,
+    how: SendMode,
     files: Vec<&'a MigrationFile>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum How {
+enum SendMode {
     Together,
     StepByStep,
 }
@@ -120,17 +120,19 @@ fn pieces<'a>(unit: &Unit<'a>) -> Vec<Piece<'a>> {
     // A schema that is being created has no other users.
     let is_birth = unit.is_birth() || (unit.commits == Commits::Later && !unit.provision.is_empty());
     if together && is_birth && !is_born_in_steps(unit.plan) {
-        return vec![Piece { how: How::Together, files: unit.plan.pending.to_vec() }];
+        return vec![Piece { how: SendMode::Together, files: unit.plan.pending.to_vec() }];
     }
     let mut pieces: Vec<Piece<'a>> = Vec::new();
     if needs_beginning || unit.plan.pending.is_empty() {
-        pieces.push(Piece { how: How::Together, files: Vec::new() });
+        pieces.push(Piece { how: SendMode::Together, files: Vec::new() });
     }
     for file in unit.plan.pending.iter().copied() {
         match pieces.last_mut() {
-            Some(last) if together && last.how == How::Together && file.is_transactional() => last.files.push(file),
+            Some(last) if together && last.how == SendMode::Together && file.is_transactional() => {
+                last.files.push(file)
+            }
             _ => {
-                let how = if file.is_transactional() { How::Together } else { How::StepByStep };
+                let how = if file.is_transactional() { SendMode::Together } else { SendMode::StepByStep };
                 pieces.push(Piece { how, files: vec![file] });
             }
         }

@@ -3,7 +3,7 @@
 use super::{
     apply,
     grouping::Grouping,
-    unit::{ApplyOutcome, LedgerPresence, LockWait, Purpose, Sessions, Unit},
+    unit::{ApplyOutcome, LedgerPresence, LockWait, Purpose, SchemaAccess, Unit},
 };
 use crate::{
     db::{Operator, run_files::Commits},
@@ -13,7 +13,7 @@ use crate::{
         fileset::record::FileRecord,
         ledger,
         migrations::Migrations,
-        plan::{Plan, Target, fleet::presence, plan},
+        plan::{SchemaPlan, Target, fleet::presence, plan},
     },
     migration::{MigrationId, Set},
 };
@@ -24,7 +24,7 @@ const REPLANS_MAX: u32 = 4;
 /// The work for one schema.
 pub(crate) struct Task<'a> {
     pub(crate) set: Set,
-    pub(crate) plan: Plan<'a>,
+    pub(crate) plan: SchemaPlan<'a>,
     pub(crate) ledger: LedgerPresence,
     pub(crate) role: Option<RoleName>,
     pub(crate) owner: Option<Ident>,
@@ -36,7 +36,7 @@ pub(crate) struct Task<'a> {
 
 /// The result of a successful attempt.
 #[derive(Debug)]
-pub(crate) enum AttemptOutcome {
+pub(crate) enum MigrationAttempt {
     /// The schema is at the plan's target. These migrations were applied; another run applied the others.
     Done(Vec<MigrationId>),
     /// Another run is working on the schema.
@@ -49,7 +49,7 @@ pub(crate) async fn attempt<'a>(
     migrations: &'a Migrations,
     task: &mut Task<'a>,
     turn: LockWait,
-) -> Result<AttemptOutcome> {
+) -> Result<MigrationAttempt> {
     let schema = task.plan.schema.clone();
     let upto = task.plan.pending.last().map(|file| file.id().version);
     let mut applied = Vec::new();
@@ -64,12 +64,12 @@ pub(crate) async fn attempt<'a>(
             commits: Commits::WithMessage,
             files: task.files.map(|files| (files, task.set)),
             grouping,
-            sessions: Sessions::Any,
+            sessions: SchemaAccess::Any,
             purpose: Purpose::Use,
         };
         match apply::attempt(operator, &unit, turn, &mut applied).await {
-            Ok(ApplyOutcome::Applied) => return Ok(AttemptOutcome::Done(applied)),
-            Ok(ApplyOutcome::Locked) => return Ok(AttemptOutcome::Locked),
+            Ok(ApplyOutcome::Applied) => return Ok(MigrationAttempt::Done(applied)),
+            Ok(ApplyOutcome::Locked) => return Ok(MigrationAttempt::Locked),
             Ok(ApplyOutcome::Stale) if task.exact => {
                 return Err(Error::Migration(MigrationError::PlanStale { schema }));
             }
@@ -94,7 +94,7 @@ pub(crate) async fn attempt<'a>(
         // If the rows are complete and only the comment caused this attempt, the comment is rewritten. Otherwise every
         // run would repeat this.
         if task.plan.pending.is_empty() && whole {
-            return Ok(AttemptOutcome::Done(applied));
+            return Ok(MigrationAttempt::Done(applied));
         }
     }
     Err(Error::Migration(MigrationError::Contended { schema, tries: REPLANS_MAX }))

@@ -8,7 +8,7 @@
 
 use crate::{
     error::{Error, MigrationError},
-    migrate::plan::Plan,
+    migrate::plan::SchemaPlan,
 };
 use tokio_postgres::error::SqlState;
 
@@ -26,7 +26,7 @@ impl Grouping {
     ///
     /// The first file of a transaction runs under the same conditions as in its own transaction, so its failure does
     /// not depend on the grouping, unless the failure is detected at the end of the transaction.
-    pub(crate) fn after(self, error: &Error, plan: &Plan<'_>) -> Option<Self> {
+    pub(crate) fn after(self, error: &Error, plan: &SchemaPlan<'_>) -> Option<Self> {
         let [first, _, ..] = &*plan.pending else { return None };
         if self == Self::FileByFile {
             return None;

@@ -12,7 +12,7 @@
 
 use crate::{
     db::Operator,
-    migrate::{files::file::MigrationFile, plan::Plan},
+    migrate::{files::file::MigrationFile, plan::SchemaPlan},
 };
 use tokio_postgres::error::{DbError, SqlState};
 
@@ -41,7 +41,7 @@ set transaction isolation level read committed, read write;";
 
 /// Whether a file of a plan may contain a ROLLBACK that cgk did not detect. The server has two keywords for it, written
 /// only in letters. If the session cannot write at all, no protection is needed.
-pub(crate) fn is_needed(operator: &Operator, plan: &Plan<'_>) -> bool {
+pub(crate) fn is_needed(operator: &Operator, plan: &SchemaPlan<'_>) -> bool {
     !operator.facts().read_only && plan.pending.iter().any(|file| file.words().rolls_back)
 }
 
@@ -90,11 +90,11 @@ mod tests {
         db::{message, run_files::Commits},
         ident::SchemaName,
         migrate::{
-            Applied, MigrationFile, Migrations, Plan, Set,
+            Applied, MigrationFile, Migrations, SchemaPlan, Set,
             execute::{
                 apply,
                 grouping::Grouping,
-                unit::{ApplyOutcome, LedgerPresence, LockWait, Purpose, Sessions, Unit},
+                unit::{ApplyOutcome, LedgerPresence, LockWait, Purpose, SchemaAccess, Unit},
             },
         },
         testing::{TestDatabase, TestServer},
@@ -110,7 +110,7 @@ mod tests {
     async fn carry_out(operator: &Operator, files: &[&MigrationFile]) -> crate::Result<ApplyOutcome> {
         let bundled = Migrations::bundled();
         let applied: Vec<Applied> = bundled.set(Set::Public).files().iter().map(Applied::of).collect();
-        let plan = Plan { schema: SchemaName::public(), applied: applied.into(), pending: files.to_vec().into() };
+        let plan = SchemaPlan { schema: SchemaName::public(), applied: applied.into(), pending: files.to_vec().into() };
         let (provision, ledger) = (String::new(), LedgerPresence::Present);
         let unit = Unit {
             plan: &plan,
@@ -121,7 +121,7 @@ mod tests {
             commits: Commits::WithMessage,
             files: None,
             grouping: Grouping::Together,
-            sessions: Sessions::Any,
+            sessions: SchemaAccess::Any,
             purpose: Purpose::Use,
         };
         apply::attempt(operator, &unit, LockWait::Block, &mut Vec::new()).await

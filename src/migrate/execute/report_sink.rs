@@ -9,7 +9,7 @@ use crate::{
     migrate::{
         history::writer::HistoryWriter,
         plan::{
-            Plan,
+            SchemaPlan,
             fleet::{PlannedTenant, Step},
         },
     },
@@ -26,7 +26,7 @@ pub(crate) struct ReportSink<'o> {
 
 impl ReportSink<'_> {
     /// Records a result: notifies the observer and adds it to the history and the report.
-    pub(crate) fn settled(&mut self, outcome: SchemaOutcome, plan: Option<&Plan<'_>>) {
+    pub(crate) fn settled(&mut self, outcome: SchemaOutcome, plan: Option<&SchemaPlan<'_>>) {
         self.observer.schema(&outcome);
         self.recorder.note(&outcome, plan);
         match outcome.slug {
@@ -36,7 +36,10 @@ impl ReportSink<'_> {
     }
 
     /// Returns the tenant's plan, or records it as skipped or failed.
-    pub(crate) fn sort<'a>(&mut self, tenant: PlannedTenant<'a>) -> Option<(TenantSlug, Plan<'a>, Option<Ident>)> {
+    pub(crate) fn sort<'a>(
+        &mut self,
+        tenant: PlannedTenant<'a>,
+    ) -> Option<(TenantSlug, SchemaPlan<'a>, Option<Ident>)> {
         let result = match tenant.step {
             Step::Apply(plan) => return Some((tenant.slug, plan, tenant.owner)),
             Step::Skip { reason } => Outcome::Skipped { reason },

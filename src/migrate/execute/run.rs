@@ -1,13 +1,13 @@
 //! Executes a plan for the fleet: the shared schema first, then the tenants, several at once.
 
 use super::{
-    attempt::{self, AttemptOutcome},
+    attempt::{self, MigrationAttempt},
     bind::{self, Unbound},
     observer::Observer,
     options::{Canary, RunOptions},
     report::{Outcome, RunReport, RunStart, SchemaOutcome},
     report_sink::ReportSink,
-    tenants::{Job, OPERATION, TenantMigration},
+    tenants::{OPERATION, TenantJob, TenantMigration},
     unit::{LedgerPresence, LockWait},
 };
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
         fileset::record::FileRecord,
         history::writer::HistoryWriter,
         migrations::Migrations,
-        plan::{Plan, fleet::FleetPlan},
+        plan::{SchemaPlan, fleet::FleetPlan},
         rehearsal,
     },
     migration::Set,
@@ -229,7 +229,7 @@ async fn one_by_one(
     }
     let mut jobs = Vec::new();
     for tenant in tenants {
-        jobs.extend(sink.sort(tenant).map(|(slug, plan, owner)| Job::new(slug, plan, owner)));
+        jobs.extend(sink.sort(tenant).map(|(slug, plan, owner)| TenantJob::new(slug, plan, owner)));
     }
     if options.failures_are_spent(&sink.report) {
         sink.report.stopped = Some(Stop { reason: StopReason::Failures, left: jobs.len() });
@@ -288,7 +288,7 @@ async fn rehearse(
 async fn migrate_public(
     operator: &Operator,
     migrations: &Migrations,
-    plan: Plan<'_>,
+    plan: SchemaPlan<'_>,
     ledger: LedgerPresence,
     files: &FileRecord,
     options: &RunOptions,
@@ -307,7 +307,7 @@ async fn migrate_public(
         )
         .await
         {
-            Ok(AttemptOutcome::Done(applied)) => {
+            Ok(MigrationAttempt::Done(applied)) => {
                 return Ok(SchemaOutcome {
                     schema: SchemaName::public(),
                     slug: None,
@@ -316,7 +316,7 @@ async fn migrate_public(
                     attempts,
                 });
             }
-            Ok(AttemptOutcome::Locked) => unreachable!("a run that waits for its turn gets it or an error"),
+            Ok(MigrationAttempt::Locked) => unreachable!("a run that waits for its turn gets it or an error"),
             Err(error) => match backoff.after(&error) {
                 Some(pause) if !options.interrupt.is_stopping() => tokio::time::sleep(pause).await,
                 _ => return Err(no_schema_has_it(error)),

@@ -15,7 +15,7 @@ pub(crate) const STEPS_TABLE: &str = "schema_migration_steps";
 
 /// The progress of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Progress {
+pub(crate) struct FileProgress {
     pub(in crate::migrate) id: MigrationId,
     /// The number of executed statements.
     pub(in crate::migrate) done: usize,
@@ -25,7 +25,7 @@ pub(crate) struct Progress {
     pub(in crate::migrate) checksum: Checksum,
 }
 
-impl Progress {
+impl FileProgress {
     /// Returns the error for a file that differs from the one that was started.
     pub(crate) fn refused(&self, schema: &SchemaName, problem: &str) -> Error {
         let begun = if self.begun { ", and one more is started" } else { "" };
@@ -67,7 +67,7 @@ impl Progress {
 
 /// Returns the error for a schema in which another file than the next one is partially applied.
 pub(in crate::migrate) async fn refused(operator: &Operator, schema: &SchemaName) -> Result<Error> {
-    Ok(match Progress::read(operator, schema).await? {
+    Ok(match FileProgress::read(operator, schema).await? {
         Some(found) => found.refused(schema, "its file is missing or was moved"),
         // Another run has just finished it.
         None => Error::Migration(MigrationError::Contended { schema: schema.clone(), tries: 1 }),
@@ -95,7 +95,7 @@ revoke all on {table} from public;
     sql
 }
 
-pub(in crate::migrate) fn insert_sql(schema: &SchemaName, progress: &Progress) -> String {
+pub(in crate::migrate) fn insert_sql(schema: &SchemaName, progress: &FileProgress) -> String {
     format!(
         "insert into {} (version, name, done, begun, checksum) values ({}, {}, {}, {}, {});\n{}",
         schema.qualified(STEPS_TABLE),

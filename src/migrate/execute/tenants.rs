@@ -1,7 +1,7 @@
 //! The tenants of a run: one attempt at a tenant, and its report.
 
 use super::{
-    attempt::{self, AttemptOutcome, Task},
+    attempt::{self, MigrationAttempt, Task},
     options::RunOptions,
     report::{Outcome, SchemaOutcome},
     report_sink::ReportSink,
@@ -13,14 +13,14 @@ use crate::{
     fleet::{
         span,
         stop::Stop,
-        worker::{Attempt, Finished, TenantWork, WorkerPool},
+        worker::{Finished, JobOutcome, TenantWork, WorkerPool},
     },
     ident::{Ident, SchemaName},
     migrate::{
         fileset::{census::Census, record::FileRecord},
         ledger::Applied,
         migrations::Migrations,
-        plan::Plan,
+        plan::SchemaPlan,
     },
     migration::{MigrationId, Set},
     registry::role_of,
@@ -37,15 +37,15 @@ use tokio_postgres::error::SqlState;
 pub(crate) const OPERATION: &str = "migrate";
 
 /// A tenant with pending migrations.
-pub(crate) struct Job<'a> {
+pub(crate) struct TenantJob<'a> {
     pub(crate) slug: TenantSlug,
-    plan: Plan<'a>,
+    plan: SchemaPlan<'a>,
     owner: Option<Ident>,
     lock_wait: LockWait,
 }
 
-impl<'a> Job<'a> {
-    pub(crate) fn new(slug: TenantSlug, plan: Plan<'a>, owner: Option<Ident>) -> Self {
+impl<'a> TenantJob<'a> {
+    pub(crate) fn new(slug: TenantSlug, plan: SchemaPlan<'a>, owner: Option<Ident>) -> Self {
         Self { slug, plan, owner, lock_wait: LockWait::NoWait }
     }
 }
@@ -72,7 +72,12 @@ impl<'a, 's, 'o> TenantMigration<'a, 's, 'o> {
     }
 
     /// Runs a step: the jobs of some of its tenants.
-    pub(crate) async fn step(&self, name: &'static str, pool: &WorkerPool<'_>, jobs: Vec<Job<'a>>) -> Option<Stop> {
+    pub(crate) async fn step(
+        &self,
+        name: &'static str,
+        pool: &WorkerPool<'_>,
+        jobs: Vec<TenantJob<'a>>,
+    ) -> Option<Stop> {
         if jobs.is_empty() {
             return None;
         }
@@ -82,7 +87,7 @@ impl<'a, 's, 'o> TenantMigration<'a, 's, 'o> {
     /// Works until every job is finished or the run is stopped. First it runs the jobs that can run in parallel, then,
     /// one at a time, those with a file that runs without a transaction. CREATE INDEX CONCURRENTLY waits for every
     /// older snapshot in the database, so it and the transactions of other tenants would block each other.
-    async fn work(&self, pool: &WorkerPool<'_>, jobs: Vec<Job<'a>>) -> Option<Stop> {
+    async fn work(&self, pool: &WorkerPool<'_>, jobs: Vec<TenantJob<'a>>) -> Option<Stop> {
         let recorder = self.sink().recorder;
         let (quiet, together): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.plan.needs_quiet());
         if let Some(mut stop) = recorder.while_working(pool.work(self, together)).await {
@@ -148,14 +153,19 @@ fn applied_since(tenants: &[SchemaOutcome]) -> BTreeMap<MigrationId, usize> {
 
 impl<'a> TenantWork for TenantMigration<'a, '_, '_> {
     const OPERATION: &'static str = OPERATION;
-    type Job = Job<'a>;
+    type Job = TenantJob<'a>;
     type Done = Vec<MigrationId>;
 
-    fn slug<'j>(job: &'j Job<'a>) -> &'j TenantSlug {
+    fn slug<'j>(job: &'j TenantJob<'a>) -> &'j TenantSlug {
         &job.slug
     }
 
-    async fn attempt(&self, operator: &Operator, job: &mut Job<'a>, _: u32) -> Result<Attempt<Vec<MigrationId>>> {
+    async fn attempt(
+        &self,
+        operator: &Operator,
+        job: &mut TenantJob<'a>,
+        _: u32,
+    ) -> Result<JobOutcome<Vec<MigrationId>>> {
         let mut task = Task {
             set: Set::Tenant,
             plan: job.plan.clone(),
@@ -171,17 +181,17 @@ impl<'a> TenantWork for TenantMigration<'a, '_, '_> {
             self.sink().observer.waiting(&job.slug);
         }
         Ok(match outcome? {
-            AttemptOutcome::Done(applied) => Attempt::Done(applied),
-            AttemptOutcome::Locked => {
+            MigrationAttempt::Done(applied) => JobOutcome::Done(applied),
+            MigrationAttempt::Locked => {
                 self.sink().observer.waiting(&job.slug);
                 // All other tenants are first. The other run has probably finished by then.
                 job.lock_wait = LockWait::Block;
-                Attempt::Locked
+                JobOutcome::Locked
             }
         })
     }
 
-    async fn finish(&self, operator: &Operator, job: Job<'a>, finished: Finished<Vec<MigrationId>>) {
+    async fn finish(&self, operator: &Operator, job: TenantJob<'a>, finished: Finished<Vec<MigrationId>>) {
         let result = match finished.result {
             Ok(applied) => Outcome::Migrated { applied },
             Err(error) => Outcome::Failed { error: self.counted(operator, error).await },

@@ -5,13 +5,13 @@ use crate::{
     db::run_files::Commits,
     error::Error,
     ident::{Ident, RoleName, SchemaName, literal},
-    migrate::{files::file::MigrationFile, fileset::record::FileRecord, plan::Plan},
+    migrate::{files::file::MigrationFile, fileset::record::FileRecord, plan::SchemaPlan},
     migration::Set,
 };
 
 /// The work for one schema, in addition to its plan.
 pub(crate) struct Unit<'a> {
-    pub(crate) plan: &'a Plan<'a>,
+    pub(crate) plan: &'a SchemaPlan<'a>,
     /// The tenant's role, which must not access the ledger.
     pub(crate) role: Option<&'a RoleName>,
     /// Statements that create the tenant: registry row, schema, role, grants.
@@ -21,7 +21,7 @@ pub(crate) struct Unit<'a> {
     pub(crate) owner: Option<Ident>,
     pub(crate) commits: Commits,
     pub(crate) grouping: Grouping,
-    pub(crate) sessions: Sessions,
+    pub(crate) sessions: SchemaAccess,
     pub(crate) purpose: Purpose<'a>,
     /// The record of the fleet's files; `None` for a trial schema.
     pub(crate) files: Option<(&'a FileRecord, Set)>,
@@ -42,7 +42,7 @@ pub(crate) enum Purpose<'a> {
 
 /// Which sessions may use the schema during the migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sessions {
+pub(crate) enum SchemaAccess {
     /// Any session. CONCURRENTLY is executed as written.
     Any,
     /// No session: the schema is new, or its tenant cannot be entered yet. CONCURRENTLY is omitted.

@@ -27,11 +27,11 @@ const IN_FLIGHT_MAX: usize = 32;
 /// The counted content of a fleet's ledgers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Census {
-    states: Vec<State>,
+    states: Vec<CensusState>,
 }
 
 #[derive(Clone, Debug)]
-struct State {
+struct CensusState {
     set: Set,
     /// The rows, with the ids of this version.
     rows: Vec<Applied>,
@@ -79,12 +79,12 @@ impl Census {
         }
         let read = found.into_iter().map(|(set, schema, schemas)| async move {
             match ledger::read(operator, &schema).await {
-                Ok(read) => Ok(Some(State { set, rows: read.rows.iter().map(now).collect(), schemas })),
+                Ok(read) => Ok(Some(CensusState { set, rows: read.rows.iter().map(now).collect(), schemas })),
                 Err(error) if is_not_ours(&error) => Ok(None),
                 Err(error) => Err(error),
             }
         });
-        let states: Vec<Option<State>> = stream::iter(read).buffered(IN_FLIGHT_MAX).try_collect().await?;
+        let states: Vec<Option<CensusState>> = stream::iter(read).buffered(IN_FLIGHT_MAX).try_collect().await?;
         Ok(Self { states: states.into_iter().flatten().collect() })
     }
 
@@ -164,7 +164,7 @@ mod tests {
     }
 
     fn census(states: &[(Set, &[Applied], usize)]) -> Census {
-        let state = |(set, rows, schemas): &(Set, &[Applied], usize)| State {
+        let state = |(set, rows, schemas): &(Set, &[Applied], usize)| CensusState {
             set: *set,
             rows: rows.to_vec(),
             schemas: *schemas,

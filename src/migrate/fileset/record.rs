@@ -1,6 +1,6 @@
 //! Reads, creates and writes the table `public.cgk_migration_files`.
 
-use super::{FleetFiles, Table, census::Census, mismatches};
+use super::{FilesTable, FleetFiles, census::Census, mismatches};
 use crate::{
     db::{Operator, message, message_head::MessageHead, own_objects::OwnObject, own_table},
     error::{ConnectionError, Error, Result, while_doing},
@@ -45,9 +45,9 @@ impl FleetFiles {
         };
         let absent = match found {
             Ok(Some(rows)) => return Self::of_rows(&rows),
-            Ok(None) => Table::Absent,
-            Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Table::Absent,
-            Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Table::Hidden,
+            Ok(None) => FilesTable::Absent,
+            Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => FilesTable::Absent,
+            Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => FilesTable::Hidden,
             Err(error) => return Err(doing()(error)),
         };
         let census = Census::take(operator).await?;
@@ -58,7 +58,7 @@ impl FleetFiles {
         let doing = || while_doing("read which migration files the database has had");
         let mut files = Self::default();
         for row in rows {
-            files.table = if row.try_get(0).map_err(doing())? { Table::Writable } else { Table::ReadOnly };
+            files.table = if row.try_get(0).map_err(doing())? { FilesTable::Writable } else { FilesTable::ReadOnly };
             let (set, version): (Option<String>, Option<i64>) =
                 (row.try_get(1).map_err(doing())?, row.try_get(2).map_err(doing())?);
             let (Some(set), Some(version)) = (set, version) else { continue };
@@ -94,14 +94,14 @@ impl FleetFiles {
         }
         let record = |is_writable| FileRecord { known: Mutex::new(known), is_writable };
         match self.table {
-            Table::Writable if !stale.is_empty() => {
+            FilesTable::Writable if !stale.is_empty() => {
                 let doing = || while_doing("remove from public.cgk_migration_files the files that no schema has");
                 message::run(operator.client(), &stale).await.map_err(doing())?.complete().map_err(doing())?;
                 return Ok(record(true));
             }
-            Table::Writable => return Ok(record(true)),
-            Table::ReadOnly | Table::Hidden => return Ok(record(false)),
-            Table::Absent => {}
+            FilesTable::Writable => return Ok(record(true)),
+            FilesTable::ReadOnly | FilesTable::Hidden => return Ok(record(false)),
+            FilesTable::Absent => {}
         }
         let doing = || while_doing("create the table public.cgk_migration_files");
         let mut sql = format!(
@@ -202,7 +202,7 @@ pub(crate) async fn follow_ledgers(
     // One file may be recorded under two versions: this one and that of an earlier version of cgk.
     let rows = files.of(set).iter().filter(|row| as_read_now(&row.id).version == version);
     let (held, mut stale): (Vec<&Applied>, Vec<&Applied>) = rows.partition(|row| census.with(set, row) > 0);
-    if files.table != Table::Writable || stale.is_empty() {
+    if files.table != FilesTable::Writable || stale.is_empty() {
         return Ok(());
     }
     stale.sort_by_key(|row| row.id.version != version);

@@ -10,7 +10,7 @@ use crate::{
             options::RunOptions,
             report::{Outcome, RunReport, SchemaOutcome},
         },
-        plan::{Plan, Target, fleet::FleetPlan},
+        plan::{SchemaPlan, Target, fleet::FleetPlan},
     },
 };
 use std::{future::Future, sync::Mutex, time::Duration};
@@ -73,11 +73,11 @@ comment on table public.cgk_run_schemas is 'The result of every schema in a run 
 pub(crate) struct HistoryWriter<'o> {
     operator: &'o Operator,
     id: Option<Uuid>,
-    waiting: Mutex<Vec<Entry>>,
+    waiting: Mutex<Vec<HistoryEntry>>,
     full: Notify,
 }
 
-struct Entry {
+struct HistoryEntry {
     schema: String,
     tenant: Option<String>,
     result: &'static str,
@@ -114,12 +114,12 @@ impl<'o> HistoryWriter<'o> {
     }
 
     /// Adds the result of a schema. It is written a little later.
-    pub(crate) fn note(&self, outcome: &SchemaOutcome, plan: Option<&Plan<'_>>) {
+    pub(crate) fn note(&self, outcome: &SchemaOutcome, plan: Option<&SchemaPlan<'_>>) {
         if self.id.is_none() {
             return;
         }
         let mut waiting = self.waiting.lock().expect("nothing panics while it is held");
-        waiting.push(Entry::of(outcome, plan));
+        waiting.push(HistoryEntry::of(outcome, plan));
         if waiting.len() >= BATCH {
             self.full.notify_one();
         }
@@ -218,8 +218,8 @@ impl<'o> HistoryWriter<'o> {
     }
 }
 
-impl Entry {
-    fn of(outcome: &SchemaOutcome, plan: Option<&Plan<'_>>) -> Self {
+impl HistoryEntry {
+    fn of(outcome: &SchemaOutcome, plan: Option<&SchemaPlan<'_>>) -> Self {
         let (result, message, sqlstate) = match &outcome.result {
             Outcome::Migrated { .. } => ("migrated", None, None),
             Outcome::Skipped { reason } => ("skipped", Some(cut(reason.clone())), None),
@@ -285,12 +285,12 @@ async fn create_tables(operator: &Operator) -> Result<()> {
     created.map_err(while_doing("make the tables of the history"))
 }
 
-async fn insert(operator: &Operator, id: Uuid, entries: &[Entry]) -> Result<()> {
-    fn column<T>(entries: &[Entry], value: impl Fn(&Entry) -> T) -> Vec<T> {
+async fn insert(operator: &Operator, id: Uuid, entries: &[HistoryEntry]) -> Result<()> {
+    fn column<T>(entries: &[HistoryEntry], value: impl Fn(&HistoryEntry) -> T) -> Vec<T> {
         entries.iter().map(value).collect()
     }
-    let texts = |value: fn(&Entry) -> Option<String>| column(entries, value);
-    let numbers = |value: fn(&Entry) -> Option<i64>| column(entries, value);
+    let texts = |value: fn(&HistoryEntry) -> Option<String>| column(entries, value);
+    let numbers = |value: fn(&HistoryEntry) -> Option<i64>| column(entries, value);
     let (schemas, tenants) = (texts(|entry| Some(entry.schema.clone())), texts(|entry| entry.tenant.clone()));
     let results = texts(|entry| Some(entry.result.to_owned()));
     let (from, to) = (numbers(|entry| entry.from_version), numbers(|entry| entry.to_version));

@@ -19,7 +19,7 @@ const DIRECTIVE: &str = "cgk:accept";
 
 /// The lines of an `accepted.txt`: `tenant/002_customers.sql index-not-concurrent the table was empty then`.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Accepted {
+pub(crate) struct AcceptedLints {
     path: PathBuf,
     lines: Vec<AcceptedLine>,
 }
@@ -34,32 +34,32 @@ struct AcceptedLine {
 }
 
 /// A comment `-- cgk:accept …` of a file.
-struct Directive {
+struct AcceptDirective {
     at: usize,
-    scope: Scope,
+    scope: AcceptScope,
     acceptance: Result<Lint, String>,
     used: bool,
 }
 
-impl Directive {
+impl AcceptDirective {
     fn covers(&self, statement: usize, lint: Lint) -> bool {
         let is_there = match self.scope {
-            Scope::File => true,
-            Scope::Statement(of) => of == statement,
-            Scope::Nothing => false,
+            AcceptScope::File => true,
+            AcceptScope::Statement(of) => of == statement,
+            AcceptScope::Nothing => false,
         };
         is_there && self.acceptance == Ok(lint)
     }
 }
 
-enum Scope {
+enum AcceptScope {
     File,
     Statement(usize),
     /// After the last statement.
     Nothing,
 }
 
-impl Accepted {
+impl AcceptedLints {
     /// Reads the file of a directory. Without a file, nothing is accepted.
     pub(in crate::migrate) fn read(directory: &Path) -> Result<Self> {
         let path = directory.join(ACCEPTED_FILE);
@@ -78,7 +78,7 @@ impl Accepted {
             let line = line.trim();
             (!line.is_empty() && !line.starts_with('#')).then(|| {
                 let (file, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-                let acceptance = acceptance(rest, Place::AcceptedFile);
+                let acceptance = acceptance(rest, AcceptedAt::AcceptedFile);
                 AcceptedLine { number: index + 1, file: file.into(), acceptance, used: false }
             })
         });
@@ -118,7 +118,7 @@ pub(super) fn sort_out(
     file: &MigrationFile,
     set: Set,
     found: Vec<(usize, Finding)>,
-    accepted: &mut Accepted,
+    accepted: &mut AcceptedLints,
 ) -> Vec<Finding> {
     let mut directives = directives(file);
     let mut left = Vec::new();
@@ -156,7 +156,7 @@ pub(super) fn not_accepted(
     left.map(|(_, finding)| finding)
 }
 
-fn directives(file: &MigrationFile) -> Vec<Directive> {
+fn directives(file: &MigrationFile) -> Vec<AcceptDirective> {
     let (sql, statements) = (file.sql(), file.statements());
     let of_comment = |range: &std::ops::Range<usize>| {
         let text = sql[range.clone()].trim_start_matches('-').trim().strip_prefix(DIRECTIVE)?;
@@ -164,16 +164,16 @@ fn directives(file: &MigrationFile) -> Vec<Directive> {
         (text.is_empty() || text.starts_with(char::is_whitespace)).then_some(())?;
         let next = statements.iter().position(|statement| statement.range.end > range.start);
         let scope = match next {
-            None => Scope::Nothing,
+            None => AcceptScope::Nothing,
             Some(0)
                 if statements[0].range.start > range.start
                     && has_blank_line(&sql[range.end..statements[0].range.start]) =>
             {
-                Scope::File
+                AcceptScope::File
             }
-            Some(index) => Scope::Statement(index),
+            Some(index) => AcceptScope::Statement(index),
         };
-        Some(Directive { at: range.start, scope, acceptance: acceptance(text, Place::Comment), used: false })
+        Some(AcceptDirective { at: range.start, scope, acceptance: acceptance(text, AcceptedAt::Comment), used: false })
     };
     file.comments().iter().filter_map(of_comment).collect()
 }
@@ -184,14 +184,14 @@ fn has_blank_line(text: &str) -> bool {
 
 /// Where an acceptance is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum AcceptedAt {
     /// Before the statement, in a file that can be edited, so an error must be fixed there.
     Comment,
     AcceptedFile,
 }
 
 /// `index-not-concurrent the table is small`
-fn acceptance(text: &str, place: Place) -> Result<Lint, String> {
+fn acceptance(text: &str, place: AcceptedAt) -> Result<Lint, String> {
     let text = text.trim();
     let (name, reason) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     match Lint::of_name(name) {
@@ -199,7 +199,7 @@ fn acceptance(text: &str, place: Place) -> Result<Lint, String> {
         None => Err(format!("there is no warning {name:?}")),
         Some(Lint::Accept) => Err("accept cannot be accepted".into()),
         Some(lint) if !lint.is_acceptable() => Err(format!("{lint} is an error and cannot be accepted")),
-        Some(lint) if !lint.is_acceptable_in_file() && place == Place::Comment => Err(format!(
+        Some(lint) if !lint.is_acceptable_in_file() && place == AcceptedAt::Comment => Err(format!(
             "{lint} is an error, and a comment cannot accept it; for a file that was applied, {ACCEPTED_FILE} can"
         )),
         Some(lint) if reason.trim().is_empty() => Err(format!("accepts {lint} without a reason")),

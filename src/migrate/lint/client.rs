@@ -1,10 +1,10 @@
 //! Detects text that another program must process before the server: psql's commands and variables, templates,
 //! placeholders, and invisible characters.
 
-use super::{Fault, Lint};
-use crate::sql::{Statement, Token, TokenKind};
+use super::{Lint, LintFault};
+use crate::sql::{SqlTokenKind, Statement, Token};
 
-pub(super) fn client_side(statement: &Statement) -> Option<Fault> {
+pub(super) fn client_side(statement: &Statement) -> Option<LintFault> {
     let fault = |at: usize, reason: String| Some((at, Lint::ClientCommand, reason));
     let mut brackets = 0usize;
     for (index, token) in statement.tokens.iter().enumerate() {
@@ -13,26 +13,28 @@ pub(super) fn client_side(statement: &Statement) -> Option<Fault> {
         let touches =
             |other: Option<&Token>, sign| other.is_some_and(|other| other.end == token.at && other.is_sign(sign));
         match &token.kind {
-            TokenKind::Sign('[') => brackets += 1,
-            TokenKind::Sign(']') => brackets = brackets.saturating_sub(1),
-            TokenKind::Sign('\\') => {
+            SqlTokenKind::Sign('[') => brackets += 1,
+            SqlTokenKind::Sign(']') => brackets = brackets.saturating_sub(1),
+            SqlTokenKind::Sign('\\') => {
                 let command = next.filter(|next| next.at == token.end).and_then(Token::name).unwrap_or_default();
                 let reason = format!("\\{command} is a psql command; only SQL can be sent to the server");
                 return fault(token.at, reason);
             }
-            TokenKind::Sign('{') if touches(before, '$') => {
+            SqlTokenKind::Sign('{') if touches(before, '$') => {
                 let reason = "${…} is a placeholder, for example of Flyway; cgk does not replace placeholders";
                 return fault(token.at - 1, reason.into());
             }
-            TokenKind::Sign('{' | '}') => {
+            SqlTokenKind::Sign('{' | '}') => {
                 let reason = "braces are not SQL: {{…}} is a template; cgk does not expand templates, write the value";
                 return fault(token.at, reason.into());
             }
-            TokenKind::Sign('=') if touches(before, '%') && index > 1 && statement.tokens[index - 2].is_sign('<') => {
+            SqlTokenKind::Sign('=')
+                if touches(before, '%') && index > 1 && statement.tokens[index - 2].is_sign('<') =>
+            {
                 return fault(token.at - 2, "<%= … %> is a template; cgk does not expand templates".into());
             }
             // `a::b`, `f(x := 1)` and `a[1:n]` are SQL.
-            TokenKind::Sign(':') if brackets == 0 && !touches(before, ':') => {
+            SqlTokenKind::Sign(':') if brackets == 0 && !touches(before, ':') => {
                 let name = next.filter(|next| next.at == token.end && (next.name().is_some() || next.text().is_some()));
                 if name.is_some() {
                     return fault(
@@ -41,7 +43,7 @@ pub(super) fn client_side(statement: &Statement) -> Option<Fault> {
                     );
                 }
             }
-            TokenKind::Word(word) => {
+            SqlTokenKind::Word(word) => {
                 if let Some((offset, c)) = word.char_indices().find(|(_, c)| is_unseen(*c)) {
                     let reason = format!(
                         "the character U+{:04X} is invisible, and the server takes it as part of a name; remove it or \

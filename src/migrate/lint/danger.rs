@@ -3,13 +3,13 @@
 //! A table that the same file creates has no other users and no data, so operations on it are harmless. A table of an
 //! earlier file may contain many rows in some tenant.
 
-use super::{Fault, Finding, Lint, wide};
+use super::{Finding, Lint, LintFault, wide};
 use crate::{
     migrate::files::{bundled::is_bundled, file::MigrationFile},
     migration::Set,
     sql::{
-        Statement, Token, TokenKind,
-        shape::{self, Action, Name, Shape, Source},
+        SqlTokenKind, Statement, Token,
+        shape::{self, Action, Name, RowSource, Shape},
     },
 };
 use std::collections::BTreeSet;
@@ -55,7 +55,7 @@ pub(super) fn file(file: &MigrationFile, known: &mut Known<'_>) -> Vec<(usize, F
     let mut found = Vec::new();
     for (index, statement) in file.statements().iter().enumerate() {
         let shape = shape::of(statement);
-        let mut faults = Vec::<Fault>::new();
+        let mut faults = Vec::<LintFault>::new();
         of_shape(&shape, statement, known, &fresh, &mut faults);
         of_words(statement, file.is_transactional(), &mut faults);
         wide::of_database(statement, &mut faults);
@@ -75,7 +75,7 @@ fn of_shape(
     statement: &Statement,
     known: &Known<'_>,
     fresh: &BTreeSet<String>,
-    faults: &mut Vec<Fault>,
+    faults: &mut Vec<LintFault>,
 ) {
     let start = statement.range.start;
     let is_fresh = |name: &Name| fresh.contains(&name.name);
@@ -144,13 +144,13 @@ fn of_shape(
 }
 
 /// Adds the warnings about the parents of a new table.
-fn below_parents(sources: &[(Source, Name)], known: &Known<'_>, faults: &mut Vec<Fault>) {
-    let is_parent = |source: &Source| matches!(source, Source::Inherits | Source::PartitionOf);
+fn below_parents(sources: &[(RowSource, Name)], known: &Known<'_>, faults: &mut Vec<LintFault>) {
+    let is_parent = |source: &RowSource| matches!(source, RowSource::Inherits | RowSource::PartitionOf);
     let parents = sources.iter().filter(|(source, _)| is_parent(source));
     parents.for_each(|(_, parent)| below_shared(parent, parent.at, known, faults));
 }
 
-fn of_action(kind: &str, table: &Name, action: &Action, fresh: bool, known: &Known<'_>, faults: &mut Vec<Fault>) {
+fn of_action(kind: &str, table: &Name, action: &Action, fresh: bool, known: &Known<'_>, faults: &mut Vec<LintFault>) {
     let words = action.words();
     let at = action.at();
     to_public(&action.references(), known, faults);
@@ -194,7 +194,7 @@ fn of_action(kind: &str, table: &Name, action: &Action, fresh: bool, known: &Kno
     }
 }
 
-fn of_constraint(at: usize, action: &Action, table: &Name, faults: &mut Vec<Fault>) {
+fn of_constraint(at: usize, action: &Action, table: &Name, faults: &mut Vec<LintFault>) {
     let of = |phrase: &[&str]| action.has(phrase);
     if of(&["using", "index"]) {
         return;
@@ -208,7 +208,7 @@ fn of_constraint(at: usize, action: &Action, table: &Name, faults: &mut Vec<Faul
     }
 }
 
-fn of_new_column(at: usize, action: &Action, table: &Name, faults: &mut Vec<Fault>) {
+fn of_new_column(at: usize, action: &Action, table: &Name, faults: &mut Vec<LintFault>) {
     let words: Vec<&str> = action.tokens.iter().filter_map(Token::word).collect();
     let has = |word: &str| words.contains(&word);
     let fills_itself = has("serial") || has("bigserial") || has("smallserial") || has("identity") || has("generated");
@@ -249,7 +249,7 @@ const VOLATILE: &[&str] = &[
     "pg_current_xact_id",
 ];
 
-fn rewrites(at: usize, what: &str, table: &Name, faults: &mut Vec<Fault>) {
+fn rewrites(at: usize, what: &str, table: &Name, faults: &mut Vec<LintFault>) {
     let reason = format!("{what} rewrites all of {} and blocks reads", table.shown());
     faults.push((at, Lint::RewritesTable, reason));
 }
@@ -267,7 +267,7 @@ fn column(action: &Action, verb: &str) -> Option<String> {
     Some(name.name)
 }
 
-fn to_public(references: &[Name], known: &Known<'_>, faults: &mut Vec<Fault>) {
+fn to_public(references: &[Name], known: &Known<'_>, faults: &mut Vec<LintFault>) {
     for name in references.iter().filter(|name| known.set == Set::Tenant && known.is_shared(name)) {
         let reason = format!(
             "a foreign key to {} in the shared schema: every tenant's key makes deletes there slower, and creating \
@@ -279,7 +279,7 @@ fn to_public(references: &[Name], known: &Known<'_>, faults: &mut Vec<Fault>) {
 }
 
 /// Adds the warning about a tenant's table that inherits from a shared one, or is a partition of it.
-fn below_shared(parent: &Name, at: usize, known: &Known<'_>, faults: &mut Vec<Fault>) {
+fn below_shared(parent: &Name, at: usize, known: &Known<'_>, faults: &mut Vec<LintFault>) {
     if known.set == Set::Tenant && known.is_shared(parent) {
         let reason = format!(
             "a query on {} of the shared schema also returns the rows of this table, and those of every other tenant",
@@ -289,7 +289,7 @@ fn below_shared(parent: &Name, at: usize, known: &Known<'_>, faults: &mut Vec<Fa
     }
 }
 
-fn qualified(name: &Name, faults: &mut Vec<Fault>) {
+fn qualified(name: &Name, faults: &mut Vec<LintFault>) {
     // Another tenant's name is a separate error.
     if let Some(schema) = name.schema.as_deref().filter(|schema| !schema.starts_with("tenant_") && *schema != "pg_temp")
     {
@@ -298,7 +298,7 @@ fn qualified(name: &Name, faults: &mut Vec<Fault>) {
     }
 }
 
-fn of_words(statement: &Statement, transactional: bool, faults: &mut Vec<Fault>) {
+fn of_words(statement: &Statement, transactional: bool, faults: &mut Vec<LintFault>) {
     let words = statement.leading_words();
     if matches!(words.first(), Some(&"create" | &"alter"))
         && let Some(found) = statement
@@ -369,7 +369,7 @@ fn checks_not_null(action: &Action) -> Option<(String, String)> {
                 && is.word() == Some("is")
                 && not.word() == Some("not")
                 && null.word() == Some("null")
-                && matches!(close.kind, TokenKind::Sign(')')) =>
+                && matches!(close.kind, SqlTokenKind::Sign(')')) =>
         {
             Some((constraint, column.name()?.to_owned()))
         }

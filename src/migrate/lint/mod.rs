@@ -30,11 +30,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub(crate) use accept::{ACCEPTED_FILE, Accepted};
+pub(crate) use accept::{ACCEPTED_FILE, AcceptedLints};
 pub(crate) use unit::relations;
 
 /// A problem in a statement: its position, its rule and the reason.
-type Fault = (usize, Lint, String);
+type LintFault = (usize, Lint, String);
 
 /// Whether a finding prevents a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -205,7 +205,7 @@ impl From<Finding> for FileProblem {
 }
 
 /// Returns the errors of both sets that `accepted.txt` does not accept.
-pub(super) fn errors(public: &Source, tenant: &Source, accepted: &mut Accepted) -> Vec<Finding> {
+pub(super) fn errors(public: &Source, tenant: &Source, accepted: &mut AcceptedLints) -> Vec<Finding> {
     let of_file = |file: &MigrationFile| {
         unit::file(file).into_iter().chain(accept::not_accepted(file, unit::rollback_sections(file)))
     };
@@ -242,7 +242,7 @@ pub fn lint_directory(directory: impl AsRef<Path>) -> Result<Vec<Finding>> {
         .into_iter()
         .map(|problem| Finding { file: problem.file, line: problem.line, lint: Lint::File, reason: problem.problem })
         .collect();
-    let mut accepted = Accepted::read(directory)?;
+    let mut accepted = AcceptedLints::read(directory)?;
     findings.extend(errors(&read.public, &read.tenant, &mut accepted));
     findings.extend(warnings(&read.public, &read.tenant, accepted));
     findings.sort_by(|a, b| (&a.file, a.line, a.severity(), a.lint).cmp(&(&b.file, b.line, b.severity(), b.lint)));
@@ -251,13 +251,13 @@ pub fn lint_directory(directory: impl AsRef<Path>) -> Result<Vec<Finding>> {
 }
 
 /// Returns the warnings about files that contain no errors except accepted ones.
-pub(super) fn warnings_alone(public: &Source, tenant: &Source, mut accepted: Accepted) -> Vec<Finding> {
+pub(super) fn warnings_alone(public: &Source, tenant: &Source, mut accepted: AcceptedLints) -> Vec<Finding> {
     errors(public, tenant, &mut accepted);
     warnings(public, tenant, accepted)
 }
 
 /// Returns the warnings that are not accepted, and the problems of acceptances that no error has used.
-fn warnings(public: &Source, tenant: &Source, mut unused: Accepted) -> Vec<Finding> {
+fn warnings(public: &Source, tenant: &Source, mut unused: AcceptedLints) -> Vec<Finding> {
     let shared: BTreeSet<String> = unit::surviving(public).into_keys().collect();
     let mut findings = Vec::new();
     for source in [public, tenant] {
@@ -296,7 +296,7 @@ mod tests {
         let (source, problems) = Source::parse(Set::Tenant, texts.into());
         assert_eq!(problems, []);
         let (none, _) = Source::parse(Set::Public, Vec::new());
-        let problems = errors(&none, &source, &mut Accepted::default());
+        let problems = errors(&none, &source, &mut AcceptedLints::default());
         let problems: Vec<_> = problems.into_iter().map(|finding| FileProblem::from(finding).to_string()).collect();
         assert_eq!(problems.len(), 1, "{problems:#?}");
         assert!(problems[0].starts_with("005_z.sql:2: "), "{}", problems[0]);

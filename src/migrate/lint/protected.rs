@@ -1,6 +1,6 @@
 //! Protects cgk's own tables and functions. A file that changes them would make the ledger incorrect.
 
-use super::{Fault, Lint};
+use super::{Lint, LintFault};
 use crate::{
     migrate::{execute::step_log::STEPS_TABLE, ledger::LEDGER_TABLE},
     sql::{Statement, Token},
@@ -9,7 +9,7 @@ use crate::{
 /// The prefix of cgk's objects in `public`.
 const PREFIX: &str = "cgk_";
 
-pub(super) fn protected_names(statement: &Statement) -> Option<Fault> {
+pub(super) fn protected_names(statement: &Statement) -> Option<LintFault> {
     let tokens = &statement.tokens;
     let first = tokens.first().and_then(Token::word)?;
     let reason = |name: &str| format!("{name} belongs to cgk: a file must not create, change, read or drop it");

@@ -4,7 +4,7 @@
 //! migration. A changed search path creates the following tables in another schema. `CONCURRENTLY` cannot run in the
 //! transaction that makes a migration atomic.
 
-use super::{Fault, Finding, Lint, client::client_side, protected::protected_names};
+use super::{Finding, Lint, LintFault, client::client_side, protected::protected_names};
 use crate::{
     migrate::files::{
         bundled::is_bundled,
@@ -12,7 +12,7 @@ use crate::{
         source::Source,
     },
     sql::{
-        Statement, Token, TokenKind,
+        SqlTokenKind, Statement, Token,
         shape::{self, Shape},
     },
 };
@@ -110,7 +110,7 @@ fn extensions(public: &Source, tenant: &Source) -> Vec<Finding> {
 }
 
 /// Finds problems that only matter in files without a transaction.
-fn stepwise(statement: &Statement) -> Option<Fault> {
+fn stepwise(statement: &Statement) -> Option<LintFault> {
     if let Shape::CreateIndex { name: None, concurrently: true, .. } = shape::of(statement) {
         return Some((statement.range.start, Lint::UnnamedIndex, "CREATE INDEX CONCURRENTLY without a name".into()));
     }
@@ -119,7 +119,7 @@ fn stepwise(statement: &Statement) -> Option<Fault> {
     local.then(|| (statement.range.start, Lint::SetLocal, reason.to_owned()))
 }
 
-fn transaction_control(statement: &Statement) -> Option<Fault> {
+fn transaction_control(statement: &Statement) -> Option<LintFault> {
     let words = statement.leading_words();
     let found = match words.as_slice() {
         ["begin" | "commit" | "rollback" | "abort" | "end" | "savepoint" | "release", ..] => words[0].to_uppercase(),
@@ -136,7 +136,7 @@ fn transaction_control(statement: &Statement) -> Option<Fault> {
 }
 
 /// Finds statements that cannot run inside a transaction.
-fn inside_only(statement: &Statement) -> Option<Fault> {
+fn inside_only(statement: &Statement) -> Option<LintFault> {
     let found = match shape::of(statement) {
         shape if shape.is_concurrent() => "CONCURRENTLY",
         Shape::Vacuum { .. } => "VACUUM",
@@ -150,7 +150,7 @@ fn inside_only(statement: &Statement) -> Option<Fault> {
     Some((statement.range.start, Lint::OutsideTransaction, reason))
 }
 
-fn beyond_the_schema(statement: &Statement) -> Option<Fault> {
+fn beyond_the_schema(statement: &Statement) -> Option<LintFault> {
     let found = match statement.leading_words().as_slice() {
         ["create" | "drop", "database", ..] => "CREATE or DROP DATABASE",
         ["create" | "drop", "tablespace", ..] => "CREATE or DROP TABLESPACE",
@@ -161,7 +161,7 @@ fn beyond_the_schema(statement: &Statement) -> Option<Fault> {
     Some((statement.range.start, Lint::BeyondTheSchema, reason))
 }
 
-fn session_state(statement: &Statement) -> Option<Fault> {
+fn session_state(statement: &Statement) -> Option<LintFault> {
     // The setting's name may be quoted: `set "search_path" = x`.
     let words: Vec<&str> = statement.tokens.iter().take(3).map_while(Token::name).collect();
     let strings = ["set", "standard_conforming_strings"];
@@ -192,9 +192,9 @@ fn session_state(statement: &Statement) -> Option<Fault> {
 }
 
 /// Finds `set_config('search_path', …)`, as `pg_dump` writes it.
-fn function_call(statement: &Statement) -> Option<Fault> {
+fn function_call(statement: &Statement) -> Option<LintFault> {
     statement.tokens.windows(3).find_map(|window| match window {
-        [function, open, Token { kind: TokenKind::Text(name), .. }]
+        [function, open, Token { kind: SqlTokenKind::Text(name), .. }]
             if function.word() == Some("set_config")
                 && open.is_sign('(')
                 && matches!(name.to_lowercase().as_str(), "search_path" | "role") =>
@@ -209,7 +209,7 @@ fn function_call(statement: &Statement) -> Option<Fault> {
     })
 }
 
-fn other_tenant(statement: &Statement) -> Option<Fault> {
+fn other_tenant(statement: &Statement) -> Option<LintFault> {
     let tokens = &statement.tokens;
     let is_dot = |index: usize| tokens.get(index).is_some_and(|token| token.is_sign('.'));
     tokens.iter().enumerate().find_map(|(index, token)| {

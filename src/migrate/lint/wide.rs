@@ -1,15 +1,15 @@
 //! Warnings about effects outside of the migrated schema: objects of the database and of the server, roles that can
 //! read everything, and functions that another session calls with another search path.
 
-use super::{Fault, Lint};
+use super::{Lint, LintFault};
 use crate::sql::{
-    Statement, Token, TokenKind,
+    SqlTokenKind, Statement, Token,
     shape::{self, Shape},
 };
 use std::collections::BTreeSet;
 
 /// Finds objects that are in no schema, and rights that apply to all of them.
-pub(super) fn of_database(statement: &Statement, faults: &mut Vec<Fault>) {
+pub(super) fn of_database(statement: &Statement, faults: &mut Vec<LintFault>) {
     let start = statement.range.start;
     let words = statement.leading_words();
     let found = match words.as_slice() {
@@ -49,7 +49,7 @@ pub(super) fn of_database(statement: &Statement, faults: &mut Vec<Fault>) {
 
 /// Finds rights for PUBLIC on relations that contain rows, now or as a default. Functions and types are granted to
 /// PUBLIC by default.
-pub(super) fn of_grant(statement: &Statement, faults: &mut Vec<Fault>) {
+pub(super) fn of_grant(statement: &Statement, faults: &mut Vec<LintFault>) {
     let tokens = &statement.tokens;
     let words = statement.leading_words();
     let grants = words.first() == Some(&"grant")
@@ -73,7 +73,7 @@ pub(super) fn of_grant(statement: &Statement, faults: &mut Vec<Fault>) {
 
 /// Finds functions without a fixed search path that the server calls later: in generated columns, in indexes, in
 /// checks. A restore evaluates these with an empty path, and the function then does not find its objects.
-pub(super) fn of_functions(statement: &Statement, pathless: &mut BTreeSet<String>, faults: &mut Vec<Fault>) {
+pub(super) fn of_functions(statement: &Statement, pathless: &mut BTreeSet<String>, faults: &mut Vec<LintFault>) {
     let tokens = &statement.tokens;
     match shape::of(statement) {
         Shape::Create { kind, name: Some(name), .. } if kind == "function" => {
@@ -111,7 +111,7 @@ fn kept_expressions(tokens: &[Token]) -> Vec<std::ops::Range<usize>> {
         let before = index.checked_sub(1).map(|before| &tokens[before]);
         let word = before.and_then(Token::word);
         let generated = word == Some("as") && index > 1 && tokens[index - 2].word() == Some("always");
-        if generated || word == Some("check") || is_index && token.kind == TokenKind::Sign('(') {
+        if generated || word == Some("check") || is_index && token.kind == SqlTokenKind::Sign('(') {
             found.push(index..end_of(tokens, index));
             if is_index {
                 break;
@@ -125,8 +125,8 @@ fn end_of(tokens: &[Token], open: usize) -> usize {
     let mut depth = 0usize;
     for (index, token) in tokens.iter().enumerate().skip(open) {
         match token.kind {
-            TokenKind::Sign('(') => depth += 1,
-            TokenKind::Sign(')') => depth -= 1,
+            SqlTokenKind::Sign('(') => depth += 1,
+            SqlTokenKind::Sign(')') => depth -= 1,
             _ => {}
         }
         if depth == 0 {
@@ -142,7 +142,7 @@ mod tests {
     use crate::sql::cut;
 
     fn found(text: &str) -> Vec<Lint> {
-        let (mut faults, mut pathless) = (Vec::<Fault>::new(), BTreeSet::new());
+        let (mut faults, mut pathless) = (Vec::<LintFault>::new(), BTreeSet::new());
         for statement in cut(text).unwrap().statements {
             of_database(&statement, &mut faults);
             of_grant(&statement, &mut faults);

@@ -1,7 +1,7 @@
 //! Plans a run: the work for the shared schema and each tenant, as a value.
 
 use super::{
-    Plan, Target, plan,
+    SchemaPlan, Target, plan,
     state::{self, SchemaState, TenantFilter, TenantState},
 };
 use crate::{
@@ -28,7 +28,7 @@ use std::collections::HashMap;
 #[non_exhaustive]
 pub struct FleetPlan<'a> {
     /// The work for the shared schema; `None` if it is at head or not part of the run.
-    pub public: Option<Plan<'a>>,
+    pub public: Option<SchemaPlan<'a>>,
     /// The work for the tenants, sorted by slug. Tenants at head are not listed.
     pub tenants: Vec<PlannedTenant<'a>>,
     /// The number of tenants that are at head and will not be visited.
@@ -60,7 +60,7 @@ pub struct PlannedTenant<'a> {
 #[derive(Debug)]
 pub enum Step<'a> {
     /// Apply these migrations.
-    Apply(Plan<'a>),
+    Apply(SchemaPlan<'a>),
     /// Skip it, for a reason that is not an error. It is still being set up, or it is incomplete and has a status that
     /// this version does not know.
     Skip {
@@ -197,7 +197,7 @@ struct TenantPlanner<'o, 'a> {
     migrations: &'a Migrations,
     target: Target,
     /// By the number of applied migrations.
-    by_applied: HashMap<usize, Plan<'a>>,
+    by_applied: HashMap<usize, SchemaPlan<'a>>,
 }
 
 impl<'a> TenantPlanner<'_, 'a> {
@@ -248,7 +248,7 @@ impl<'a> TenantPlanner<'_, 'a> {
         }
     }
 
-    fn behind(&mut self, pending: usize, schema: SchemaName) -> Plan<'a> {
+    fn behind(&mut self, pending: usize, schema: SchemaName) -> SchemaPlan<'a> {
         let source = self.migrations.set(Set::Tenant);
         let applied = source.files().len() - pending;
         let planned = self.by_applied.entry(applied).or_insert_with(|| {

@@ -9,7 +9,7 @@ use crate::{
     migrate::files::file::MigrationFile,
     sql::{
         Statement,
-        shape::{self, Action, Name, Shape, Source},
+        shape::{self, Action, Name, RowSource, Shape},
     },
 };
 use std::{
@@ -248,14 +248,14 @@ fn of_shape(shape: &Shape, statement: &Statement) -> NamedLocks {
     }
 }
 
-fn of_new_table(references: &[Name], sources: &[(Source, Name)]) -> NamedLocks {
+fn of_new_table(references: &[Name], sources: &[(RowSource, Name)]) -> NamedLocks {
     let mut found = each(references, LockMode::ShareRowExclusive, "foreign key");
     for (source, name) in sources {
         let (mode, reason) = match source {
-            Source::Inherits => (LockMode::ShareUpdateExclusive, "inherits"),
-            Source::Like => (LockMode::AccessShare, "like"),
-            Source::PartitionOf => (LockMode::AccessExclusive, "new partition"),
-            Source::Reads => (LockMode::AccessShare, "query"),
+            RowSource::Inherits => (LockMode::ShareUpdateExclusive, "inherits"),
+            RowSource::Like => (LockMode::AccessShare, "like"),
+            RowSource::PartitionOf => (LockMode::AccessExclusive, "new partition"),
+            RowSource::Reads => (LockMode::AccessShare, "query"),
         };
         found.push((name.clone(), mode, reason.into()));
     }

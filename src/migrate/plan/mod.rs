@@ -29,7 +29,7 @@ pub enum Target {
 
 /// The work for one schema. The lists are shared: all tenants with the same state share one copy.
 #[derive(Clone, Debug)]
-pub struct Plan<'a> {
+pub struct SchemaPlan<'a> {
     /// The schema.
     pub schema: SchemaName,
     /// The content of its ledger, the lowest version first.
@@ -38,7 +38,7 @@ pub struct Plan<'a> {
     pub pending: Arc<[&'a MigrationFile]>,
 }
 
-impl Plan<'_> {
+impl SchemaPlan<'_> {
     /// Returns whether a pending file runs without a transaction. Such a file waits for every older transaction in the
     /// database. So these schemas are migrated one at a time, after the others.
     pub fn needs_quiet(&self) -> bool {
@@ -72,13 +72,13 @@ pub fn plan<'a>(
     schema: &SchemaName,
     mut applied: Vec<Applied>,
     target: Target,
-) -> Result<Plan<'a>, Box<Divergence>> {
+) -> Result<SchemaPlan<'a>, Box<Divergence>> {
     applied.sort_by_key(|row| row.id.version);
     if let Some(divergence) = divergence(source, schema, &applied) {
         return Err(Box::new(divergence));
     }
     let pending = pending(source, &applied, target);
-    Ok(Plan { schema: schema.clone(), applied: applied.into(), pending: pending.into() })
+    Ok(SchemaPlan { schema: schema.clone(), applied: applied.into(), pending: pending.into() })
 }
 
 fn divergence(source: &Source, schema: &SchemaName, applied: &[Applied]) -> Option<Divergence> {

@@ -1,7 +1,7 @@
 //! A saved plan, which is reviewed and then executed exactly or not at all.
 
 use super::{
-    Plan, Target,
+    SchemaPlan, Target,
     fleet::{FleetPlan, Step},
 };
 use crate::{
@@ -174,7 +174,7 @@ fn told(steps: Option<&SavedSteps>) -> String {
 }
 
 impl SavedSteps {
-    fn of(plan: &Plan<'_>) -> Self {
+    fn of(plan: &SchemaPlan<'_>) -> Self {
         Self {
             ledger: LedgerDigest::of(&plan.applied).as_str().to_owned(),
             pending: plan

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-pub(super) type Key<'a> = [&'a str; 3];
+pub(super) type RecordKey<'a> = [&'a str; 3];
 
-pub(super) fn keyed(objects: &[String]) -> BTreeMap<Key<'_>, &str> {
+pub(super) fn keyed(objects: &[String]) -> BTreeMap<RecordKey<'_>, &str> {
     let rows = objects.chunks_exact(4);
     rows.map(|row| ([row[0].as_str(), row[1].as_str(), row[2].as_str()], row[3].as_str())).collect()
 }
@@ -12,7 +12,8 @@ pub(super) fn keyed(objects: &[String]) -> BTreeMap<Key<'_>, &str> {
 /// Returns the recorded objects with the changes of a migration. `before` and `after` are the snapshots.
 pub(super) fn carried_over(given: &[String], before: &[String], after: &[String]) -> Vec<String> {
     let (given, before, after) = (keyed(given), keyed(before), keyed(after));
-    let mut made: BTreeMap<Key<'_>, String> = given.iter().map(|(key, facts)| (*key, (*facts).to_owned())).collect();
+    let mut made: BTreeMap<RecordKey<'_>, String> =
+        given.iter().map(|(key, facts)| (*key, (*facts).to_owned())).collect();
     for (key, facts) in &after {
         match (before.get(key), given.get(key)) {
             (None, _) => drop(made.insert(*key, (*facts).to_owned())),
@@ -23,12 +24,12 @@ pub(super) fn carried_over(given: &[String], before: &[String], after: &[String]
     for key in before.keys().filter(|key| !after.contains_key(*key)) {
         made.remove(key);
     }
-    let flat = |(key, facts): (Key<'_>, String)| key.map(ToOwned::to_owned).into_iter().chain([facts]);
+    let flat = |(key, facts): (RecordKey<'_>, String)| key.map(ToOwned::to_owned).into_iter().chain([facts]);
     made.into_iter().flat_map(flat).collect()
 }
 
 /// Returns the recorded facts of one object, with the changes of the aspects that differ between two snapshots.
-fn changed(key: &Key<'_>, known: &str, old: &str, new: &str) -> String {
+fn changed(key: &RecordKey<'_>, known: &str, old: &str, new: &str) -> String {
     if key[0] == "columns" || known == old {
         return new.to_owned();
     }

@@ -1,6 +1,6 @@
 //! Reads the objects of the shared schema.
 
-use super::record::Snapshot;
+use super::record::SchemaSnapshot;
 use crate::{
     catalogue::{self, Query, Schemas, objects_sql_of, settings_sql},
     db::{
@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Reads the current shared schema, as the query of a version describes it.
-pub(super) async fn look(operator: &Operator, query: Query) -> Result<Snapshot> {
+pub(super) async fn look(operator: &Operator, query: Query) -> Result<SchemaSnapshot> {
     let schema = SchemaName::public();
     let schemas = Schemas::One { schema: &schema, role: None };
     let isolation = operator.config().isolation();
@@ -26,7 +26,7 @@ pub(super) async fn look(operator: &Operator, query: Query) -> Result<Snapshot> 
     );
     let doing = || while_doing("read the catalogue of schema \"public\"");
     let answer = message::run(operator.client(), &sql).await.map_err(doing())?.complete().map_err(doing())?;
-    Ok(Snapshot { fingerprint: String::new(), objects: objects(&answer) })
+    Ok(SchemaSnapshot { fingerprint: String::new(), objects: objects(&answer) })
 }
 
 /// Returns the objects of the migrations, without the tables that cgk creates itself. The functions of cgk are created

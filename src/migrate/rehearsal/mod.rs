@@ -13,17 +13,17 @@ mod session_lock;
 pub(crate) mod shared;
 mod translate;
 
-pub(crate) use record::{OWN_NAME, Snapshot, given, is_denied, is_missing_table, isolation_name, texts_sql};
+pub(crate) use record::{OWN_NAME, SchemaSnapshot, given, is_denied, is_missing_table, isolation_name, texts_sql};
 
 use super::{
     execute::{
         apply,
         grouping::Grouping,
         together,
-        unit::{ApplyOutcome, LedgerPresence, LockWait, Purpose, Sessions, Unit},
+        unit::{ApplyOutcome, LedgerPresence, LockWait, Purpose, SchemaAccess, Unit},
     },
     migrations::Migrations,
-    plan::{Plan, Target, plan},
+    plan::{SchemaPlan, Target, plan},
 };
 use crate::{
     access::isolation,
@@ -104,7 +104,7 @@ fn known(grouping: Grouping) -> Rehearsal {
 /// Applies the first files of the tenants' set to find the objects that they create, and records the result.
 ///
 /// Locks, errors and cancel safety: those of [`rehearse`].
-pub(crate) async fn try_first(operator: &Operator, migrations: &Migrations, files: usize) -> Result<Snapshot> {
+pub(crate) async fn try_first(operator: &Operator, migrations: &Migrations, files: usize) -> Result<SchemaSnapshot> {
     locked(operator, &Interrupt::default(), async |own| {
         let memory = Memory::prepare(own, migrations).await?;
         if memory.has_leftover {
@@ -170,7 +170,7 @@ async fn run(operator: &Operator, migrations: &Migrations, wanted: &[bool]) -> R
 }
 
 /// Applies files together, or one by one if that fails.
-async fn try_groupings(operator: &Operator, planned: &Plan<'_>, wanted: &[bool]) -> Result<(Grouping, Observed)> {
+async fn try_groupings(operator: &Operator, planned: &SchemaPlan<'_>, wanted: &[bool]) -> Result<(Grouping, Observed)> {
     if !apply::is_born_in_steps(planned) {
         match at_once(operator, planned, wanted).await {
             Ok(observed) => return Ok((Grouping::Together, observed)),
@@ -182,7 +182,7 @@ async fn try_groupings(operator: &Operator, planned: &Plan<'_>, wanted: &[bool])
 }
 
 /// Applies files one by one in a schema that is dropped at the end.
-async fn one_by_one(operator: &Operator, planned: &Plan<'_>, wanted: &[bool]) -> Result<Observed> {
+async fn one_by_one(operator: &Operator, planned: &SchemaPlan<'_>, wanted: &[bool]) -> Result<Observed> {
     let done = file_by_file(operator, planned, wanted).await;
     let dropped = drop_schema(operator).await;
     let observed = done.map_err(failed)?;
@@ -191,10 +191,10 @@ async fn one_by_one(operator: &Operator, planned: &Plan<'_>, wanted: &[bool]) ->
 }
 
 /// The objects of a schema after a number of files, in order.
-type Observed = Vec<(usize, Snapshot)>;
+type Observed = Vec<(usize, SchemaSnapshot)>;
 
 /// Assigns the snapshots of a response to the selected numbers of files.
-fn observed(snapshots: Vec<Snapshot>, wanted: &[bool], schema: &SchemaName) -> Result<Observed> {
+fn observed(snapshots: Vec<SchemaSnapshot>, wanted: &[bool], schema: &SchemaName) -> Result<Observed> {
     let files: Vec<usize> = (0..wanted.len()).filter(|files| wanted[*files]).collect();
     if snapshots.len() != files.len() {
         return Err(Error::Unexpected {
@@ -244,7 +244,7 @@ fn provision(schema: &SchemaName, role: Option<&RoleName>) -> String {
     sql
 }
 
-async fn at_once(operator: &Operator, planned: &Plan<'_>, wanted: &[bool]) -> Result<Observed> {
+async fn at_once(operator: &Operator, planned: &SchemaPlan<'_>, wanted: &[bool]) -> Result<Observed> {
     let role = role(operator);
     let schema = &planned.schema;
     let observe = observe_sql(operator, schema, role.as_ref());
@@ -256,7 +256,7 @@ async fn at_once(operator: &Operator, planned: &Plan<'_>, wanted: &[bool]) -> Re
         owner: None,
         commits: Commits::WithMessage,
         grouping: Grouping::Together,
-        sessions: Sessions::None,
+        sessions: SchemaAccess::None,
         purpose: Purpose::RollBack { observe: &observe, wanted },
         files: None,
     };
@@ -264,7 +264,7 @@ async fn at_once(operator: &Operator, planned: &Plan<'_>, wanted: &[bool]) -> Re
     observed(record::snapshots(&answer), wanted, schema)
 }
 
-async fn file_by_file(operator: &Operator, planned: &Plan<'_>, wanted: &[bool]) -> Result<Observed> {
+async fn file_by_file(operator: &Operator, planned: &SchemaPlan<'_>, wanted: &[bool]) -> Result<Observed> {
     let schema = SchemaName::rehearsal();
     let role = role(operator);
     let observe = observe_sql(operator, &schema, role.as_ref());
@@ -272,7 +272,7 @@ async fn file_by_file(operator: &Operator, planned: &Plan<'_>, wanted: &[bool]) 
     for (done, is_wanted) in wanted.iter().enumerate() {
         let applied: Vec<_> = planned.pending[..done.saturating_sub(1)].iter().map(|f| super::Applied::of(f)).collect();
         let pending: Arc<[_]> = planned.pending[done.saturating_sub(1)..done].into();
-        let plan = Plan { schema: schema.clone(), applied: applied.into(), pending };
+        let plan = SchemaPlan { schema: schema.clone(), applied: applied.into(), pending };
         let (provision, ledger) = match done {
             0 => (provision(&schema, role.as_ref()) + &mark_sql(&schema), LedgerPresence::Absent),
             _ => (String::new(), LedgerPresence::Present),
@@ -285,7 +285,7 @@ async fn file_by_file(operator: &Operator, planned: &Plan<'_>, wanted: &[bool]) 
             owner: None,
             commits: Commits::WithMessage,
             grouping: Grouping::FileByFile,
-            sessions: Sessions::None,
+            sessions: SchemaAccess::None,
             purpose: Purpose::Drop,
             files: None,
         };

@@ -68,7 +68,7 @@ comment on table public.cgk_stamps is 'Schemas that cgk drift found as they shou
 
 /// The objects of a schema at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Snapshot {
+pub(crate) struct SchemaSnapshot {
     pub(crate) fingerprint: String,
     /// The kind, parent, name and facts of each object, one after the other.
     pub(crate) objects: Vec<String>,
@@ -77,7 +77,7 @@ pub(crate) struct Snapshot {
 /// Replaces the name of the schema itself in a record, because a function or a default can contain it.
 pub(crate) const OWN_NAME: &str = "\u{1}";
 
-impl Snapshot {
+impl SchemaSnapshot {
     /// Returns the snapshot without the schema's own name in the texts, wherever it is a complete word.
     pub(super) fn anonymous(mut self, schema: &SchemaName) -> Self {
         for text in &mut self.objects {
@@ -101,8 +101,8 @@ fn with_word_replaced(text: &str, word: &str, by: &str) -> String {
 }
 
 /// Returns the snapshots in a response, in order.
-pub(super) fn snapshots(answer: &Answer) -> Vec<Snapshot> {
-    let (mut all, mut next) = (Vec::new(), Snapshot::default());
+pub(super) fn snapshots(answer: &Answer) -> Vec<SchemaSnapshot> {
+    let (mut all, mut next) = (Vec::new(), SchemaSnapshot::default());
     for (_, row) in &answer.rows {
         if row.len() == 1 && row.get(0) == Some(OBSERVED) {
             all.push(std::mem::take(&mut next));
@@ -264,7 +264,7 @@ pub(crate) fn reading(operator: &Operator, error: tokio_postgres::Error) -> Erro
 }
 
 /// Returns the objects that the first files of the tenants' set create; `None` if they are not recorded.
-pub(crate) async fn given(operator: &Operator, applied: &[Applied]) -> Result<Option<Snapshot>> {
+pub(crate) async fn given(operator: &Operator, applied: &[Applied]) -> Result<Option<SchemaSnapshot>> {
     let sql = format!(
         "select fingerprint, objects from public.cgk_references
          where set_name = 'tenant' and isolation = $1 and ledger = $2 and context = {}",
@@ -278,7 +278,10 @@ pub(crate) async fn given(operator: &Operator, applied: &[Applied]) -> Result<Op
     };
     let doing = || while_doing("read the recorded result of the migrations");
     let Some(row) = rows.first() else { return Ok(None) };
-    Ok(Some(Snapshot { fingerprint: row.try_get(0).map_err(doing())?, objects: row.try_get(1).map_err(doing())? }))
+    Ok(Some(SchemaSnapshot {
+        fingerprint: row.try_get(0).map_err(doing())?,
+        objects: row.try_get(1).map_err(doing())?,
+    }))
 }
 
 /// Creates the tables. If another run has created them, that is also a success.
@@ -297,7 +300,7 @@ pub(super) async fn write(
     migrations: &Migrations,
     memory: &Memory,
     result: Option<Grouping>,
-    snapshots: &[(usize, Snapshot)],
+    snapshots: &[(usize, SchemaSnapshot)],
 ) -> Result<()> {
     let isolation = literal(isolation_name(operator));
     let digests = LedgerDigest::of_beginnings(migrations.set(Set::Tenant).files());
@@ -332,7 +335,7 @@ on conflict (isolation) do update set context = excluded.context, file_by_file =
 }
 
 /// Records the objects of a schema whose ledger has this digest. `isolation` is a literal.
-pub(crate) fn write_sql(set: Set, isolation: &str, ledger: &str, files: usize, snapshot: &Snapshot) -> String {
+pub(crate) fn write_sql(set: Set, isolation: &str, ledger: &str, files: usize, snapshot: &SchemaSnapshot) -> String {
     let objects: Vec<String> = snapshot.objects.iter().map(|text| literal(text)).collect();
     format!(
         "insert into public.cgk_references (set_name, isolation, ledger, context, files, fingerprint, objects)

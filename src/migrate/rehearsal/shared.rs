@@ -15,7 +15,7 @@
 use super::{
     carry::carried_over,
     found::look,
-    record::{self, Snapshot},
+    record::{self, SchemaSnapshot},
     session_lock, translate,
 };
 use crate::{
@@ -100,7 +100,7 @@ async fn begin(operator: &Operator) -> Result<()> {
         None if is_new => Vec::new(),
         None => before.objects.clone(),
     };
-    let given = Snapshot { fingerprint: String::new(), objects: given };
+    let given = SchemaSnapshot { fingerprint: String::new(), objects: given };
     write(operator, &[(BEFORE, &before), (GIVEN, &given)], "").await
 }
 
@@ -111,7 +111,7 @@ async fn end(operator: &Operator) -> Result<()> {
     let after = look(operator, Query::CURRENT).await?;
     let objects = carried_over(given, before, &after.objects);
     let (digest, _) = ledger_digest(operator).await?;
-    let snapshot = Snapshot { fingerprint: String::new(), objects };
+    let snapshot = SchemaSnapshot { fingerprint: String::new(), objects };
     write(operator, &[(digest.as_str(), &snapshot)], "delete from public.cgk_references where set_name = 'public';\n")
         .await
 }
@@ -155,7 +155,7 @@ pub(crate) async fn given(operator: &Operator) -> Result<Option<Vec<String>>> {
 /// Records objects of the shared schema for its current ledger.
 async fn keep(operator: &Operator, objects: Vec<String>) -> Result<()> {
     let (digest, _) = ledger_digest(operator).await?;
-    let snapshot = Snapshot { fingerprint: String::new(), objects };
+    let snapshot = SchemaSnapshot { fingerprint: String::new(), objects };
     write(operator, &[(digest.as_str(), &snapshot)], "delete from public.cgk_references where set_name = 'public';\n")
         .await
 }
@@ -205,7 +205,7 @@ async fn ledger_digest(operator: &Operator) -> Result<(String, bool)> {
     Ok((LedgerDigest::of(&read.rows).as_str().to_owned(), read.rows.is_empty()))
 }
 
-async fn write(operator: &Operator, rows: &[(&str, &Snapshot)], first: &str) -> Result<()> {
+async fn write(operator: &Operator, rows: &[(&str, &SchemaSnapshot)], first: &str) -> Result<()> {
     let isolation = literal(ANY_ISOLATION);
     let mut sql = first.to_owned();
     for (ledger, snapshot) in rows {

@@ -5,7 +5,7 @@ use crate::{
     context::TenantContext,
     error::Error,
     platform::{
-        Actor, Change, Permission, PlatformError, Result,
+        Actor, Permission, PlatformError, RecordedChange, Result,
         permissions::{demand_of, demand_service},
         values::{age_seconds, check_no_nul},
     },
@@ -305,7 +305,7 @@ impl Outbox {
                 let row = row.ok_or(PlatformError::NotFound { what: "event that was given up" })?;
                 demand_of(tx, &actor, row.get(0), Permission::EventsManage).await?;
                 let event_type: String = row.get(1);
-                let change = Change {
+                let change = RecordedChange {
                     actor: &actor,
                     organization: row.get(0),
                     name: "cgk.event.retried",
@@ -341,7 +341,7 @@ impl Outbox {
                 demand_of(tx, &actor, organization, Permission::EventsManage).await?;
                 let retried = tx.execute(RETRY_ALL, &[&organization.map(OrganizationId::uuid)]).await?;
                 if retried > 0 {
-                    let change = Change {
+                    let change = RecordedChange {
                         actor: &actor,
                         organization,
                         name: "cgk.event.retried",

@@ -136,19 +136,19 @@ pub struct RelayReport {
 /// ```
 #[derive(Debug)]
 pub struct Relay<S> {
-    inner: Arc<Inner<S>>,
+    inner: Arc<RelayInner<S>>,
 }
 
 #[derive(Debug)]
-struct Inner<S> {
+struct RelayInner<S> {
     db: Db<PlatformError>,
     sink: S,
     options: RelayOptions,
-    counts: Counts,
+    counts: RelayCounts,
 }
 
 #[derive(Debug, Default)]
-struct Counts {
+struct RelayCounts {
     delivered: AtomicU64,
     failed: AtomicU64,
     dead: AtomicU64,
@@ -166,7 +166,7 @@ impl<S: EventSink> Relay<S> {
     /// Creates a relay from this database to a sink.
     pub fn new<E>(db: &Db<E>, sink: S, options: RelayOptions) -> Self {
         let options = options.within_limits();
-        Self { inner: Arc::new(Inner { db: db.errors(), sink, options, counts: Counts::default() }) }
+        Self { inner: Arc::new(RelayInner { db: db.errors(), sink, options, counts: RelayCounts::default() }) }
     }
 
     /// Delivers events until `stop` completes, then finishes the running deliveries. It waits for notifications
@@ -270,7 +270,7 @@ impl<S: EventSink> Relay<S> {
     }
 }
 
-impl<S: EventSink> Inner<S> {
+impl<S: EventSink> RelayInner<S> {
     /// Runs one worker.
     async fn work(&self, mut stopped: watch::Receiver<bool>, mut woken: watch::Receiver<()>) -> Result<()> {
         while !*stopped.borrow() {

@@ -4,7 +4,7 @@ use super::{Invitation, Invitations, OF_TOKEN, of_token};
 use crate::{
     auth::TokenHash,
     platform::{
-        Actor, Change, Member, PlatformError,
+        Actor, Member, PlatformError, RecordedChange,
         error::Result,
         members::{Person, accept_person, join, person_of_address},
         organizations,
@@ -81,7 +81,7 @@ impl Invitations {
             let actor = self.actor.clone().unwrap_or(Actor::User(user));
             let member = join(tx, &actor, found.organization_id, user, &found.role, replaces).await?;
             tx.execute(SET_ACCEPTED_BY, &[&found.id, &user]).await?;
-            let change = Change {
+            let change = RecordedChange {
                 actor: &actor,
                 organization: Some(found.organization_id),
                 name: "cgk.invitation.accepted",

@@ -4,7 +4,7 @@ use super::{Invitation, InvitationId, InvitationState, Invitations, LIFETIME, LI
 use crate::{
     auth::{ApiKeyId, SecretToken, check_email},
     platform::{
-        Actor, Change, PlatformError,
+        Actor, PlatformError, RecordedChange,
         error::{Result, refuse_unknown_role},
         organizations,
         permissions::{Permission, demand, demand_in_open, demand_open},
@@ -195,7 +195,7 @@ pub(super) async fn record(
     name: &'static str,
     invitation: &Invitation,
 ) -> Result<()> {
-    let change = Change {
+    let change = RecordedChange {
         actor,
         organization: Some(invitation.organization_id),
         name,

@@ -4,7 +4,7 @@ use super::{Member, Members, NewMember, Who, find, person_of_address};
 use crate::{
     auth::UserRole,
     platform::{
-        Actor, Change, PlatformError,
+        Actor, PlatformError, RecordedChange,
         error::{Result, refuse_unknown_role},
         invitations, organizations,
         permissions::{Permission, demand, demand_enabled, demand_in_open},
@@ -223,7 +223,7 @@ async fn record(
     before: Option<Value>,
     after: Option<Value>,
 ) -> Result<()> {
-    let change = Change {
+    let change = RecordedChange {
         actor,
         organization: Some(member.organization_id),
         name,

@@ -2,7 +2,7 @@
 
 use crate::{
     auth::check_email,
-    platform::{Actor, Change, PlatformError, error::Result},
+    platform::{Actor, PlatformError, RecordedChange, error::Result},
     tenancy::PlatformTx,
     tenant::OrganizationId,
     user::UserId,
@@ -47,7 +47,7 @@ pub(crate) async fn person_of_address(
         let Some(row) = tx.query_opt(MAKE, &[&organization, &email]).await? else { continue };
         let id: UserId = row.get(0);
         if row.get(1) {
-            let change = Change {
+            let change = RecordedChange {
                 actor,
                 organization: Some(organization),
                 name: "cgk.user.created",

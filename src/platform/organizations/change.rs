@@ -4,7 +4,7 @@ use super::{Organization, Organizations, find, lock};
 use crate::{
     auth::UserRole,
     platform::{
-        Actor, Change, PlatformError,
+        Actor, PlatformError, RecordedChange,
         error::Result,
         members::join,
         permissions::{Permission, demand},
@@ -188,7 +188,7 @@ async fn record(
 ) -> Result<()> {
     // The settings are left out: they belong to the product and may contain data that a log must not contain.
     let state = |one: &Organization| json!({ "slug": one.slug, "name": one.name, "status": one.status.as_str() });
-    let change = Change {
+    let change = RecordedChange {
         actor,
         organization: Some(after.id),
         name,

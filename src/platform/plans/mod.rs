@@ -5,7 +5,7 @@ mod model;
 pub use model::{Entitlement, Issuance, Plan, PlanDefinition, PlanId, UsageType};
 
 use super::{
-    Actor, Change,
+    Actor, RecordedChange,
     allowance::{Allowance, PlanKey, QuotaKind},
     error::{PlatformError, Result},
     permissions::demand_service,
@@ -218,7 +218,7 @@ impl Plans {
         let platform = self.db.platform();
         let defined = platform.transaction(async |tx| {
             if tx.execute(DEFINE_KIND, &[&kind.as_str(), &usage.as_str()]).await? == 1 {
-                let change = Change {
+                let change = RecordedChange {
                     actor: &actor,
                     organization: None,
                     name: "cgk.quota_kind.defined",
@@ -253,7 +253,7 @@ impl Plans {
         before: Option<&Plan>,
         after: &Plan,
     ) -> Result<()> {
-        let change = Change {
+        let change = RecordedChange {
             actor,
             organization: None,
             name,

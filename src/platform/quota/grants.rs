@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     platform::{
-        Change,
+        RecordedChange,
         allowance::Allowance,
         error::{PlatformError, Result},
         permissions::{Permission, demand, demand_in_open},
@@ -199,7 +199,7 @@ impl Quota {
     }
 
     async fn record(&self, tx: &PlatformTx<'_>, name: &'static str, grant: &Grant) -> Result<()> {
-        let change = Change {
+        let change = RecordedChange {
             actor: &self.actor(),
             organization: Some(grant.organization_id),
             name,

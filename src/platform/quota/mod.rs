@@ -9,7 +9,7 @@ pub use model::{Consumption, Grant, GrantId, GrantSource, NewGrant, QuotaBalance
 pub(crate) use seats::{demand_seat, release_seat};
 
 use super::{
-    Actor, Change,
+    Actor, RecordedChange,
     allowance::{Allowance, QuotaKind, amount_column, unsigned},
     error::{PlatformError, Result},
     permissions::{Permission, demand, demand_service},
@@ -252,7 +252,7 @@ impl Quota {
         let pruned = platform.transaction(async |tx| {
             let deleted = tx.execute(PRUNE, &[&seconds]).await?;
             if deleted > 0 {
-                let change = Change {
+                let change = RecordedChange {
                     actor: &actor,
                     organization: None,
                     name: "cgk.quota.pruned",

@@ -4,7 +4,7 @@ use super::{NewSignUp, SignUpId, SignUpState, SignUps, SignedUp};
 use crate::{
     auth::{UserRole, check_email},
     platform::{
-        Actor, Change, NewSubscription, PlatformError, Subscriptions,
+        Actor, NewSubscription, PlatformError, RecordedChange, Subscriptions,
         error::Result,
         members::{accept_person, join, person_of_address},
         organizations::create_in,
@@ -70,7 +70,7 @@ impl SignUps {
             subscriptions.subscribe_in(tx, organization, &subscription).await?;
         }
         tx.execute(SET, &[&sign_up, &organization, &person.id, &person.is_new]).await?;
-        let change = Change {
+        let change = RecordedChange {
             actor: &actor,
             organization: Some(organization),
             name: "cgk.sign_up.started",

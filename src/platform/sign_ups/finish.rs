@@ -3,7 +3,7 @@
 use super::{NewSignUp, SignUpState, SignUps, SignedUp};
 use crate::{
     auth::{self, ApiKeyId, SecretToken, TokenKind},
-    platform::{Actor, Change, PlatformError, error::Result},
+    platform::{Actor, PlatformError, RecordedChange, error::Result},
 };
 use serde_json::json;
 
@@ -31,7 +31,7 @@ impl SignUps {
                 None => None,
             };
             tx.execute(FINISH, &[&begun.id, &made]).await?;
-            let change = Change {
+            let change = RecordedChange {
                 actor: &actor,
                 organization: Some(begun.organization_id),
                 name: "cgk.sign_up.finished",

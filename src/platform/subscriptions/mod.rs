@@ -9,7 +9,7 @@ pub use model::{
 };
 
 use super::{
-    Actor, Change,
+    Actor, RecordedChange,
     allowance::PlanKey,
     error::{PlatformError, Result},
     permissions::{Permission, demand, demand_in_open},
@@ -345,7 +345,7 @@ impl Subscriptions {
             let row = tx.query_one(sql::CHANGE_GRANTS, &[&after.id, &change, &start, &end]).await?;
             facts["grants"] = json!({ "revoked": row.get::<_, i32>(0), "issued": row.get::<_, serde_json::Value>(1) });
         }
-        let change = Change {
+        let change = RecordedChange {
             actor: &self.actor(),
             organization: Some(after.organization_id),
             name,

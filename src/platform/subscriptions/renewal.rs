@@ -17,7 +17,7 @@ use crate::{
 use std::time::SystemTime;
 
 /// The result of the renewal of one due subscription.
-enum Outcome {
+enum RenewalOutcome {
     Renewed,
     Ended,
     PastDue,
@@ -137,26 +137,26 @@ impl Subscriptions {
         for row in self.db.platform().query(sql::DUE, &[]).await? {
             let organization: OrganizationId = row.get(0);
             match self.db.platform().transaction(async |tx| self.renew_if_due(tx, organization).await).await? {
-                Outcome::Renewed => report.renewed.push(organization),
-                Outcome::Ended => report.ended.push(organization),
-                Outcome::PastDue => report.past_due.push(organization),
-                Outcome::NotDue => {}
+                RenewalOutcome::Renewed => report.renewed.push(organization),
+                RenewalOutcome::Ended => report.ended.push(organization),
+                RenewalOutcome::PastDue => report.past_due.push(organization),
+                RenewalOutcome::NotDue => {}
             }
         }
         Ok(report)
     }
 
-    async fn renew_if_due(&self, tx: &PlatformTx<'_>, organization: OrganizationId) -> Result<Outcome> {
+    async fn renew_if_due(&self, tx: &PlatformTx<'_>, organization: OrganizationId) -> Result<RenewalOutcome> {
         // Another process may have renewed or ended it meanwhile.
-        let Some((before, true)) = lock(tx, organization).await? else { return Ok(Outcome::NotDue) };
+        let Some((before, true)) = lock(tx, organization).await? else { return Ok(RenewalOutcome::NotDue) };
         if before.cancel_at_period_end {
             self.end(tx, &before).await?;
-            return Ok(Outcome::Ended);
+            return Ok(RenewalOutcome::Ended);
         }
         match before.status {
             SubscriptionStatus::Trialing => {
                 self.set_status(tx, before, &SubscriptionStatus::PastDue, "cgk.subscription.past_due").await?;
-                Ok(Outcome::PastDue)
+                Ok(RenewalOutcome::PastDue)
             }
             SubscriptionStatus::Active => {
                 match demand_open(tx, organization).await {
@@ -166,9 +166,9 @@ impl Subscriptions {
                 let after = Subscription::read(&tx.query_one(sql::RENEW_NEXT, &[&before.id]).await?);
                 self.finish(tx, "cgk.subscription.renewed", Some(&before), &after, Some(GrantChange::RenewNext))
                     .await?;
-                Ok(Outcome::Renewed)
+                Ok(RenewalOutcome::Renewed)
             }
-            _ => Ok(Outcome::NotDue),
+            _ => Ok(RenewalOutcome::NotDue),
         }
     }
 }

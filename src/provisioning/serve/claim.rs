@@ -58,14 +58,14 @@ const NEXT_DUE: &str = "select pg_catalog.date_part('epoch', min(r.attempt_at) -
       from public.provisioning_requests r where r.status = 'pending'";
 
 /// The connection that takes requests. It is in a transaction while an attempt is under way.
-pub(super) struct Queue {
+pub(super) struct RequestQueue {
     connection: Operator,
     /// Whether a transaction may be open.
     claims: AtomicBool,
 }
 
 /// A request that this server has claimed for one attempt.
-pub(super) struct Claim {
+pub(super) struct ClaimedRequest {
     pub(super) id: ProvisioningId,
     pub(super) slug: String,
     pub(super) attempt: u32,
@@ -74,19 +74,19 @@ pub(super) struct Claim {
 }
 
 /// The outcome of an attempt.
-pub(super) enum Verdict<'a> {
+pub(super) enum AttemptVerdict<'a> {
     Done,
     Postponed(&'a Error),
     Failed(&'a Error),
 }
 
-impl Queue {
+impl RequestQueue {
     pub(super) fn new(connection: Operator) -> Self {
         Self { connection, claims: AtomicBool::new(false) }
     }
 
     /// Takes a request that is due, or `None`.
-    pub(super) async fn claim(&self, options: &ServeOptions) -> Result<Option<Claim>> {
+    pub(super) async fn claim(&self, options: &ServeOptions) -> Result<Option<ClaimedRequest>> {
         let doing = || while_doing("take a request off the provisioning queue");
         let random: f64 = rand::rng().random_range(0.5..1.5);
         let [first, max] = [options.pause_first, options.pause_max].map(|pause| pause.min(PAUSE_LIMIT).as_secs_f64());
@@ -114,22 +114,22 @@ impl Queue {
             if let Some(row) = rows.first() {
                 let pause = Duration::try_from_secs_f64(pause).unwrap_or_default();
                 let (id, attempt) = (ProvisioningId(id), attempt.unsigned_abs());
-                return Ok(Some(Claim { id, slug: row.try_get(0).map_err(doing())?, attempt, pause }));
+                return Ok(Some(ClaimedRequest { id, slug: row.try_get(0).map_err(doing())?, attempt, pause }));
             }
         }
     }
 
     /// Writes the outcome of the attempt, and commits.
-    pub(super) async fn finish(&self, claim: &Claim, verdict: Verdict<'_>) -> Result<()> {
+    pub(super) async fn finish(&self, claim: &ClaimedRequest, verdict: AttemptVerdict<'_>) -> Result<()> {
         let failure = match &verdict {
-            Verdict::Done => None,
-            Verdict::Postponed(error) | Verdict::Failed(error) => Some((error.code(), told(error))),
+            AttemptVerdict::Done => None,
+            AttemptVerdict::Postponed(error) | AttemptVerdict::Failed(error) => Some((error.code(), told(error))),
         };
         let (code, text) = (failure.as_ref().map(|of| of.0), failure.as_ref().map(|of| of.1.as_str()));
         let status = match verdict {
-            Verdict::Done => "done",
-            Verdict::Failed(_) => "failed",
-            Verdict::Postponed(_) => {
+            AttemptVerdict::Done => "done",
+            AttemptVerdict::Failed(_) => "failed",
+            AttemptVerdict::Postponed(_) => {
                 let params: [(&(dyn ToSql + Sync), Type); 3] =
                     [(&claim.id.0, Type::UUID), (&code, Type::TEXT), (&text, Type::TEXT)];
                 self.query(POSTPONE, &params).await?;

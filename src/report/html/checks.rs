@@ -1,6 +1,6 @@
 //! Shows the checks of `cgk doctor`, and the differences from the migrations.
 
-use super::parts::{Column, mark, nothing, table};
+use super::parts::{ColumnLayout, mark, nothing, table};
 use crate::{
     doctor::Verdict,
     report::{
@@ -35,7 +35,7 @@ pub(super) fn body(report: &FleetReport) -> Markup {
         };
         vec![html! { code { (check.check) } }, mark(class(check.verdict), check.verdict.name()), found]
     };
-    let columns = [("Check", Column::Text), ("Result", Column::Short), ("Found", Column::Text)];
+    let columns = [("Check", ColumnLayout::Text), ("Result", ColumnLayout::Short), ("Found", ColumnLayout::Text)];
     table("What cgk doctor finds", &columns, checks.iter().map(row).collect())
 }
 
@@ -71,7 +71,7 @@ pub(super) fn drift(report: &FleetReport) -> Markup {
         };
         vec![html! { (found.schema) }, html! { (number(found.count as u64)) }, what]
     };
-    let columns = [("Schema", Column::Text), ("Differences", Column::Number), ("What", Column::Text)];
+    let columns = [("Schema", ColumnLayout::Text), ("Differences", ColumnLayout::Number), ("What", ColumnLayout::Text)];
     let more = (different + not_compared).saturating_sub(drift.schemas.len());
     html! {
         p { (sentence) }

@@ -1,6 +1,6 @@
 //! Shows the growth since an earlier report.
 
-use super::parts::{Column, bar, names, nothing, table, time};
+use super::parts::{ColumnLayout, bar, names, nothing, table, time};
 use crate::report::{
     model::{Growth, TenantGrowth},
     text::{number, percent, size_text},
@@ -21,11 +21,11 @@ pub(super) fn body(growth: &Growth) -> Markup {
         ]
     };
     let columns = [
-        ("Tenant", Column::Text),
-        ("Before", Column::Number),
-        ("Now", Column::Number),
-        ("Change", Column::Number),
-        ("", Column::Bars),
+        ("Tenant", ColumnLayout::Text),
+        ("Before", ColumnLayout::Number),
+        ("Now", ColumnLayout::Number),
+        ("Change", ColumnLayout::Number),
+        ("", ColumnLayout::Bars),
     ];
     html! {
         p {

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 /// The layout of a column.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Column {
+pub(super) enum ColumnLayout {
     Text,
     /// Text without line breaks.
     Short,
@@ -19,7 +19,7 @@ pub(super) enum Column {
     WideShort,
 }
 
-impl Column {
+impl ColumnLayout {
     fn class(self) -> Option<&'static str> {
         match self {
             Self::Text => None,
@@ -34,7 +34,7 @@ impl Column {
 
 /// Renders a table whose first column names the row. If it is wider than the screen, it can be scrolled, also with the
 /// keyboard.
-pub(super) fn table(caption: &str, columns: &[(&str, Column)], rows: Vec<Vec<Markup>>) -> Markup {
+pub(super) fn table(caption: &str, columns: &[(&str, ColumnLayout)], rows: Vec<Vec<Markup>>) -> Markup {
     html! {
         div class="scroll" role="region" tabindex="0" aria-label=(caption) {
             table class=[(columns.len() > 4).then_some("many")] {
@@ -42,7 +42,7 @@ pub(super) fn table(caption: &str, columns: &[(&str, Column)], rows: Vec<Vec<Mar
                 thead {
                     tr {
                         @for (heading, column) in columns {
-                            @if *column == Column::Bars {
+                            @if *column == ColumnLayout::Bars {
                                 td class="chart" aria-hidden="true" {}
                             } @else {
                                 th scope="col" class=[column.class()] { (heading) }
@@ -58,7 +58,7 @@ pub(super) fn table(caption: &str, columns: &[(&str, Column)], rows: Vec<Vec<Mar
                                 @if index == 0 {
                                     th scope="row" class=[column.class()] { (cell) }
                                 } @else {
-                                    td class=[column.class()] aria-hidden=[(column == Column::Bars).then_some("true")] { (cell) }
+                                    td class=[column.class()] aria-hidden=[(column == ColumnLayout::Bars).then_some("true")] { (cell) }
                                 }
                             }
                         }

@@ -1,6 +1,6 @@
 //! Shows the recorded runs, slow tenants and failures.
 
-use super::parts::{Column, bar, mark, nothing, table, time};
+use super::parts::{ColumnLayout, bar, mark, nothing, table, time};
 use crate::report::{
     model::{FailingTenant, FleetReport, ReportedRun, SlowTenant},
     text::{duration_text, number},
@@ -48,14 +48,14 @@ fn runs(report: &FleetReport) -> Markup {
         ]
     };
     let columns = [
-        ("Started", Column::Short),
-        ("Run", Column::WideShort),
-        ("Selection", Column::Wide),
-        ("Result", Column::Text),
-        ("Migrated", Column::Number),
-        ("Failed", Column::Number),
-        ("Time", Column::Number),
-        ("", Column::Bars),
+        ("Started", ColumnLayout::Short),
+        ("Run", ColumnLayout::WideShort),
+        ("Selection", ColumnLayout::Wide),
+        ("Result", ColumnLayout::Text),
+        ("Migrated", ColumnLayout::Number),
+        ("Failed", ColumnLayout::Number),
+        ("Time", ColumnLayout::Number),
+        ("", ColumnLayout::Bars),
     ];
     table("The latest runs", &columns, report.runs.iter().map(row).collect())
 }
@@ -81,8 +81,12 @@ fn failing(report: &FleetReport) -> Markup {
             html! { (failed.message.as_deref().unwrap_or_default()) },
         ]
     };
-    let columns =
-        [("Tenant", Column::Text), ("When", Column::Short), ("SQLSTATE", Column::Wide), ("Error", Column::Text)];
+    let columns = [
+        ("Tenant", ColumnLayout::Text),
+        ("When", ColumnLayout::Short),
+        ("SQLSTATE", ColumnLayout::Wide),
+        ("Error", ColumnLayout::Text),
+    ];
     let more = report.failing_count - report.failing.len();
     html! {
         (table("Tenants that failed in their last run", &columns, report.failing.iter().map(row).collect()))
@@ -103,11 +107,11 @@ fn slow(report: &FleetReport) -> Markup {
         ]
     };
     let columns = [
-        ("Tenant", Column::Text),
-        ("Runs", Column::Number),
-        ("Average", Column::Number),
-        ("Longest", Column::Number),
-        ("", Column::Bars),
+        ("Tenant", ColumnLayout::Text),
+        ("Runs", ColumnLayout::Number),
+        ("Average", ColumnLayout::Number),
+        ("Longest", ColumnLayout::Number),
+        ("", ColumnLayout::Bars),
     ];
     table("The slowest tenants in the recorded runs", &columns, report.slow.iter().map(row).collect())
 }

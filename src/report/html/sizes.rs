@@ -1,7 +1,7 @@
 //! Shows the tenants' sizes on disk.
 
 use super::{
-    parts::{Column, bar, nothing, table},
+    parts::{ColumnLayout, bar, nothing, table},
     treemap::{self, Cell},
 };
 use crate::{
@@ -92,7 +92,12 @@ fn largest(report: &FleetReport, sizes: &Sizes) -> Markup {
             html! {},
         ]);
     }
-    let columns = [("Tenant", Column::Text), ("Size", Column::Number), ("Part", Column::Number), ("", Column::Bars)];
+    let columns = [
+        ("Tenant", ColumnLayout::Text),
+        ("Size", ColumnLayout::Number),
+        ("Part", ColumnLayout::Number),
+        ("", ColumnLayout::Bars),
+    ];
     html! { div { (table("The largest tenants", &columns, rows)) } }
 }
 
@@ -106,6 +111,6 @@ fn distribution(sizes: &Sizes) -> Markup {
         let tenants = bucket.tenants as u64;
         vec![html! { (name) }, html! { (number(tenants)) }, bar(tenants, most, "fill")]
     };
-    let columns = [("Size", Column::Short), ("Tenants", Column::Number), ("", Column::Bars)];
+    let columns = [("Size", ColumnLayout::Short), ("Tenants", ColumnLayout::Number), ("", ColumnLayout::Bars)];
     html! { div { (table("How many tenants are how large", &columns, sizes.buckets.iter().map(row).collect())) } }
 }

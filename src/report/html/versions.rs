@@ -1,6 +1,6 @@
 //! Shows the migrations, states and statuses of the tenants.
 
-use super::parts::{Column, bar, length, mark, names, nothing, table};
+use super::parts::{ColumnLayout, bar, length, mark, names, nothing, table};
 use crate::report::{
     model::{FleetReport, TenantGroup},
     text::{count, number, percent},
@@ -90,11 +90,11 @@ fn states(report: &FleetReport) -> Markup {
         ]
     };
     let columns = [
-        ("State", Column::Text),
-        ("Tenants", Column::Number),
-        ("Part", Column::Number),
-        ("", Column::Bars),
-        ("Which", Column::Text),
+        ("State", ColumnLayout::Text),
+        ("Tenants", ColumnLayout::Number),
+        ("Part", ColumnLayout::Number),
+        ("", ColumnLayout::Bars),
+        ("Which", ColumnLayout::Text),
     ];
     table("Tenants by state of their schemas", &columns, report.states.iter().map(row).collect())
 }
@@ -117,11 +117,11 @@ fn unusable(report: &FleetReport) -> Markup {
         ]
     });
     let columns = [
-        ("Tenant", Column::Text),
-        ("Name", Column::Wide),
-        ("Status", Column::Wide),
-        ("State", Column::Text),
-        ("What", Column::Text),
+        ("Tenant", ColumnLayout::Text),
+        ("Name", ColumnLayout::Wide),
+        ("Status", ColumnLayout::Wide),
+        ("State", ColumnLayout::Text),
+        ("What", ColumnLayout::Text),
     ];
     let more = found.len().saturating_sub(report.named_max);
     html! {
@@ -143,7 +143,7 @@ fn versions(report: &FleetReport) -> Markup {
     };
     let rows: Vec<_> = report.versions.iter().take(report.named_max).map(row).collect();
     let more = report.versions.len().saturating_sub(rows.len());
-    let columns = [("Migration", Column::Text), ("Tenants", Column::Number), ("", Column::Bars)];
+    let columns = [("Migration", ColumnLayout::Text), ("Tenants", ColumnLayout::Number), ("", ColumnLayout::Bars)];
     html! {
         div {
             (table("Newest migration of the tenants", &columns, rows))
@@ -161,6 +161,6 @@ fn statuses(report: &FleetReport) -> Markup {
         };
         vec![html! { (group.key) }, html! { (number(group.tenants as u64)) }, named]
     };
-    let columns = [("Status", Column::Text), ("Tenants", Column::Number), ("Which", Column::Text)];
+    let columns = [("Status", ColumnLayout::Text), ("Tenants", ColumnLayout::Number), ("Which", ColumnLayout::Text)];
     html! { div { (table("Tenants by status", &columns, report.statuses.iter().map(row).collect())) } }
 }

@@ -1,12 +1,12 @@
 //! Classifies the statements that define objects: CREATE, DROP, ALTER and COMMENT.
 
 use super::{
-    super::{TokenKind, cursor::Cursor, name::Name},
-    Action, Shape, Source,
+    super::{SqlTokenKind, cursor::TokenCursor, name::Name},
+    Action, RowSource, Shape,
     words::{after, position, reads, references},
 };
 
-pub(super) fn create(cursor: &mut Cursor<'_>) -> Option<Shape> {
+pub(super) fn create(cursor: &mut TokenCursor<'_>) -> Option<Shape> {
     let or_replace = cursor.take(&["or", "replace"]);
     while cursor
         .one_of(&["global", "local", "temp", "temporary", "unlogged", "recursive", "unique", "constraint", "trusted"])
@@ -28,12 +28,12 @@ pub(super) fn create(cursor: &mut Cursor<'_>) -> Option<Shape> {
         let behind = &rest[cursor.at..];
         let mut sources = Vec::new();
         for (phrase, source) in [
-            (&["partition", "of"][..], Source::PartitionOf),
-            (&["inherits"], Source::Inherits),
-            (&["like"], Source::Like),
+            (&["partition", "of"][..], RowSource::PartitionOf),
+            (&["inherits"], RowSource::Inherits),
+            (&["like"], RowSource::Like),
         ] {
             if let Some(start) = position(behind, phrase) {
-                let mut inner = Cursor { tokens: behind, at: start + phrase.len() };
+                let mut inner = TokenCursor { tokens: behind, at: start + phrase.len() };
                 inner.take_sign('(');
                 sources.extend(inner.names().into_iter().map(|name| (source, name)));
             }
@@ -41,7 +41,7 @@ pub(super) fn create(cursor: &mut Cursor<'_>) -> Option<Shape> {
         // `create table x as select …`, not `generated always as (…)`.
         let is_query = cursor.peek_word() == Some("as");
         if is_query {
-            sources.extend(reads(behind).into_iter().map(|name| (Source::Reads, name)));
+            sources.extend(reads(behind).into_iter().map(|name| (RowSource::Reads, name)));
         }
         return Some(Shape::CreateTable { name: name?, if_not_exists, references: references(behind), sources });
     }
@@ -55,7 +55,7 @@ pub(super) fn create(cursor: &mut Cursor<'_>) -> Option<Shape> {
     Some(Shape::Create { kind, name, if_not_exists, or_replace, on, reads })
 }
 
-pub(super) fn drop_(cursor: &mut Cursor<'_>) -> Option<Shape> {
+pub(super) fn drop_(cursor: &mut TokenCursor<'_>) -> Option<Shape> {
     let kind = cursor.kind()?;
     let concurrently = cursor.take(&["concurrently"]);
     cursor.take(&["if", "exists"]);
@@ -67,7 +67,7 @@ pub(super) fn drop_(cursor: &mut Cursor<'_>) -> Option<Shape> {
     Some(Shape::Drop { kind, names, on })
 }
 
-pub(super) fn alter(cursor: &mut Cursor<'_>) -> Option<Shape> {
+pub(super) fn alter(cursor: &mut TokenCursor<'_>) -> Option<Shape> {
     let kind = cursor.kind()?;
     if !["table", "view", "materialized view", "index", "sequence", "foreign table"].contains(&kind.as_str()) {
         let name = cursor.name();
@@ -87,9 +87,9 @@ pub(super) fn alter(cursor: &mut Cursor<'_>) -> Option<Shape> {
     let (mut depth, mut tokens) = (0usize, Vec::new());
     for token in &cursor.tokens[cursor.at..] {
         match token.kind {
-            TokenKind::Sign('(' | '[') => depth += 1,
-            TokenKind::Sign(')' | ']') => depth = depth.saturating_sub(1),
-            TokenKind::Sign(',') if depth == 0 => {
+            SqlTokenKind::Sign('(' | '[') => depth += 1,
+            SqlTokenKind::Sign(')' | ']') => depth = depth.saturating_sub(1),
+            SqlTokenKind::Sign(',') if depth == 0 => {
                 actions.push(Action { tokens: std::mem::take(&mut tokens) });
                 continue;
             }
@@ -101,7 +101,7 @@ pub(super) fn alter(cursor: &mut Cursor<'_>) -> Option<Shape> {
     Some(Shape::AlterTable { kind, table, actions })
 }
 
-pub(super) fn comment(cursor: &mut Cursor<'_>) -> Option<Shape> {
+pub(super) fn comment(cursor: &mut TokenCursor<'_>) -> Option<Shape> {
     cursor.take(&["on"]).then_some(())?;
     let kind = cursor.kind()?;
     let mut name = cursor.name()?;

@@ -11,7 +11,7 @@ pub(crate) use super::name::Name;
 pub(crate) use words::has;
 pub(in crate::sql) use words::options;
 
-use super::{Statement, Token, cursor::Cursor};
+use super::{Statement, Token, cursor::TokenCursor};
 use define::{alter, comment, create, drop_};
 use rows::rows;
 use words::{options_say, position, references};
@@ -25,7 +25,7 @@ pub(crate) enum Shape {
         /// The tables that its foreign keys refer to.
         references: Vec<Name>,
         /// The tables after `inherits`, `like`, `partition of`, `as select … from`.
-        sources: Vec<(Source, Name)>,
+        sources: Vec<(RowSource, Name)>,
     },
     CreateIndex {
         name: Option<Name>,
@@ -108,7 +108,7 @@ pub(crate) enum Shape {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
+pub(crate) enum RowSource {
     Inherits,
     Like,
     PartitionOf,
@@ -158,18 +158,18 @@ impl Action {
     /// Returns the name after a sequence of words.
     pub(crate) fn name_after(&self, phrase: &[&str]) -> Option<Name> {
         let start = position(&self.tokens, phrase)? + phrase.len();
-        Cursor { tokens: &self.tokens, at: start }.name()
+        TokenCursor { tokens: &self.tokens, at: start }.name()
     }
 }
 
 /// Classifies a statement.
 pub(crate) fn of(statement: &Statement) -> Shape {
     let tokens = &statement.tokens;
-    let mut cursor = Cursor { tokens, at: 0 };
+    let mut cursor = TokenCursor { tokens, at: 0 };
     read(&mut cursor).unwrap_or(Shape::Other)
 }
 
-fn read(cursor: &mut Cursor<'_>) -> Option<Shape> {
+fn read(cursor: &mut TokenCursor<'_>) -> Option<Shape> {
     let tokens = cursor.tokens;
     match cursor.word()? {
         "create" => create(cursor),

@@ -1,13 +1,13 @@
 //! Classifies queries, and the statements that change rows.
 
 use super::{
-    super::{Token, TokenKind, cursor::Cursor, name::Name},
+    super::{SqlTokenKind, Token, cursor::TokenCursor, name::Name},
     Shape,
     words::{has, reads},
 };
 
 /// Classifies a query, or a statement that changes rows.
-pub(super) fn rows(verb: &str, cursor: &mut Cursor<'_>) -> Shape {
+pub(super) fn rows(verb: &str, cursor: &mut TokenCursor<'_>) -> Shape {
     let tokens = cursor.tokens;
     let reads = reads(tokens);
     let writes = |verb: &'static str, table: Option<Name>, from: usize| {
@@ -25,7 +25,7 @@ pub(super) fn rows(verb: &str, cursor: &mut Cursor<'_>) -> Shape {
     } else {
         (verb, 0)
     };
-    let mut inner = Cursor { tokens, at: at + 1 };
+    let mut inner = TokenCursor { tokens, at: at + 1 };
     let written = match verb {
         "insert" | "merge" => {
             inner.take(&["into"]);
@@ -54,9 +54,9 @@ fn outer_verb(tokens: &[Token]) -> Option<(&'static str, usize)> {
     let mut depth = 0usize;
     for (at, token) in tokens.iter().enumerate() {
         match &token.kind {
-            TokenKind::Sign('(') => depth += 1,
-            TokenKind::Sign(')') => depth = depth.saturating_sub(1),
-            TokenKind::Word(word) if depth == 0 => {
+            SqlTokenKind::Sign('(') => depth += 1,
+            SqlTokenKind::Sign(')') => depth = depth.saturating_sub(1),
+            SqlTokenKind::Word(word) if depth == 0 => {
                 let found = ["insert", "update", "delete", "merge", "select"].iter().find(|verb| *verb == word);
                 if let Some(verb) = found {
                     return Some((verb, at));

@@ -1,6 +1,6 @@
 //! Finds words, and the tables that they name, anywhere in a statement.
 
-use super::super::{Token, TokenKind, cursor::Cursor, name::Name};
+use super::super::{SqlTokenKind, Token, cursor::TokenCursor, name::Name};
 
 /// Whether words follow one another anywhere outside of strings and quotes.
 pub(crate) fn has(tokens: &[Token], phrase: &[&str]) -> bool {
@@ -16,14 +16,14 @@ pub(super) fn position(tokens: &[Token], phrase: &[&str]) -> Option<usize> {
 /// Returns the name after a word, from a position on.
 pub(super) fn after(tokens: &[Token], from: usize, phrase: &[&str]) -> Option<Name> {
     let start = position(tokens.get(from..)?, phrase)? + from + phrase.len();
-    Cursor { tokens, at: start }.name()
+    TokenCursor { tokens, at: start }.name()
 }
 
 pub(super) fn references(tokens: &[Token]) -> Vec<Name> {
     let mut found = Vec::new();
     for (at, token) in tokens.iter().enumerate() {
         if token.word() == Some("references")
-            && let Some(name) = (Cursor { tokens, at: at + 1 }).name()
+            && let Some(name) = (TokenCursor { tokens, at: at + 1 }).name()
         {
             found.push(name);
         }
@@ -38,8 +38,8 @@ pub(super) fn reads(tokens: &[Token]) -> Vec<Name> {
     let mut open: Vec<Option<&str>> = Vec::new();
     for (at, token) in tokens.iter().enumerate() {
         match token.kind {
-            TokenKind::Sign('(') => open.push(at.checked_sub(1).and_then(|before| tokens[before].word())),
-            TokenKind::Sign(')') => drop(open.pop()),
+            SqlTokenKind::Sign('(') => open.push(at.checked_sub(1).and_then(|before| tokens[before].word())),
+            SqlTokenKind::Sign(')') => drop(open.pop()),
             _ => {}
         }
         let is_list = matches!(token.word(), Some("from" | "join" | "using"));
@@ -50,7 +50,7 @@ pub(super) fn reads(tokens: &[Token]) -> Vec<Name> {
         if !is_list || in_function || distinct {
             continue;
         }
-        let mut cursor = Cursor { tokens, at: at + 1 };
+        let mut cursor = TokenCursor { tokens, at: at + 1 };
         loop {
             cursor.take(&["only"]);
             cursor.take(&["lateral"]);

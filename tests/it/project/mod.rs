@@ -9,6 +9,7 @@ pub(crate) mod error_texts;
 pub(crate) mod features;
 pub(crate) mod imports;
 pub(crate) mod layering;
+pub(crate) mod names;
 pub(crate) mod plain_english;
 pub(crate) mod public_api;
 pub(crate) mod registry_sql;

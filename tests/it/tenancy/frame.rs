@@ -5,7 +5,7 @@ use crate::stage::{Stage, address, slug};
 use cgk::{
     TxOptions,
     config::{Isolation, SessionSettings},
-    frame::{Failure, Frame, Frames, Outcome},
+    frame::{Failure, Frame, Frames, TransactionOutcome},
     ident::DatabaseTag,
 };
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 enum Ended {
     NotEntered(String),
     NotSent,
-    Left(Outcome),
+    Left(TransactionOutcome),
 }
 
 /// The answer to a message: how many statements were completed, and the SQLSTATE of a failure.
@@ -51,7 +51,7 @@ async fn with_tenant(client: &Client, frame: &Frame, statements: &[&str]) -> End
     }
     let (completed, failure) = send(client, &frame.leave()).await;
     let outcome = frame.judge(completed, failure.as_deref().map(Failure::server));
-    if outcome != Outcome::Committed {
+    if outcome != TransactionOutcome::Committed {
         send(client, &frame.roll_back()).await;
     }
     Ended::Left(outcome)
@@ -70,25 +70,29 @@ async fn a_with_tenant_over_another_connection_keeps_the_tenant_apart() {
         // Whatever it was, the next user is in its own tenant.
         let globex = frames.frame(&slug("globex"), &TxOptions::default());
         let mark = "insert into marks (tag, n) values ('next', 1)";
-        assert_eq!(with_tenant(&client, &globex, &[mark]).await, Ended::Left(Outcome::Committed), "{statements:?}");
+        assert_eq!(
+            with_tenant(&client, &globex, &[mark]).await,
+            Ended::Left(TransactionOutcome::Committed),
+            "{statements:?}"
+        );
         ended
     };
     let insert = "insert into marks (tag, n) values ('frame', 1)";
-    assert_eq!(run(&[insert]).await, Ended::Left(Outcome::Committed));
+    assert_eq!(run(&[insert]).await, Ended::Left(TransactionOutcome::Committed));
     assert_eq!(stage.marks("acme", "frame").await, (1, 0));
     let insert = "insert into marks (tag, n) values ('attack', 1)";
     for (attack, expected) in [
         ("commit", Ended::NotSent),
         ("set local role none", Ended::NotSent),
-        ("select * from tenant_globex.marks", Ended::Left(Outcome::Aborted)),
-        ("select 1 / 0", Ended::Left(Outcome::Aborted)),
+        ("select * from tenant_globex.marks", Ended::Left(TransactionOutcome::Aborted)),
+        ("select 1 / 0", Ended::Left(TransactionOutcome::Aborted)),
         // The insert behind it is refused by the role: the path alone leads nowhere.
-        ("select set_config('search_path', 'tenant_globex', true)", Ended::Left(Outcome::Aborted)),
-        ("select set_config('search_path', 'tenant_acme', true)", Ended::Left(Outcome::Tampered)),
-        ("select set_config('role', 'none', true)", Ended::Left(Outcome::Tampered)),
-        ("select set_config('app.current_organization_id', 'x', true)", Ended::Left(Outcome::Tampered)),
+        ("select set_config('search_path', 'tenant_globex', true)", Ended::Left(TransactionOutcome::Aborted)),
+        ("select set_config('search_path', 'tenant_acme', true)", Ended::Left(TransactionOutcome::Tampered)),
+        ("select set_config('role', 'none', true)", Ended::Left(TransactionOutcome::Tampered)),
+        ("select set_config('app.current_organization_id', 'x', true)", Ended::Left(TransactionOutcome::Tampered)),
         // Hidden in a message of several statements, which `admit` reads as its first.
-        ("select 1; commit; begin", Ended::Left(Outcome::Tampered)),
+        ("select 1; commit; begin", Ended::Left(TransactionOutcome::Tampered)),
     ] {
         let before = stage.marks("acme", "attack").await;
         assert_eq!(run(&[attack, insert]).await, expected, "{attack}");
@@ -116,15 +120,15 @@ async fn with_path_isolation_another_connection_keeps_the_tenant_apart_by_its_pa
     );
     let insert = "insert into marks (tag, n) values ('path', 1)";
     for (attack, expected) in [
-        (own.as_str(), Outcome::Committed),
-        ("select set_config('search_path', 'tenant_globex', true)", Outcome::Tampered),
-        ("select set_config('app.current_organization_id', 'x', true)", Outcome::Tampered),
+        (own.as_str(), TransactionOutcome::Committed),
+        ("select set_config('search_path', 'tenant_globex', true)", TransactionOutcome::Tampered),
+        ("select set_config('app.current_organization_id', 'x', true)", TransactionOutcome::Tampered),
     ] {
         let before = (stage.marks("acme", "path").await.0, stage.marks("globex", "path").await.0);
         let frame = frames.frame(&acme, &TxOptions::default());
         assert_eq!(with_tenant(&client, &frame, &[attack, insert]).await, Ended::Left(expected), "{attack}");
         let after = (stage.marks("acme", "path").await.0, stage.marks("globex", "path").await.0);
-        assert_eq!(after, (before.0 + i64::from(expected == Outcome::Committed), before.1), "{attack}");
+        assert_eq!(after, (before.0 + i64::from(expected == TransactionOutcome::Committed), before.1), "{attack}");
     }
     // The control: what the entry of the other isolation does fails here, since this login has no role to take.
     stage.sql(&format!("revoke {} from {user}", stage.role("acme"))).await;
@@ -133,7 +137,7 @@ async fn with_path_isolation_another_connection_keeps_the_tenant_apart_by_its_pa
     assert!(matches!(entered, Ended::NotEntered(_)), "{entered:?}");
     assert_eq!(
         with_tenant(&client, &frames.frame(&acme, &TxOptions::default()), &[]).await,
-        Ended::Left(Outcome::Committed)
+        Ended::Left(TransactionOutcome::Committed)
     );
 }
 
@@ -196,8 +200,8 @@ fn the_session_and_a_lost_connection_are_judged() {
     let frame = Frames::new(DatabaseTag::of("shop"), Isolation::Path).frame(&slug("acme"), &TxOptions::default());
     assert!(frame.is_clean([]) && frame.is_clean([Some("f")]));
     assert!(!frame.is_clean([Some("f"), Some("t")]) && !frame.is_clean([None]));
-    assert_eq!(frame.judge(2, Some(Failure::lost())), Outcome::Unknown);
-    assert_eq!(frame.judge(5, Some(Failure::lost())), Outcome::CommittedUnclean);
+    assert_eq!(frame.judge(2, Some(Failure::lost())), TransactionOutcome::Unknown);
+    assert_eq!(frame.judge(5, Some(Failure::lost())), TransactionOutcome::CommittedUnclean);
 }
 
 /// The row of the registry is found by its index, in a registry that the server would otherwise read whole.

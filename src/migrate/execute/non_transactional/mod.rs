@@ -16,9 +16,9 @@ mod stepper;
 
 use super::{
     poll::PollBackoff,
-    step_log::{self, Progress, STEPS_TABLE},
+    step_log::{self, FileProgress, STEPS_TABLE},
     transactionality::{checks_of_statements, runs_alone, statements_within_a_transaction},
-    unit::{self, ApplyOutcome, LockWait, Sessions, Unit},
+    unit::{self, ApplyOutcome, LockWait, SchemaAccess, Unit},
 };
 use crate::{
     db::Operator,
@@ -27,7 +27,7 @@ use crate::{
     lock,
     migrate::ledger::{self, LedgerDigest},
 };
-use stepper::{Failed, StepSection, Stepper, Transaction, ask};
+use stepper::{StepFailure, StepSection, Stepper, Transaction, ask};
 
 /// Runs the single file of a plan, as far as possible in one attempt. The next attempt continues from there.
 ///
@@ -46,12 +46,14 @@ pub(in crate::migrate) async fn run(operator: &Operator, unit: &Unit<'_>, turn: 
     let encoding = operator.facts().encoding.as_str();
     let sql = file.sql_for(encoding);
     let texts = match unit.sessions {
-        Sessions::Any => file.statements().iter().map(|statement| sql[statement.range.clone()].to_owned()).collect(),
-        Sessions::None => statements_within_a_transaction(file, encoding),
+        SchemaAccess::Any => {
+            file.statements().iter().map(|statement| sql[statement.range.clone()].to_owned()).collect()
+        }
+        SchemaAccess::None => statements_within_a_transaction(file, encoding),
     };
     let checks = match unit.sessions {
-        Sessions::Any => vec![None; texts.len()],
-        Sessions::None => checks_of_statements(file, encoding),
+        SchemaAccess::Any => vec![None; texts.len()],
+        SchemaAccess::None => checks_of_statements(file, encoding),
     };
     let stepper = Stepper { operator, role, owner, plan, file, files: unit.files, texts, checks, pid };
     let result = stepper.carry_out().await;
@@ -95,9 +97,9 @@ impl Stepper<'_> {
     }
 
     /// Finds the record of an earlier run, or creates one. Returns `None` if the ledger no longer matches the plan.
-    async fn begin(&self) -> Result<Option<Progress>> {
+    async fn begin(&self) -> Result<Option<FileProgress>> {
         let schema = &self.plan.schema;
-        let found = Progress::read(self.operator, schema).await?;
+        let found = FileProgress::read(self.operator, schema).await?;
         let mut script = self.script(Transaction::Implicit);
         script.part(StepSection::Check, &[]);
         let digest = LedgerDigest::of(&self.plan.applied);
@@ -108,7 +110,7 @@ impl Stepper<'_> {
             literal(digest.as_str())
         ));
         script.part(StepSection::Record, &[]);
-        let fresh = Progress {
+        let fresh = FileProgress {
             id: self.file.id().clone(),
             done: 0,
             begun: false,
@@ -136,7 +138,7 @@ impl Stepper<'_> {
     }
 
     /// Checks that the file still starts with the text that was already executed.
-    fn continued(&self, found: Progress) -> Result<Progress> {
+    fn continued(&self, found: FileProgress) -> Result<FileProgress> {
         let problem = if found.id != *self.file.id() {
             "its file is missing or was moved"
         } else {
@@ -150,15 +152,15 @@ impl Stepper<'_> {
     }
 
     /// Executes the next statement.
-    async fn step(&self, progress: &mut Progress) -> Result<()> {
+    async fn step(&self, progress: &mut FileProgress) -> Result<()> {
         let statement = &self.file.statements()[progress.done];
         // An announced statement is finished in the same way as it was started.
         let is_changed = !progress.begun && *self.text(progress.done) != self.written(progress.done);
         let mut outcome = match runs_alone(statement) && !is_changed {
-            true => Err(Failed::NeedsToBeAlone),
+            true => Err(StepFailure::NeedsToBeAlone),
             false => self.recorded(progress).await,
         };
-        if matches!(outcome, Err(Failed::NeedsToBeAlone)) {
+        if matches!(outcome, Err(StepFailure::NeedsToBeAlone)) {
             outcome = self.alone(progress).await;
         }
         match outcome {
@@ -167,8 +169,8 @@ impl Stepper<'_> {
                 progress.begun = false;
                 Ok(())
             }
-            Err(Failed::NeedsToBeAlone) => unreachable!("it was alone"),
-            Err(Failed::With(error)) => {
+            Err(StepFailure::NeedsToBeAlone) => unreachable!("it was alone"),
+            Err(StepFailure::With(error)) => {
                 if progress.is_nothing() {
                     self.forget().await;
                 }

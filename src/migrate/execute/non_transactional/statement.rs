@@ -5,9 +5,9 @@ use super::{
         concurrent::{Concurrent, Outlook},
         guard::{self, Broken},
         script::{self, Script},
-        step_log::Progress,
+        step_log::FileProgress,
     },
-    stepper::{Failed, OWN_TIMEOUT, StepSection, Stepper, Transaction, ask, set},
+    stepper::{OWN_TIMEOUT, StepFailure, StepSection, Stepper, Transaction, ask, set},
 };
 use crate::{
     db::{message, milliseconds},
@@ -21,7 +21,7 @@ impl Stepper<'_> {
     ///
     /// The transaction must be open first. BEGIN fails if a cancel request arrives during it, and a statement that is
     /// already sent would then run in its own transaction without being recorded.
-    pub(super) async fn recorded(&self, progress: &Progress) -> Result<(), Failed> {
+    pub(super) async fn recorded(&self, progress: &FileProgress) -> Result<(), StepFailure> {
         let number = progress.done;
         let mut before = self.script(Transaction::Explicit);
         if let Some(check) = &self.checks[number] {
@@ -38,19 +38,22 @@ impl Stepper<'_> {
         behind.line("commit;");
         let _undivided = self.operator.undivided().await;
         let failed = match self.send(&before, Some(number)).await {
-            Err((part, error)) => Failed::With(self.error(part, error)),
+            Err((part, error)) => StepFailure::With(self.error(part, error)),
             Ok(()) => match self.statement_and_record(number, &behind).await {
                 Ok(()) => return Ok(()),
                 Err(failed) => failed,
             },
         };
         // The transaction is still open but aborted.
-        ask(self.operator, "rollback;").await.map_err(while_doing("roll back a statement")).map_err(Failed::With)?;
+        ask(self.operator, "rollback;")
+            .await
+            .map_err(while_doing("roll back a statement"))
+            .map_err(StepFailure::With)?;
         Err(failed)
     }
 
     /// Sends a statement, and the statements that record and commit it, in the open transaction.
-    async fn statement_and_record(&self, number: usize, behind: &Script<StepSection>) -> Result<(), Failed> {
+    async fn statement_and_record(&self, number: usize, behind: &Script<StepSection>) -> Result<(), StepFailure> {
         // They are polled in this order, and so written to the connection in this order.
         let (statement, behind) = tokio::join!(
             biased;
@@ -60,56 +63,58 @@ impl Stepper<'_> {
         match (statement, behind) {
             (Ok(()), Ok(())) => Ok(()),
             (Err(source), _) => Err(self.refused(number, source)),
-            (Ok(()), Err((part, error))) => Err(Failed::With(match error.source.as_db_error().and_then(Broken::of) {
-                Some(_) => self.failure(number, None, error.source),
-                None => self.error(part, error),
-            })),
+            (Ok(()), Err((part, error))) => {
+                Err(StepFailure::With(match error.source.as_db_error().and_then(Broken::of) {
+                    Some(_) => self.failure(number, None, error.source),
+                    None => self.error(part, error),
+                }))
+            }
         }
     }
 
     /// Returns the server's error for a statement in a transaction.
-    fn refused(&self, number: usize, source: tokio_postgres::Error) -> Failed {
+    fn refused(&self, number: usize, source: tokio_postgres::Error) -> StepFailure {
         let alone = [SqlState::ACTIVE_SQL_TRANSACTION, SqlState::INVALID_TRANSACTION_TERMINATION];
         if source.code().is_some_and(|state| alone.contains(state)) {
-            return Failed::NeedsToBeAlone;
+            return StepFailure::NeedsToBeAlone;
         }
         let offset = source.as_db_error().and_then(|error| script::offset_in(self.text(number), error));
-        Failed::With(self.failure(number, offset, source))
+        StepFailure::With(self.failure(number, offset, source))
     }
 
     /// Runs a statement alone: announces, executes, verifies and records it.
-    pub(super) async fn alone(&self, progress: &mut Progress) -> Result<(), Failed> {
+    pub(super) async fn alone(&self, progress: &mut FileProgress) -> Result<(), StepFailure> {
         let number = progress.done;
         let statement = &self.file.statements()[number];
         let concurrent = Concurrent::of(statement);
         let outlook = match &concurrent {
             Some(concurrent) => {
-                self.enter_session(progress, None).await.map_err(Failed::With)?;
+                self.enter_session(progress, None).await.map_err(StepFailure::With)?;
                 let looked = concurrent.look(self.operator, &self.plan.schema, progress.begun).await;
-                looked.map_err(|error| Failed::With(self.of_statement(number, error)))?
+                looked.map_err(|error| StepFailure::With(self.of_statement(number, error)))?
             }
             None => Outlook::Run,
         };
         let text = match outlook {
-            Outlook::Done => return self.enter_session(progress, Some(number + 1)).await.map_err(Failed::With),
+            Outlook::Done => return self.enter_session(progress, Some(number + 1)).await.map_err(StepFailure::With),
             Outlook::Run => self.written(number),
             Outlook::RunInstead(text) => text,
         };
         if !progress.begun {
             progress.begun = true;
-            self.announce(progress).await.map_err(Failed::With)?;
+            self.announce(progress).await.map_err(StepFailure::With)?;
         }
-        self.enter_session(progress, None).await.map_err(Failed::With)?;
+        self.enter_session(progress, None).await.map_err(StepFailure::With)?;
         if let Err(error) = self.execute(number, &text).await {
             if !matches!(error, Error::Connection(ConnectionError::Lost { .. })) {
                 self.take_back(progress, concurrent.as_ref()).await;
             }
-            return Err(Failed::With(error));
+            return Err(StepFailure::With(error));
         }
         if let Some(concurrent) = &concurrent {
-            concurrent.verify(self.operator, &self.plan.schema).await.map_err(Failed::With)?;
+            concurrent.verify(self.operator, &self.plan.schema).await.map_err(StepFailure::With)?;
         }
-        self.enter_session(progress, Some(number + 1)).await.map_err(Failed::With)
+        self.enter_session(progress, Some(number + 1)).await.map_err(StepFailure::With)
     }
 
     /// Sends one statement alone. The server refuses a text that contains several statements.
@@ -122,7 +127,7 @@ impl Stepper<'_> {
 
     /// Removes the remains and the announcement of a statement that the server refused. If they cannot be removed now,
     /// the announcement remains, and the next attempt finds it.
-    async fn take_back(&self, progress: &mut Progress, concurrent: Option<&Concurrent>) {
+    async fn take_back(&self, progress: &mut FileProgress, concurrent: Option<&Concurrent>) {
         let removed = match concurrent {
             Some(concurrent) => {
                 // If the statement was blocked for a long time, the cleanup does not wait that long again.

@@ -3,7 +3,7 @@
 use super::super::{
     concurrent::Concurrent,
     script::Script,
-    step_log::{self, Progress},
+    step_log::{self, FileProgress},
     transactionality::is_setting,
     unit,
 };
@@ -16,7 +16,7 @@ use crate::{
     error::{Error, Result},
     ident::{Ident, RoleName, literal},
     lock,
-    migrate::{files::file::MigrationFile, fileset::record::FileRecord, plan::Plan},
+    migrate::{files::file::MigrationFile, fileset::record::FileRecord, plan::SchemaPlan},
     migration::Set,
     version::Checksum,
 };
@@ -27,7 +27,7 @@ pub(super) struct Stepper<'a> {
     pub(super) operator: &'a Operator,
     pub(super) role: Option<&'a RoleName>,
     pub(super) owner: Option<&'a Ident>,
-    pub(super) plan: &'a Plan<'a>,
+    pub(super) plan: &'a SchemaPlan<'a>,
     pub(super) file: &'a MigrationFile,
     /// The text of each statement for this database's encoding. It has no CONCURRENTLY if no session uses the schema.
     pub(super) texts: Vec<String>,
@@ -71,7 +71,7 @@ pub(super) enum Transaction {
 }
 
 /// Why a statement was not executed.
-pub(super) enum Failed {
+pub(super) enum StepFailure {
     /// It cannot share a transaction.
     NeedsToBeAlone,
     With(Error),
@@ -110,7 +110,7 @@ impl Stepper<'_> {
     }
 
     /// Prepares the session for the next statement. With `done`, first records the previous one.
-    pub(super) async fn enter_session(&self, progress: &Progress, done: Option<usize>) -> Result<()> {
+    pub(super) async fn enter_session(&self, progress: &FileProgress, done: Option<usize>) -> Result<()> {
         let mut script = Script::new();
         script.line("reset role; reset all;");
         let settings = self.session_settings();
@@ -133,7 +133,7 @@ impl Stepper<'_> {
     }
 
     /// Records whether the next statement is started.
-    pub(super) async fn announce(&self, progress: &Progress) -> Result<()> {
+    pub(super) async fn announce(&self, progress: &FileProgress) -> Result<()> {
         let mut script = self.script(Transaction::Implicit);
         script.part(StepSection::Record, &[]);
         let carried_out = progress.done + usize::from(progress.begun);

@@ -19,7 +19,7 @@ use crate::{
     sql::TransactionWords,
 };
 use script::script_of;
-use verdict::{Verdict, judge};
+use verdict::{MessageVerdict, judge};
 
 /// Sends one message once, and interprets the response.
 pub(in crate::migrate) async fn together(operator: &Operator, unit: &Unit<'_>, turn: LockWait) -> Result<ApplyOutcome> {
@@ -32,7 +32,7 @@ pub(in crate::migrate) async fn together(operator: &Operator, unit: &Unit<'_>, t
             .await
             .map_err(while_doing(format!("migrate schema {:?}", schema.as_str())))?;
         match judge(&script, operator, unit, answer)? {
-            Verdict::Landed(landing) => {
+            MessageVerdict::Landed(landing) => {
                 if let (ApplyOutcome::Applied, Commits::WithMessage, Some((record, set))) =
                     (landing, unit.commits, unit.files)
                 {
@@ -40,12 +40,12 @@ pub(in crate::migrate) async fn together(operator: &Operator, unit: &Unit<'_>, t
                 }
                 return Ok(landing);
             }
-            Verdict::HalfDone => return Err(step_log::refused(operator, schema).await?),
+            MessageVerdict::HalfDone => return Err(step_log::refused(operator, schema).await?),
             // An open transaction would block other sessions during the wait, and it is already aborted.
-            Verdict::Busy if turn == LockWait::NoWait || unit.commits == Commits::Later => {
+            MessageVerdict::Busy if turn == LockWait::NoWait || unit.commits == Commits::Later => {
                 return Ok(ApplyOutcome::Locked);
             }
-            Verdict::Busy => {
+            MessageVerdict::Busy => {
                 if !patience.wait().await {
                     let waited = operator.session().migration_wait;
                     return Err(Error::Migration(MigrationError::Locked { schema: schema.clone(), waited }));
@@ -69,7 +69,7 @@ pub(crate) async fn observe(operator: &Operator, unit: &Unit<'_>) -> Result<Answ
     let Some(error) = answer.error.take() else { return Ok(answer) };
     let failed = Answer { error: Some(error), ..answer };
     match judge(&script, operator, unit, failed)? {
-        Verdict::Landed(_) | Verdict::Busy | Verdict::HalfDone => Err(Error::Unexpected {
+        MessageVerdict::Landed(_) | MessageVerdict::Busy | MessageVerdict::HalfDone => Err(Error::Unexpected {
             doing: format!("rehearse in schema {:?}", schema.as_str()),
             found: "the schema is in use".into(),
         }),

@@ -5,7 +5,7 @@ use super::{
         guard::{self, Broken},
         script::{self, Reached, Script},
         transactionality::{original_offset, original_statements},
-        unit::{ApplyOutcome, Sessions, Unit, left_the_schema},
+        unit::{ApplyOutcome, SchemaAccess, Unit, left_the_schema},
     },
     script::PartKind,
 };
@@ -19,7 +19,7 @@ use crate::{
 };
 use tokio_postgres::error::{DbError, SqlState};
 
-pub(super) enum Verdict {
+pub(super) enum MessageVerdict {
     Landed(ApplyOutcome),
     /// Another session is working on the schema. Nothing was changed.
     Busy,
@@ -41,10 +41,10 @@ pub(super) fn judge(
     operator: &Operator,
     unit: &Unit<'_>,
     answer: Answer,
-) -> Result<Verdict> {
+) -> Result<MessageVerdict> {
     let schema = &unit.plan.schema;
     let mut answer = answer;
-    let Some(source) = answer.error.take() else { return Ok(Verdict::Landed(ApplyOutcome::Applied)) };
+    let Some(source) = answer.error.take() else { return Ok(MessageVerdict::Landed(ApplyOutcome::Applied)) };
     let doing = format!("migrate schema {:?}", schema.as_str());
     if sqlstate::is_lost(&source) {
         return Err(Error::Connection(ConnectionError::Lost { doing, source: source.into() }));
@@ -72,7 +72,7 @@ fn of_part(
     unit: &Unit<'_>,
     reached: Option<Reached<PartKind<'_>>>,
     source: tokio_postgres::Error,
-) -> Result<Verdict> {
+) -> Result<MessageVerdict> {
     let schema = &unit.plan.schema;
     let doing = format!("migrate schema {:?}", schema.as_str());
     let Some(db_error) = source.as_db_error() else { return Err(while_doing(doing)(source)) };
@@ -83,7 +83,7 @@ fn of_part(
             schema: schema.clone(),
             waited: operator.session().migration_wait,
         })),
-        None if failed_demand => Ok(Verdict::Busy),
+        None if failed_demand => Ok(MessageVerdict::Busy),
         // The server did not parse the message.
         None if *state == SqlState::UNTRANSLATABLE_CHARACTER => Err(match untranslatable(operator, unit, db_error) {
             Some(problem) => Error::Migration(MigrationError::Invalid { problems: vec![problem] }),
@@ -92,14 +92,14 @@ fn of_part(
         Some(PartKind::Files) if failed_demand => {
             Err(Error::Migration(MigrationError::PlanStale { schema: schema.clone() }))
         }
-        Some(PartKind::Check) if failed_demand => Ok(Verdict::Landed(ApplyOutcome::Stale)),
-        Some(PartKind::Check) if *state == SqlState::INVALID_TEXT_REPRESENTATION => Ok(Verdict::HalfDone),
+        Some(PartKind::Check) if failed_demand => Ok(MessageVerdict::Landed(ApplyOutcome::Stale)),
+        Some(PartKind::Check) if *state == SqlState::INVALID_TEXT_REPRESENTATION => Ok(MessageVerdict::HalfDone),
         Some(PartKind::Provision) if *state == SqlState::INSUFFICIENT_PRIVILEGE && unit.owner.is_some() => {
             Err(not_the_owner(operator, unit, source))
         }
         // Another session created the schema first, and the lock made this one wait. If a check failed, the registry
         // has changed.
-        Some(PartKind::Provision) if CREATED_BEFORE.contains(state) => Ok(Verdict::Landed(ApplyOutcome::Stale)),
+        Some(PartKind::Provision) if CREATED_BEFORE.contains(state) => Ok(MessageVerdict::Landed(ApplyOutcome::Stale)),
         Some(PartKind::Record(_))
             if reached.as_ref().is_some_and(|reached| reached.completed == 0) && row_check::is_refusal(db_error) =>
         {
@@ -199,8 +199,8 @@ fn not_the_owner(operator: &Operator, unit: &Unit<'_>, source: tokio_postgres::E
 fn place(unit: &Unit<'_>, file: &MigrationFile, reached: &Reached<PartKind<'_>>) -> Option<Place> {
     let (done, offset) = (reached.completed, reached.offset);
     let (done, offset) = match unit.sessions {
-        Sessions::Any => (done, offset),
-        Sessions::None => (original_statements(file, done), offset.map(|offset| original_offset(file, offset))),
+        SchemaAccess::Any => (done, offset),
+        SchemaAccess::None => (original_statements(file, done), offset.map(|offset| original_offset(file, offset))),
     };
     script::place(file, done, offset)
 }
