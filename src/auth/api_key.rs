@@ -4,7 +4,7 @@ use super::{
     ApiKeyId, Auth, AuthError, CENTURY, Rejection, SecretToken, TenantIdentity, TokenKind, Verified, active_tenant,
     check_name, demand_open, error::Result, remaining, seconds, token::TokenHash,
 };
-use crate::{actor::Actor, record::Change, tenancy::PlatformTx, tenant::OrganizationId};
+use crate::{actor::Actor, record::RecordedChange, tenancy::PlatformTx, tenant::OrganizationId};
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime};
 use tokio_postgres::Row;
@@ -181,7 +181,7 @@ pub(crate) async fn create_key(
     demand_open(tx, organization).await?;
     let row = tx.query_one(CREATE, &[&organization.0, &hash.bytes(), &key.name, &key.scopes, &lifetime]).await?;
     let made = info(&row);
-    let change = Change {
+    let change = RecordedChange {
         actor,
         organization: Some(organization),
         name: "cgk.api_key.created",

@@ -63,7 +63,7 @@ pub use user::{NewUser, User, UserRole, UserStatus, Users};
 
 use crate::{
     actor::Actor,
-    record::Change,
+    record::RecordedChange,
     slug::TenantSlug,
     tenancy::{Db, PlatformTx},
     tenant::OrganizationId,
@@ -109,7 +109,7 @@ impl Auth {
         (before, after): (Option<Value>, Option<Value>),
     ) -> Result<()> {
         let actor = self.actor();
-        let change = Change { actor: &actor, organization, name, resource, before, after };
+        let change = RecordedChange { actor: &actor, organization, name, resource, before, after };
         Ok(change.record(tx).await?)
     }
 

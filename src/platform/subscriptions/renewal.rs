@@ -160,7 +160,7 @@ impl Subscriptions {
             }
             SubscriptionStatus::Active => {
                 match demand_open(tx, organization).await {
-                    Err(PlatformError::OrganizationSuspended) => return Ok(Outcome::NotDue),
+                    Err(PlatformError::OrganizationSuspended) => return Ok(RenewalOutcome::NotDue),
                     outcome => outcome?,
                 }
                 let after = Subscription::read(&tx.query_one(sql::RENEW_NEXT, &[&before.id]).await?);
