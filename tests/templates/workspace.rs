@@ -288,6 +288,43 @@ async fn a_lost_lease_gives_the_job_to_another_worker() {
     );
 }
 
+/// Four workers, whose leases are short and who leave some of their jobs: each job is completed, and by one of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_of_lost_workers_are_completed_once_each() {
+    let stage = stage_with_rows().await;
+    let more = "insert into jobs (repository_id, kind) select '{r}', 'build' from generate_series(1, 59)";
+    stage.run("acme", &with_ids(more)).await;
+    stage.run("acme", "update jobs set attempts_max = 100").await;
+    let mut workers = tokio::task::JoinSet::new();
+    for worker in 0..4 {
+        let db = stage.db.clone();
+        workers.spawn(async move {
+            let (acme, mut done) = (slug("acme"), Vec::<String>::new());
+            let claim = "select id::text, lease_id::text from claim_jobs(4, '20 milliseconds')";
+            let left = "select count(*) from jobs where status in ('queued', 'running')";
+            let complete = "select complete_job($1::text::uuid, $2::text::uuid)";
+            for round in 0.. {
+                let claimed = db.tenant(&acme).query(claim, &[]).await.unwrap();
+                if claimed.is_empty() && db.tenant(&acme).query_one(left, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+                    break;
+                }
+                for row in claimed.iter().skip(usize::from(round % 3 == worker % 3)) {
+                    let (job, lease): (String, String) = (row.get(0), row.get(1));
+                    if db.tenant(&acme).query_one(complete, &[&job, &lease]).await.unwrap().get(0) {
+                        done.push(job);
+                    }
+                }
+            }
+            done
+        });
+    }
+    let done = tokio::time::timeout(crate::stage::HANG, workers.join_all()).await.expect("the workers go on").concat();
+    assert_eq!((done.len(), done.iter().collect::<BTreeSet<_>>().len()), (60, 60));
+    assert_eq!(stage.one::<i64>("acme", "select count(*) from jobs where status = 'succeeded'").await, 60);
+    // The control: leases were lost.
+    assert!(stage.one::<i64>("acme", "select count(*) from jobs where attempts > 1").await > 0);
+}
+
 #[tokio::test]
 async fn a_canceled_job_is_nobodys() {
     let stage = stage_with_rows().await;
