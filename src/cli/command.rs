@@ -246,6 +246,24 @@ impl Command {
         matches!(self, Self::MigrateStatus(arguments) if arguments.runs_until_interrupted())
     }
 
+    /// Returns what the command says at the first and at the second signal, if it finishes what is in progress.
+    pub(super) fn at_signals(&self) -> [&'static str; 2] {
+        match self {
+            Self::EventsRelay(_) => [
+                "stopping: deliveries in progress finish, no other delivery starts; press Ctrl-C again to end at once",
+                "ending at once: what was delivered and is not committed is delivered again",
+            ],
+            Self::Provision(_) => [
+                "stopping: tenants in progress finish, no other tenant starts; press Ctrl-C again to cancel them",
+                "cancelling the tenants in progress",
+            ],
+            _ => [
+                "stopping: schemas in progress finish, no other schema starts; press Ctrl-C again to cancel them",
+                "cancelling the schemas in progress",
+            ],
+        }
+    }
+
     /// Returns the state of the database after an interruption.
     pub(super) fn after_interruption(&self) -> &'static str {
         match self {

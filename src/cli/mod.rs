@@ -136,13 +136,11 @@ async fn until_signalled(cli: &Cli, printer: &Printer) -> Result<Ended> {
         match number {
             1 if shutdown.interrupt.is_heard() => {
                 shutdown.interrupt.stop();
-                printer.error(
-                    "stopping: schemas in progress finish, no other schema starts; press Ctrl-C again to cancel them",
-                );
+                printer.error(cli.command.at_signals()[0]);
             }
             2 if shutdown.interrupt.is_heard() => {
                 shutdown.interrupt.cancel();
-                printer.error("cancelling the schemas in progress");
+                printer.error(cli.command.at_signals()[1]);
             }
             _ => return Ok(Ended::BySignal(exit)),
         }

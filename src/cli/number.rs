@@ -31,6 +31,11 @@ pub(crate) fn name(text: &str) -> Result<String, String> {
     }
 }
 
+/// Parses the id of a row.
+pub(crate) fn id<I: std::str::FromStr>(text: &str) -> Result<I, String> {
+    text.parse().map_err(|_| "write an id such as 0195f0a0-0000-7000-8000-000000000001".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,7 +4,7 @@ use super::{
     Actor, Permission, PlatformError, Result,
     page::{Cursor, Page, PageRequest},
     permissions::{demand_of, demand_service},
-    values::{check_instant, check_no_nul},
+    values::{check_instant, check_no_nul, nearest_instant},
 };
 use crate::{
     db::Operator,
@@ -277,8 +277,8 @@ impl AuditLog {
     ///
     /// If the future is dropped, either all partitions are removed or none: it is one transaction.
     pub async fn drop_months(operator: &Operator, ended_by: SystemTime) -> Result<u32, Error> {
-        // No month of the log is older, and the server stores no earlier time.
-        let ended_by = ended_by.max(SystemTime::UNIX_EPOCH);
+        // No month of the log is older than 1970, and the driver cannot send every time.
+        let ended_by = nearest_instant(ended_by);
         count(operator, DROP, (&ended_by, Type::TIMESTAMPTZ), "remove months of the audit log").await
     }
 }

@@ -22,6 +22,11 @@ pub(crate) fn check_instant(what: &'static str, at: SystemTime) -> Result<()> {
     }
 }
 
+/// Returns the time, or the nearest one that can be stored.
+pub(crate) fn nearest_instant(at: SystemTime) -> SystemTime {
+    at.clamp(SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + Duration::from_secs(LAST_SECONDS))
+}
+
 /// A thousand years. Nothing that cgk has stored is older.
 const AGE_MAX: Duration = Duration::from_secs(365_243 * 24 * 60 * 60);
 

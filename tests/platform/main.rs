@@ -13,6 +13,8 @@ mod invitations;
 mod members;
 mod members_attacks;
 mod memberships_carried_over;
+mod missing;
+mod odd_inputs;
 mod organizations;
 mod period_orders;
 mod plans;

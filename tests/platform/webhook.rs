@@ -188,3 +188,26 @@ async fn without_a_secret_nothing_is_sent() {
     }
     assert_eq!(receiver.received.lock().unwrap().len(), 0);
 }
+
+/// The first signal ends a relay that waits, and what it says is about deliveries.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_ends_a_relay_and_the_text_is_about_deliveries() {
+    let stage = Stage::set().await;
+    let receiver = Receiver::answering(&[]);
+    let shell = Shell::on(&stage.database).set("CGK_WEBHOOK_SECRET", SECRET);
+    let child = shell.start(&["events:relay", "--webhook", &receiver.address, "--watch"]);
+    let listens =
+        "select count(*) from pg_stat_activity where datname = current_database() and lower(query) like '%listen%cgk_events%'
+         and pid <> pg_backend_pid()";
+    crate::stage::must_end(async {
+        while stage.count(listens).await == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    assert!(std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let answer = crate::support::cgk::Answer::of(child.wait_with_output().unwrap());
+    assert_eq!((answer.code, answer.stdout.as_str()), (0, "Stopped. No event was delivered.\n"), "{}", answer.stderr);
+    assert!(answer.stderr.contains("stopping: deliveries in progress finish"), "{}", answer.stderr);
+    assert!(!answer.stderr.contains("schema"), "{}", answer.stderr);
+}

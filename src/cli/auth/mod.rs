@@ -17,7 +17,7 @@ use super::{
     session::Session,
     ui::{
         printer::Printer,
-        report::Refusal,
+        report::{Missing, Refusal},
         style::{FAINT, count, paint, sanitize},
         table::Look,
     },
@@ -79,7 +79,7 @@ impl Target {
         let slug = &self.tenant.slug;
         let message = format!("tenant {slug} has no {what} {}", sanitize(id));
         let hint = format!("`cgk {noun}:list {slug}` lists them.");
-        Refusal { message, hint, exit: Exit::Failed }.into()
+        Missing { message, hint }.into()
     }
 
     /// Returns the complete id for a text: the id itself, or the listed id that starts with these characters.

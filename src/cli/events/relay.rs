@@ -111,7 +111,11 @@ async fn deliver<S: EventSink>(session: &Session<'_>, arguments: &Arguments, rel
         (report.dead, paint(BAD, "given up")),
     ];
     let parts: Vec<_> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
-    let text = if parts.is_empty() { "No event was due.".into() } else { format!("Events: {}.", parts.join(", ")) };
+    let text = match (parts.is_empty(), arguments.watch) {
+        (false, _) => format!("Events: {}.", parts.join(", ")),
+        (true, true) => "Stopped. No event was delivered.".into(),
+        (true, false) => "No event was due.".into(),
+    };
     printer.output(text);
     if report.failed + report.dead > 0 {
         printer.info(format!("Next: {} shows what has failed.", paint(COMMAND, "cgk events:list")));

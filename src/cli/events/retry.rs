@@ -7,9 +7,10 @@ use serde::Serialize;
 
 use crate::cli::{
     exit::Exit,
+    number,
     session::Session,
     ui::{
-        report::Refusal,
+        report::Missing,
         style::{GOOD, count, paint},
     },
 };
@@ -25,7 +26,7 @@ Makes events pending again that were given up, with all their attempts. The audi
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
     /// Id of the event, from `cgk events:list`
-    #[arg(value_name = "EVENT", required_unless_present = "all", conflicts_with = "all")]
+    #[arg(value_name = "EVENT", value_parser = number::id::<EventId>, required_unless_present = "all", conflicts_with = "all")]
     id: Option<EventId>,
     /// Retry every event that was given up
     #[arg(long)]
@@ -52,7 +53,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
             Err(PlatformError::NotFound { .. }) => {
                 let message = format!("there is no event {id} that was given up");
                 let hint = "`cgk events:list --status dead` lists them.".into();
-                return Err(Refusal { message, hint, exit: Exit::Failed }.into());
+                return Err(Missing { message, hint }.into());
             }
             Err(error) => return Err(error.into()),
         },

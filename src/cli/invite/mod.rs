@@ -16,7 +16,11 @@ use serde::Serialize;
 use super::{
     exit::Exit,
     session::Session,
-    ui::{report::Refusal, style::sanitize, time},
+    ui::{
+        report::{Missing, Refusal},
+        style::sanitize,
+        time,
+    },
 };
 
 /// One invitation of a tenant.
@@ -121,7 +125,7 @@ impl Target {
     fn missing(&self, text: &str) -> anyhow::Error {
         let slug = &self.tenant.slug;
         let message = format!("tenant {slug} has no invitation {}", sanitize(text));
-        Refusal { message, hint: format!("`cgk invite:list {slug}` lists them."), exit: Exit::Failed }.into()
+        Missing { message, hint: format!("`cgk invite:list {slug}` lists them.") }.into()
     }
 
     /// Shows a token. Only the token is written to standard output.

@@ -17,7 +17,11 @@ use serde::Serialize;
 use super::{
     exit::Exit,
     session::Session,
-    ui::{report::Refusal, style::sanitize, time},
+    ui::{
+        report::{Missing, Refusal},
+        style::sanitize,
+        time,
+    },
 };
 
 /// One member of a tenant.
@@ -106,6 +110,11 @@ impl Target {
         let slug = &self.tenant.slug;
         let (message, hint) = match error {
             PlatformError::NotFound { what: "member" } => return self.missing(text),
+            PlatformError::NotFound { what: "user" } => {
+                let message = format!("there is no user {}", sanitize(text));
+                let hint = format!("Give an e-mail address: `cgk member:add {slug} <address>` also creates the user.");
+                return Missing { message, hint }.into();
+            }
             PlatformError::LastOwner => (
                 format!("{} is the last owner of tenant {slug}", sanitize(text)),
                 format!("Make another member an owner first: `cgk member:role {slug} <user> owner`."),
@@ -122,6 +131,6 @@ impl Target {
     fn missing(&self, text: &str) -> anyhow::Error {
         let slug = &self.tenant.slug;
         let message = format!("tenant {slug} has no member {}", sanitize(text));
-        Refusal { message, hint: format!("`cgk member:list {slug}` lists them."), exit: Exit::Failed }.into()
+        Missing { message, hint: format!("`cgk member:list {slug}` lists them.") }.into()
     }
 }

@@ -2,9 +2,8 @@
 
 use anyhow::Result;
 use cgk::{
-    TenantSlug,
     auth::UserRole,
-    platform::{Member, Members, Organizations, PageRequest, PlatformError},
+    platform::{Member, Members, Organizations, PageRequest},
 };
 use clap::Args;
 use serde::Serialize;
@@ -13,11 +12,7 @@ use super::OrganizationView;
 use crate::cli::{
     exit::Exit,
     session::Session,
-    ui::{
-        report::Refusal,
-        style::{FAINT, sanitize},
-        table, time,
-    },
+    ui::{style::FAINT, table, time},
 };
 
 pub(crate) const EXAMPLES: &str = "\
@@ -45,17 +40,9 @@ struct Answer<'a> {
 
 pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
     let printer = session.printer;
-    let slug: TenantSlug = arguments.slug.parse()?;
-    let db = session.connect().await?;
+    let (db, tenant) = session.tenant(&arguments.slug).await?;
     let actor = session.actor(&db);
-    let found = Organizations::new(&db).acting_as(actor.clone()).by_slug(&slug).await;
-    let organization = found.map_err(|error| match error {
-        PlatformError::NotFound { .. } => {
-            let message = format!("there is no organization {}", sanitize(slug.as_str()));
-            Refusal { message, hint: "`cgk org:list` lists them.".into(), exit: Exit::Failed }.into()
-        }
-        other => anyhow::Error::from(other),
-    })?;
+    let organization = Organizations::new(&db).acting_as(actor.clone()).get(tenant.id).await?;
     let members = every_member(&Members::new(&db).acting_as(actor), organization.id).await?;
     let owners: Vec<&str> =
         members.iter().filter(|one| one.role == UserRole::Owner).map(|one| one.email.as_str()).collect();

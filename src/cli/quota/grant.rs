@@ -11,7 +11,7 @@ use crate::cli::{
     exit::Exit,
     session::Session,
     ui::{
-        report::Refusal,
+        report::Missing,
         style::{GOOD, paint},
         time,
     },
@@ -75,7 +75,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
             let message = format!("there is no kind of quota {kind}");
             let hint =
                 "`cgk plan:list` shows the kinds that plans include; a service defines others by Plans::define_kind.";
-            return Err(Refusal { message, hint: hint.into(), exit: Exit::Failed }.into());
+            return Err(Missing { message, hint: hint.into() }.into());
         }
         Err(error) => return Err(error.into()),
     };

@@ -16,7 +16,7 @@ use super::{
     exit::Exit,
     session::Session,
     ui::{
-        report::Refusal,
+        report::{Missing, Refusal},
         style::{FAINT, paint},
         time,
     },
@@ -97,12 +97,14 @@ impl Target {
     fn refused(&self, error: PlatformError, plan: Option<&PlanKey>) -> anyhow::Error {
         let slug = &self.tenant.slug;
         let (message, hint) = match (error, plan) {
-            (PlatformError::NotFound { what: "subscription" }, _) => (
-                format!("tenant {slug} has no subscription"),
-                format!("`cgk subscription:change {slug} <plan>` subscribes it to a plan."),
-            ),
+            (PlatformError::NotFound { what: "subscription" }, _) => {
+                let message = format!("tenant {slug} has no subscription");
+                let hint = format!("`cgk subscription:change {slug} <plan>` subscribes it to a plan.");
+                return Missing { message, hint }.into();
+            }
             (PlatformError::NotFound { what: "plan" }, Some(plan)) => {
-                (format!("there is no plan {plan} on sale"), "`cgk plan:list` lists the plans.".into())
+                let message = format!("there is no plan {plan} on sale");
+                return Missing { message, hint: "`cgk plan:list` lists the plans.".into() }.into();
             }
             (PlatformError::AlreadySubscribed, _) => (
                 format!("tenant {slug} has a subscription"),

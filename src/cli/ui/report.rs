@@ -29,6 +29,14 @@ pub(crate) struct Refusal {
     pub(crate) exit: Exit,
 }
 
+/// The command names something that does not exist, with a hint where to look.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Missing {
+    pub(crate) message: String,
+    pub(crate) hint: String,
+}
+
 impl Refusal {
     /// Returns the refusal for a named file that cannot be read or written.
     pub(crate) fn file(doing: &str, file: &Path, error: &std::io::Error) -> Self {

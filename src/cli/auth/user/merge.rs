@@ -10,9 +10,10 @@ use serde::Serialize;
 
 use crate::cli::{
     exit::Exit,
+    number,
     session::Session,
     ui::{
-        report::Refusal,
+        report::{Missing, Refusal},
         style::{GOOD, paint},
     },
 };
@@ -28,8 +29,10 @@ Makes two users of one address one person: the second one gets the memberships o
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
     /// Id of the user that is deleted
+    #[arg(value_parser = number::id::<UserId>)]
     user: UserId,
     /// Id of the user that stays
+    #[arg(value_parser = number::id::<UserId>)]
     into: UserId,
 }
 
@@ -48,11 +51,18 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         PlatformError::NotFound { .. } => {
             let message = format!("there is no user {} or no user {}", arguments.user, arguments.into);
             let hint = "`cgk user:list --duplicates` lists what can be merged.".into();
-            Refusal { message, hint, exit: Exit::Failed }.into()
+            Missing { message, hint }.into()
+        }
+        PlatformError::Invalid { .. } => {
+            let message = format!("user {} cannot be merged into user {}: {error}", arguments.user, arguments.into);
+            let hint = "`cgk user:list --duplicates` lists what can be merged.".into();
+            Refusal { message, hint, exit: Exit::Usage }.into()
         }
         PlatformError::Referenced { .. } => {
             let hint =
-                "Change those rows first: their foreign key has more columns than one, so it cannot be moved.".into();
+                "Move or delete those rows first. They point at the user through a foreign key of several columns, at \
+                        its membership, or in a way that this login does not see."
+                    .into();
             Refusal { message: error.to_string(), hint, exit: Exit::Failed }.into()
         }
         other => anyhow::Error::from(other),

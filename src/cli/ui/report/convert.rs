@@ -2,7 +2,7 @@
 
 use super::{
     super::{hint, server_detail::ServerDetail, style::count},
-    PlaceView, Refusal, Report, UnfinishedView,
+    Missing, PlaceView, Refusal, Report, UnfinishedView,
     path::{display_path, without_here},
 };
 use crate::cli::exit::Exit;
@@ -50,6 +50,10 @@ impl Report {
         }
         if let Some(refusal) = error.downcast_ref::<Refusal>() {
             return Self { hint: Some(refusal.hint.clone()), ..Self::plain("refused", &refusal.message, refusal.exit) };
+        }
+        if let Some(missing) = error.downcast_ref::<Missing>() {
+            let hint = Some(missing.hint.clone());
+            return Self { hint, ..Self::plain("not_found", &missing.message, Exit::Failed) };
         }
         let causes = causes(error.chain().nth(1));
         #[cfg(feature = "demo")]
