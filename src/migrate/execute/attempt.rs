@@ -78,10 +78,6 @@ pub(crate) async fn attempt<'a>(
                 Some(other) => {
                     tracing::info!(schema = schema.as_str(), %error, "trying again file by file");
                     grouping = other;
-                    // Nothing was committed, so the plan is still valid.
-                    if applied.is_empty() {
-                        continue;
-                    }
                 }
                 None => return Err(error),
             },
