@@ -35,6 +35,12 @@ impl<E: From<Error> + Send> Db<E> {
     /// The transaction runs as a role of its own, in both isolation modes, and the policies of that role decide what it
     /// sees. The caller chooses `user`: the database does not know who signed in.
     ///
+    /// `body` is code of the service, and its SQL is trusted. The transaction is read-only: the server refuses changes of
+    /// tables, sequences and temporary tables. Large objects, which versions before 16 do not refuse, are refused at the
+    /// end. Advisory locks end with the call. NOTIFY is sent. On a server that is not hardened
+    /// ([`setup::harden`](crate::setup)), SQL can name another person in `app.current_user_id` and read as that person;
+    /// the call is refused at the end, unless the SQL has set the first one again.
+    ///
     /// # Locks
     ///
     /// None, except those of the statements.
@@ -47,7 +53,7 @@ impl<E: From<Error> + Send> Db<E> {
     ///   has not been run since the migration `023_readers`.
     /// - `Refused`: the task is inside a tenant
     ///   ([`TransactionError::ReaderInsideTenant`](crate::TransactionError::ReaderInsideTenant)), or the body changed
-    ///   the role, the path or the user, or ended the transaction.
+    ///   the role, the path or the user, wrote a large object, or ended the transaction.
     ///
     /// # Cancel safety
     ///

@@ -151,6 +151,9 @@ impl TransactionScope {
 /// because the server translates it.
 const ROW_SECURITY_CHECK: &str = "check_enable_rls";
 
+/// Whether the transaction has written nothing. Before version 16 a read-only transaction can write large objects.
+const WROTE_NOTHING: &str = "(pg_catalog.txid_current_if_assigned() is null)::pg_catalog.text";
+
 impl ReaderTarget {
     /// Returns SQL that enters the shared tables as the role, or raises an error. The role is set last, because a
     /// hardened database denies it `set_config`.
@@ -175,8 +178,9 @@ impl ReaderTarget {
             literal(&self.user_id()),
             literal("public"),
             literal(self.role.as_str()),
+            literal("true"),
         ];
-        demand_same(&[TX, PATH, &organization, &user, "current_schema", "current_user"], &expected)
+        demand_same(&[TX, PATH, &organization, &user, "current_schema", "current_user", WROTE_NOTHING], &expected)
     }
 
     /// Returns the error that explains why SET ROLE failed, or the server's error if it has another cause.

@@ -159,6 +159,49 @@ async fn a_person_writes_nothing() {
     }
 }
 
+/// What a read-only transaction lets through on some versions does not commit, and nothing of it stays in the session.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_leaves_no_large_object_no_lock_and_no_table() {
+    let People { stage, ada, .. } = people(Stage::set_with_pool(1).await).await;
+    let version = stage.count("select current_setting('server_version_num')::int8").await;
+    stage
+        .run("create sequence public.counted; grant usage on sequence public.counted to public; select lo_create(4711)")
+        .await;
+    let objects = "select count(*) from pg_largeobject_metadata";
+    let as_ada = async |sql: &str| stage.db.as_user(ada, async |tx| tx.query(sql, &[]).await.map(drop)).await;
+    for sql in ["select lo_create(0)", "select lo_from_bytea(0, 'x')", "do 'begin perform lo_create(0); end'"] {
+        let refused = as_ada(sql).await.expect_err(sql);
+        match version < 160_000 {
+            true => assert_eq!(refused.kind(), ErrorKind::Refused, "{sql}: {refused:?}"),
+            false => assert_eq!(refused.sqlstate().unwrap().code(), "25006", "{sql}: {refused:?}"),
+        }
+        assert_eq!(stage.count(objects).await, 1, "{sql}");
+    }
+    for sql in [
+        "select nextval('public.counted')",
+        "select setval('public.counted', 5)",
+        "create temporary table mine (id int)",
+        "select pg_catalog.set_config('transaction_read_only', 'off', true)",
+        "select lo_put(4711, 0, 'x')",
+        "select lo_unlink(4711)",
+    ] {
+        let refused = as_ada(sql).await.expect_err(sql);
+        assert!(["25006", "25001", "42501"].contains(&refused.sqlstate().unwrap().code()), "{sql}: {refused:?}");
+    }
+    // Locks end with the call, and what is sent by NOTIFY is sent, as the documentation says.
+    for sql in ["select pg_advisory_lock(4711)", "select pg_advisory_xact_lock(4711)", "notify anything"] {
+        as_ada(sql).await.unwrap();
+        assert_eq!(
+            stage.count("select count(*) from pg_locks where locktype = 'advisory' and objid = 4711").await,
+            0,
+            "{sql}"
+        );
+    }
+    // The control: outside of it each of them is allowed.
+    stage.db.platform().execute("select lo_create(0)", &[]).await.unwrap();
+    assert_eq!(stage.count(objects).await, 2);
+}
+
 const LIE: &str = "select set_config('app.current_user_id', $1, true)";
 
 /// A tenant's role sets what it likes, and so does the login outside of `as_user`: the functions answer for the one role alone.
@@ -201,6 +244,14 @@ async fn who_the_person_is_can_be_changed_inside_only_without_hardening() {
     let (refused, seen) = lying().await;
     assert_eq!((refused.kind(), seen.len()), (ErrorKind::Refused, 1), "{refused:?}");
     assert_eq!(seen[0], ["globex"], "the control: it did see the other's");
+    // Who sets the first name again is not found out: SQL inside is the service's own, as the documentation says.
+    let unnoticed = stage.db.as_user(ada, async |tx| {
+        tx.query_one(LIE, &[&other]).await?;
+        let seen = tx.query(SLUGS, &[]).await?.len();
+        tx.query_one(LIE, &[&ada.to_string()]).await?;
+        Ok::<_, Error>(seen)
+    });
+    assert_eq!(unnoticed.await.unwrap(), 1);
     for sql in ["set local role none", "reset role", "commit", "set local app.current_user_id = ''"] {
         let outcome = stage.db.as_user(ada, async |tx| tx.execute(sql, &[]).await.map(drop)).await;
         assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Refused, "{sql}");

@@ -177,3 +177,96 @@ async fn a_merge_deletes_no_row_of_another_table() {
     // The control: without them it is merged.
     users.merge(duplicate, person).await.unwrap();
 }
+
+/// Foreign keys of every form from tables of the application to users and memberships: a merge moves each row to the person, or is
+/// refused and has changed nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_merge_moves_every_row_or_changes_nothing() {
+    let stage = Stage::set().await;
+    let (person, duplicate) = twins(&stage).await;
+    let users = DuplicateUsers::new(&stage.db);
+    stage.run("grant usage on schema tenant_acme to public").await;
+    let targets = [
+        ("user_id uuid", "references users (id)", "u.id"),
+        ("membership_id uuid", "references memberships (id)", "m.id"),
+        (
+            "organization_id uuid, user_id uuid",
+            ", foreign key (organization_id, user_id) references users (organization_id, id)",
+            "u.organization_id, u.id",
+        ),
+        (
+            "organization_id uuid, user_id uuid",
+            ", foreign key (organization_id, user_id) references memberships (organization_id, user_id)",
+            "u.organization_id, u.id",
+        ),
+    ];
+    let actions = [
+        "on delete cascade",
+        "on delete set null",
+        "on delete restrict",
+        "",
+        "deferrable initially deferred",
+        "on delete cascade deferrable initially deferred",
+        "on update cascade on delete set default",
+    ];
+    let policies = ["", "enable row level security", "force row level security, enable row level security"];
+    let mut moved = 0;
+    for ((columns, target, values), action, policy, place) in targets.into_iter().flat_map(|target| {
+        actions.into_iter().flat_map(move |action| {
+            policies.into_iter().flat_map(move |policy| {
+                ["public.own", "tenant_acme.own", "public.parted"].map(|place| (target, action, policy, place))
+            })
+        })
+    }) {
+        let case = format!("{place} {target} {action} {policy}");
+        let (by, part) = match place {
+            "public.parted" => (
+                "partition by hash (id)",
+                "create table public.part partition of public.parted for values with (modulus 1, remainder 0);",
+            ),
+            _ => ("", ""),
+        };
+        let alter = if policy.is_empty() { String::new() } else { format!("alter table {place} {policy}") };
+        let sql = format!(
+            "create table {place} (id int primary key, note text, {columns} {target} {action}) {by}; {part}
+             grant all on {place} to public;
+             insert into {place} select row_number() over (order by u.email), u.email, {values}
+               from users u join memberships m on m.user_id = u.id;
+             set constraints all immediate; {alter}"
+        );
+        stage.run(&sql).await;
+        let (before, state) = (rows_of(&stage, place).await, shared(&stage).await);
+        assert_eq!(before.len(), 2, "{case}");
+        let outcome = users.merge(duplicate, person).await;
+        let after = rows_of(&stage, place).await;
+        match outcome {
+            Ok(()) => {
+                moved += 1;
+                let move_to = |row: &String| row.replace(&duplicate.to_string(), &person.to_string());
+                assert_eq!(after, before.iter().map(move_to).collect::<Vec<_>>(), "{case}");
+                // The twin comes back for the next case.
+                stage.run(&format!("drop table {place}; delete from memberships m using organizations o where o.id = m.organization_id and o.slug = 'globex'")).await;
+                let insert = "insert into users (id, organization_id, email, role, status) values ($1, $2, 'Ada@x.io', 'owner', 'active')";
+                stage.watch.execute(insert, &[&duplicate, &stage.globex]).await.unwrap();
+            }
+            Err(error) => {
+                assert_eq!((after, shared(&stage).await), (before, state), "{case}: {error:?}");
+                stage.run(&format!("drop table {place}")).await;
+            }
+        }
+    }
+    // The control: what a single column holds is moved where no policy hides it, in each place.
+    assert_eq!(moved, 3 * actions.len());
+}
+
+async fn rows_of(stage: &Stage, table: &str) -> Vec<String> {
+    let sql = format!("select to_jsonb(o)::text from {table} o order by o.id");
+    stage.rows(&sql, &[]).await.iter().map(|row| row.get(0)).collect()
+}
+
+/// The users, the memberships and the number of lines about them.
+async fn shared(stage: &Stage) -> String {
+    let sql = "select concat((select json_agg(u order by id) from users u), (select json_agg(m order by id) from memberships m),
+                             (select count(*) from domain_events), (select count(*) from audit_events))";
+    stage.rows(sql, &[]).await[0].get(0)
+}
