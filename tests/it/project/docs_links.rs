@@ -15,7 +15,7 @@ fn root() -> &'static Path {
 /// Every document of the repository, by its path.
 fn documents() -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
-    for folder in ["", "docs", "docs/setup", "packaging"] {
+    for folder in ["", "docs", "docs/operations", "docs/setup", "packaging"] {
         for entry in fs::read_dir(root().join(folder)).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|kind| kind == "md") {

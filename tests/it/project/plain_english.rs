@@ -7,11 +7,13 @@ use std::{fs, path::Path, sync::LazyLock};
 const REFUSED: &str = r"(?i)\b(mend|mends|mended|mending|nobody|whom|fare|fares|fared|anyway|takes the place of|other hands|half made|half done|lest|thereof|died on the way|so anyway|is told|are told|was told|been told|befalls?|for want of|wish to|throw-away)\b";
 
 /// The documents that users read. ARCHITECTURE.md and SCOREBOARD.md are for contributors.
-const DOCUMENTS: [&str; 16] = [
+const DOCUMENTS: [&str; 18] = [
     "CHANGELOG.md",
     "README.md",
     "docs/setup/DATABASE.md",
     "docs/operations.md",
+    "docs/operations/releases.md",
+    "docs/operations/tenants.md",
     "docs/reference.md",
     "docs/cli-json.md",
     "docs/flags.md",
