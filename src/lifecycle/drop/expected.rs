@@ -1,6 +1,6 @@
 //! Conditions from an earlier preview that must still be true when a tenant is dropped.
 
-use super::{Doomed, DropOptions, DropPreview, Run};
+use super::{Doomed, DropPreview, Run};
 use crate::{
     binding,
     error::{Error, Result, TenantError},
@@ -23,28 +23,20 @@ struct Unchanged {
     comment: Option<String>,
 }
 
-impl DropOptions {
-    /// Drops the tenant only if its organization is the one in this preview. Without this, the tenant that has the slug
-    /// at that time is dropped.
-    pub fn same_organization(mut self, preview: &DropPreview) -> Self {
-        self.expected = Some(Expected { organization: preview.tenant.id, unchanged: None });
-        self
+impl Expected {
+    pub(super) fn same_organization(preview: &DropPreview) -> Self {
+        Self { organization: preview.tenant.id, unchanged: None }
     }
 
-    /// Drops the tenant only if its registry row and the comment on its schema are the same as in this preview. If the
-    /// tenant was suspended at the time of the preview, nothing was written in it since.
-    pub fn unchanged_since(mut self, preview: &DropPreview) -> Self {
+    pub(super) fn unchanged_since(preview: &DropPreview) -> Self {
         let unchanged = Unchanged {
             status: preview.tenant.status.clone(),
             row_version: preview.row_version.clone(),
             comment: preview.schema_comment.clone(),
         };
-        self.expected = Some(Expected { organization: preview.tenant.id, unchanged: Some(unchanged) });
-        self
+        Self { organization: preview.tenant.id, unchanged: Some(unchanged) }
     }
-}
 
-impl Expected {
     /// Refuses a tenant that has the same slug and another organization.
     pub(super) fn refuse_other(&self, doomed: &Doomed) -> Result<()> {
         if self.organization == doomed.id() {

@@ -82,7 +82,7 @@ union select h.inhrelid::pg_catalog.int8, h.inhparent::pg_catalog.int8 from {}",
 }
 
 /// The objects that are about to be dropped.
-pub(super) enum Dropped<'a> {
+pub(super) enum DroppedObjects<'a> {
     Schema,
     Relations(&'a [Relation]),
 }
@@ -92,10 +92,10 @@ pub(super) enum Dropped<'a> {
 ///
 /// The server's own parts of a table (its toast table, and the triggers of its foreign keys on other tables) count as
 /// objects in the schema. So does the list of tables of a publication.
-pub(super) fn dependents_sql(schema: &SchemaName, dropped: &Dropped<'_>) -> String {
+pub(super) fn dependents_sql(schema: &SchemaName, dropped: &DroppedObjects<'_>) -> String {
     let name = literal(schema.as_str());
     let seed = match dropped {
-        Dropped::Schema => format!(
+        DroppedObjects::Schema => format!(
             "select 'pg_catalog.pg_namespace'::pg_catalog.regclass::pg_catalog.oid, s.oid from pg_catalog.pg_namespace s
      where s.nspname::pg_catalog.text = {name}
     union
@@ -104,7 +104,7 @@ pub(super) fn dependents_sql(schema: &SchemaName, dropped: &Dropped<'_>) -> Stri
      where s.nspname::pg_catalog.text = {name} and m.deptype = 'n'
        and m.classid <> 'pg_catalog.pg_extension'::pg_catalog.regclass"
         ),
-        Dropped::Relations(relations) => {
+        DroppedObjects::Relations(relations) => {
             let oids: Vec<String> = relations.iter().map(|relation| relation.oid.to_string()).collect();
             format!(
                 "select 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, r.oid
@@ -163,7 +163,7 @@ pub(super) async fn blockers(operator: &Operator, doomed: &Doomed) -> Result<Vec
     let (slug, schema, role) = (&doomed.tenant.slug, &doomed.schema, doomed.role.as_ref());
     let doing = || while_doing(format!("look what depends on tenant {slug}"));
     let mut found = Vec::new();
-    let sql = format!("{} limit {NAMED_MAX}", dependents_sql(schema, &Dropped::Schema));
+    let sql = format!("{} limit {NAMED_MAX}", dependents_sql(schema, &DroppedObjects::Schema));
     for row in operator.client().query_typed(&sql, &[]).await.map_err(doing())? {
         let what: String = row.try_get(0).map_err(doing())?;
         found.push(format!("{what} depends on it"));

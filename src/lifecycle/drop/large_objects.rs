@@ -1,6 +1,6 @@
 //! Deletes the large objects of a tenant's role.
 
-use super::{Run, Step};
+use super::{Run, StepOutcome};
 use crate::{access::isolation, error::Result, ident::RoleName};
 use tokio_postgres::types::Type;
 
@@ -26,9 +26,9 @@ impl Run<'_> {
                 self.as_role(role),
             );
             match self.send(&some).await? {
-                Step::Done => {}
-                Step::Stale(error) => return Err(self.doing()(error)),
-                Step::TooManyLocks => return Err(self.changed()),
+                StepOutcome::Done => {}
+                StepOutcome::Stale(error) => return Err(self.doing()(error)),
+                StepOutcome::TooManyLocks => return Err(self.changed()),
             }
         }
     }

@@ -2,7 +2,7 @@
 //! stored in the comment on the schema, beside the organization's id: a rename does not change it, and only the
 //! schema's owner can.
 
-use super::{Doomed, DropObserver, DropOptions, Dropped, Occasion, Run, Step, look};
+use super::{Doomed, DropObserver, DropOptions, Dropped, Occasion, Run, StepOutcome, look};
 use crate::{
     binding::{self, PlannedDrop},
     db::Operator,
@@ -297,9 +297,9 @@ impl Run<'_> {
         sql.push_str(&self.as_owner());
         sql.push_str(&binding::plan_drop_sql(schema, tenant.id, comment, planned));
         match self.send(&sql).await? {
-            Step::Done => Ok(()),
-            Step::Stale(error) => Err(self.doing()(error)),
-            Step::TooManyLocks => Err(self.changed()),
+            StepOutcome::Done => Ok(()),
+            StepOutcome::Stale(error) => Err(self.doing()(error)),
+            StepOutcome::TooManyLocks => Err(self.changed()),
         }
     }
 

@@ -6,6 +6,7 @@ mod expected;
 mod inventory;
 mod large_objects;
 mod later;
+mod options;
 mod row;
 
 use crate::{
@@ -23,10 +24,11 @@ use crate::{
     tenant::{OrganizationId, Tenant},
 };
 pub use later::{DropSchedule, DueDrop, ScheduledDrop, Undropped, drop_due, planned_drops, schedule_drop, undrop};
+pub use options::{DropObserver, DropOptions, Dropped};
 
 use batches::{Relation, RelationKind};
 use expected::Expected;
-use inventory::{Dropped as DroppedObjects, dependents_sql};
+use inventory::{DroppedObjects, dependents_sql};
 use std::time::{Duration, Instant};
 use tokio_postgres::error::SqlState;
 
@@ -69,67 +71,6 @@ pub struct DropPreview {
     row_version: Option<String>,
     schema_comment: Option<String>,
 }
-
-/// Options for the drop of a tenant.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct DropOptions {
-    /// How long each step waits for other sessions: for transactions in the tenant, and for locks on its tables.
-    /// Default: the operator's `session.migration_wait`.
-    pub wait: Option<Duration>,
-    /// How many locks one transaction may take. A table needs about nine. Each transaction drops at least one table.
-    /// Default: 100, or an eighth of the server's lock table if that is less.
-    pub locks_per_batch: Option<usize>,
-    /// How long the drop pauses between two batches, as a multiple of the time that the last batch took, so that
-    /// other tenants can use the server. 0: no pause. Default: 2.
-    pub pause_factor: Option<u32>,
-    expected: Option<Expected>,
-}
-
-impl DropOptions {
-    /// Sets how many locks one transaction may take.
-    pub fn locks_per_batch(mut self, locks: usize) -> Self {
-        self.locks_per_batch = Some(locks);
-        self
-    }
-
-    /// Sets how long the drop pauses between two batches, as a multiple of the time that the last batch took.
-    pub fn pause_factor(mut self, factor: u32) -> Self {
-        self.pause_factor = Some(factor);
-        self
-    }
-
-    /// Sets how long each step waits for other sessions.
-    pub fn wait(mut self, wait: Duration) -> Self {
-        self.wait = Some(wait);
-        self
-    }
-}
-
-/// The result of a drop.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Dropped {
-    /// The tenant before the drop.
-    pub tenant: Tenant,
-    /// How many tables and views this call dropped.
-    pub relations: usize,
-    /// The number of transactions that dropped them.
-    pub batches: usize,
-    /// Whether an earlier call had started the drop.
-    pub was_begun: bool,
-}
-
-/// Receives the progress of a drop.
-pub trait DropObserver: Send {
-    /// `relations` tables and views of `of` are dropped.
-    fn dropped(&mut self, relations: usize, of: usize) {
-        let _ = (relations, of);
-    }
-}
-
-/// Ignores every event.
-impl DropObserver for crate::migrate::Silent {}
 
 /// The facts about a tenant that is to be dropped.
 struct Doomed {
@@ -268,7 +209,7 @@ struct Run<'o> {
 }
 
 /// The result of one transaction.
-enum Step {
+enum StepOutcome {
     Done,
     /// A table does not exist: another session dropped it, or a trigger of the application used a name without a
     /// schema.
@@ -369,9 +310,9 @@ impl<'o> Run<'o> {
             sql.push_str(&binding::mark_dropped_sql(schema, tenant.id, facts.schema_comment.as_deref()));
         }
         match self.send(&sql).await {
-            Ok(Step::Done) => Ok(()),
-            Ok(Step::Stale(error)) => Err(self.doing()(error)),
-            Ok(Step::TooManyLocks) => Err(self.changed()),
+            Ok(StepOutcome::Done) => Ok(()),
+            Ok(StepOutcome::Stale(error)) => Err(self.doing()(error)),
+            Ok(StepOutcome::TooManyLocks) => Err(self.changed()),
             Err(error @ Error::Tenant(TenantError::Changed { .. })) => Err(self.not_unchanged().unwrap_or(error)),
             Err(error) => Err(error),
         }
@@ -396,19 +337,19 @@ impl<'o> Run<'o> {
                 tokio::time::sleep(std::mem::take(&mut pause)).await;
                 let began = Instant::now();
                 match self.send(&self.batch_sql(&batch)).await? {
-                    Step::Done => {}
-                    Step::TooManyLocks if batch.len() > 1 => {
+                    StepOutcome::Done => {}
+                    StepOutcome::TooManyLocks if batch.len() > 1 => {
                         budget = (budget / 2).max(1);
                         continue 'looked;
                     }
-                    Step::TooManyLocks => {
+                    StepOutcome::TooManyLocks => {
                         let schema = self.doomed.schema.clone();
                         return Err(Error::Unexpected {
                             doing: format!("drop one table of schema {:?}", schema.as_str()),
                             found: MORE_LOCKS.into(),
                         });
                     }
-                    Step::Stale(error) => {
+                    StepOutcome::Stale(error) => {
                         let (left, _) = inventory::relations(self.operator, &self.doomed.schema).await?;
                         // All of them still exist, so the missing table is not one of them.
                         if batch.iter().all(|wanted| left.iter().any(|relation| relation.oid == wanted.oid)) {
@@ -467,13 +408,13 @@ impl<'o> Run<'o> {
     }
 
     /// Sends a step again until it gets its locks, or the wait ends.
-    async fn send(&self, sql: &str) -> Result<Step> {
+    async fn send(&self, sql: &str) -> Result<StepOutcome> {
         let what = || format!("drop tenant {}", self.slug());
         let began = Instant::now();
         loop {
             let refused = match schema_lock::run(self.operator, &self.doomed.schema, sql, SHORT_LOCK_WAIT, what).await {
                 Ok(answer) => match answer.error {
-                    None => return Ok(Step::Done),
+                    None => return Ok(StepOutcome::Done),
                     Some(error) => error,
                 },
                 Err(Error::Migration(MigrationError::Locked { .. })) if began.elapsed() < self.wait => {
@@ -490,8 +431,8 @@ impl<'o> Run<'o> {
                     let (schema, waited) = (self.doomed.schema.clone(), self.wait);
                     return Err(Error::Migration(MigrationError::Locked { schema, waited }));
                 }
-                Some(&SqlState::UNDEFINED_TABLE) => return Ok(Step::Stale(refused)),
-                Some(&SqlState::OUT_OF_MEMORY) => return Ok(Step::TooManyLocks),
+                Some(&SqlState::UNDEFINED_TABLE) => return Ok(StepOutcome::Stale(refused)),
+                Some(&SqlState::OUT_OF_MEMORY) => return Ok(StepOutcome::TooManyLocks),
                 Some(&SqlState::DIVISION_BY_ZERO) => {
                     self.refuse_blocked().await?;
                     return Err(self.changed());

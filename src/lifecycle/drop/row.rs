@@ -2,8 +2,8 @@
 //! table are possible.
 
 use super::{
-    Doomed, MORE_LOCKS, Run, Step, demand_none,
-    inventory::{Dropped as DroppedObjects, dependents_sql},
+    Doomed, MORE_LOCKS, Run, StepOutcome, demand_none,
+    inventory::{DroppedObjects, dependents_sql},
 };
 use crate::{
     access::isolation,
@@ -34,9 +34,9 @@ impl Run<'_> {
         // This also finds checks that would fail only at the end of the transaction.
         sql.push_str("set constraints all immediate;\nrollback;\n");
         match self.send(&sql).await {
-            Ok(Step::Done) => Ok(()),
-            Ok(Step::Stale(error)) => Err(self.doing()(error)),
-            Ok(Step::TooManyLocks) => Err(self.changed()),
+            Ok(StepOutcome::Done) => Ok(()),
+            Ok(StepOutcome::Stale(error)) => Err(self.doing()(error)),
+            Ok(StepOutcome::TooManyLocks) => Err(self.changed()),
             Err(error) => match error.server().filter(|answer| row_check::is_refusal(answer)) {
                 Some(answer) => {
                     Err(self.blocked(vec![format!("its row in the registry cannot be deleted: {}", answer.message())]))
@@ -55,9 +55,9 @@ impl Run<'_> {
         let sql = format!("{}{}drop table {ledger};\nrollback;\n", self.opening(), self.as_owner());
         let refused = |message: &str| self.blocked(vec![format!("no table of it can be dropped: {message}")]);
         match self.send(&sql).await {
-            Ok(Step::Done) => Ok(()),
-            Ok(Step::TooManyLocks) => Err(self.changed()),
-            Ok(Step::Stale(error)) => match error.as_db_error() {
+            Ok(StepOutcome::Done) => Ok(()),
+            Ok(StepOutcome::TooManyLocks) => Err(self.changed()),
+            Ok(StepOutcome::Stale(error)) => match error.as_db_error() {
                 Some(answer) => Err(refused(answer.message())),
                 None => Err(self.doing()(error)),
             },
@@ -83,9 +83,9 @@ impl Run<'_> {
         }
         sql.push_str(&registry::delete_sql(self.doomed.id()));
         match self.send(&sql).await? {
-            Step::Done => Ok(()),
-            Step::Stale(error) => Err(self.doing()(error)),
-            Step::TooManyLocks => Err(Error::Unexpected {
+            StepOutcome::Done => Ok(()),
+            StepOutcome::Stale(error) => Err(self.doing()(error)),
+            StepOutcome::TooManyLocks => Err(Error::Unexpected {
                 doing: format!("drop schema {:?} with what is left in it", schema.as_str()),
                 found: MORE_LOCKS.into(),
             }),

@@ -134,13 +134,15 @@ fn of_shape(
             faults.push((start, Lint::RewritesTable, reason));
         }
         Shape::Write { verb: verb @ ("update" | "delete"), table, has_where: false, .. } if !is_fresh(table) => {
-            let verb = verb.to_uppercase();
-            let reason =
-                format!("{verb} without WHERE locks every row of {} until the end of the migration", table.shown());
-            faults.push((start, Lint::WritesEveryRow, reason));
+            faults.push((start, Lint::WritesEveryRow, writes_every_row(verb, table)));
         }
         _ => {}
     }
+}
+
+fn writes_every_row(verb: &str, table: &Name) -> String {
+    let (verb, table) = (verb.to_uppercase(), table.shown());
+    format!("{verb} without WHERE locks every row of {table} until the end of the migration")
 }
 
 /// Adds the warnings about the parents of a new table.

@@ -8,11 +8,9 @@ use regex::Regex;
 use std::collections::BTreeMap;
 
 /// Names that several modules may have, each with the reason.
-const EXCEPTIONS: [(&str, &str); 5] = [
+const EXCEPTIONS: [(&str, &str); 3] = [
     ("Arguments", "what clap reads of a command line: one type a command, in the command's file"),
-    ("Dropped", "what a drop has removed, and privately in its folder, what it is about to remove"),
     ("Result", "`Result` with the module's own error, as in the standard library"),
-    ("Step", "the work for one tenant, and privately in the drop of a tenant, how a transaction ended"),
     ("Tenant", "the row of a tenant, and the extractor of a handler's parameter, as in the crate axum"),
 ];
 
