@@ -24,6 +24,8 @@ use tokio::{
 
 /// The maximum number of evaluations that one statement writes.
 const BATCH_MAX: usize = 500;
+/// The maximum length of a feature's key and of an environment's name.
+const NAME_CHARS_MAX: usize = 100;
 /// The maximum stored length of a subject's key. The rest is cut off.
 const KEY_CHARS_MAX: usize = 255;
 
@@ -132,7 +134,8 @@ impl EvaluationLog {
         Self { sender, one_in: settings.one_in, counts }
     }
 
-    /// Records an evaluation if it is part of the sample.
+    /// Records an evaluation if it is part of the sample. `key` is the feature's key. If no feature or no
+    /// environment can have such a name, the evaluation is dropped and counted.
     pub fn record(
         &self,
         slug: &TenantSlug,
@@ -144,11 +147,17 @@ impl EvaluationLog {
         if self.one_in.get() > 1 && rand::rng().random_range(0..self.one_in.get()) != 0 {
             return;
         }
+        // One row that the table refuses would fail the statement for all evaluations that wait with it.
+        let environment = environment.to_string();
+        if [key, &environment].into_iter().any(is_refused) {
+            self.counts.left_out.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         // Text in PostgreSQL cannot contain NUL, and the column does not accept an empty key.
         let plain = |key: &str| key.chars().filter(|c| *c != '\0').take(KEY_CHARS_MAX).collect::<String>();
         let line = Line {
             feature: key.into(),
-            environment: environment.to_string(),
+            environment,
             key: subject.key().map(plain).filter(|key| !key.is_empty()),
             is_on: evaluation.is_on,
             reason: evaluation.reason.name(),
@@ -179,6 +188,11 @@ impl EvaluationLog {
             left_out: self.counts.left_out.load(Ordering::Relaxed),
         }
     }
+}
+
+/// Whether the table refuses this name of a feature or an environment.
+fn is_refused(name: &str) -> bool {
+    name.is_empty() || name.contains('\0') || name.chars().count() > NAME_CHARS_MAX
 }
 
 struct Writer {

@@ -116,3 +116,30 @@ async fn what_was_recorded_is_written_after_the_last_handle_is_gone() {
     let written = async { while stage.count("select count(*) from evaluation_logs").await < 20 {} };
     must_end(written).await;
 }
+
+/// A name that the table refuses is left out alone: the evaluations that wait with it are written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_the_table_refuses_takes_no_other_with_it() {
+    let stage = Stage::set().await;
+    let log = EvaluationLog::new(&stage.db, settings(1));
+    record(&stage, &log, 3).await;
+    let flags = Flags::new(&stage.db, FlagsSettings::default());
+    let prod = Environment::of(flags::Stage::Prod);
+    let snapshot = flags.snapshot(&slug("acme"), &prod).await.unwrap();
+    let anybody = Subject::anonymous();
+    let evaluation = snapshot.evaluate("beta", &anybody).unwrap();
+    let (longest, longer) = ("ä".repeat(100), "ä".repeat(101));
+    for key in [longest.as_str(), &longer, "", "be\0ta"] {
+        log.record(&slug("acme"), &prod, key, &anybody, &evaluation);
+    }
+    log.record(&slug("acme"), &prod.clone().project(longer), "beta", &anybody, &evaluation);
+    must_end(log.flush()).await;
+    assert_eq!((log.status().written, log.status().left_out), (4, 4));
+    // The table refuses them, and the longest is not among them.
+    for key in [longest, "ä".repeat(101), String::new()] {
+        let sql = "insert into tenant_acme.evaluation_logs (feature_key, environment, is_on, reason)
+                   values ($1, 'default/prod', true, 'default')";
+        let written = stage.watch.execute(sql, &[&key]).await;
+        assert_eq!(written.is_ok(), key.chars().count() == 100, "{written:?}");
+    }
+}
