@@ -2,7 +2,7 @@
 
 use cgk::config::{ConfigError, Isolation, Overrides, RemotePlaintext};
 use clap::{Args, ValueEnum};
-use std::{ffi::OsString, path::PathBuf};
+use std::path::PathBuf;
 
 use super::ui::printer::{Format, Volume};
 
@@ -102,7 +102,8 @@ impl Globals {
 
     /// Returns the flags that define the database, as variables for a child process, because other users could read its
     /// arguments.
-    pub(crate) fn as_environment(&self) -> Vec<(&'static str, Option<OsString>)> {
+    #[cfg(feature = "demo")]
+    pub(crate) fn as_environment(&self) -> Vec<(&'static str, Option<std::ffi::OsString>)> {
         let mut variables = Vec::new();
         if let Some(url) = &self.database_url {
             variables.extend([("DATABASE_URL", Some(url.into())), ("CGK_DATABASE_URL_FILE", None)]);

@@ -129,7 +129,7 @@ fn pieces<'a>(unit: &Unit<'a>) -> Vec<Piece<'a>> {
     for file in unit.plan.pending.iter().copied() {
         match pieces.last_mut() {
             Some(last) if together && last.how == SendMode::Together && file.is_transactional() => {
-                last.files.push(file)
+                last.files.push(file);
             }
             _ => {
                 let how = if file.is_transactional() { SendMode::Together } else { SendMode::StepByStep };
