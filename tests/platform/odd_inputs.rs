@@ -28,7 +28,7 @@ impl Raw {
     fn platform<T>(&mut self, call: &str, input: &str, outcome: Result<T, PlatformError>) {
         match outcome {
             Err(error @ (PlatformError::Database(_) | PlatformError::TablesMissing { .. })) => {
-                self.add(call, input, &error)
+                self.add(call, input, &error);
             }
             Err(error) => no_control(call, &error),
             Ok(_) => {}
