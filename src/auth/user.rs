@@ -239,6 +239,9 @@ impl Users<'_> {
     /// `organization` is the one that the user is a confirmed member of for the longest time, or the home if no membership
     /// is confirmed. Other organizations cannot change the password, nor can one that the user has left.
     ///
+    /// The new password opens every organization of the user. The caller decides who may set it: the person, for example
+    /// after a magic link was redeemed, or an administrator of this organization if the user is a member of no other.
+    ///
     /// # Locks
     ///
     /// The rows of the user and of the sessions, until the end of the transaction.
