@@ -8,23 +8,22 @@ use crate::{
     telemetry::{self, Retired, Waited},
 };
 use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
+use deadpool_postgres::{ClientWrapper, Manager, ManagerConfig, RecyclingMethod};
 use std::{
     collections::HashSet,
-    ops::Deref,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
-use tokio::task::JoinHandle;
 use tokio_postgres::{CancelToken, Client, Socket, Statement, tls::MakeTlsConnect};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// A pooled connection and its state.
 pub(crate) struct Connection {
     /// The client. Only code that waits for a response shares it.
-    client: Arc<DrivenClient>,
+    client: Arc<ClientWrapper>,
     born: Instant,
     /// The statement that enters a tenant. `None` if it cannot be prepared, for instance before the registry exists.
     entry: Option<Statement>,
@@ -38,40 +37,6 @@ pub(crate) struct Connection {
     drivers: AtomicUsize,
     /// The tenants that used this connection.
     tenants: Mutex<HashSet<Box<str>>>,
-}
-
-/// A client, and the task that moves its data. The task ends with this value.
-#[derive(Debug)]
-pub(crate) struct DrivenClient {
-    client: Client,
-    task: JoinHandle<()>,
-}
-
-impl DrivenClient {
-    async fn connect(config: &tokio_postgres::Config, tls: MakeRustlsConnect) -> Result<Self, tokio_postgres::Error> {
-        // Boxed, so that the futures of a service's requests, which contain this one, stay small.
-        let (client, connection) = Box::pin(config.connect(tls)).await?;
-        let task = tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::warn!(%error, "connection of the pool failed");
-            }
-        });
-        Ok(Self { client, task })
-    }
-}
-
-impl Deref for DrivenClient {
-    type Target = Client;
-
-    fn deref(&self) -> &Client {
-        &self.client
-    }
-}
-
-impl Drop for DrivenClient {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 /// Whether the entry into a tenant checks that the database accepts the isolation of the configuration.
@@ -121,8 +86,9 @@ struct ConnectionFacts {
 const CANCEL_MAX: Duration = Duration::from_secs(5);
 
 pub(crate) struct ConnectionManager {
-    /// The address, the login and the options of the connections.
-    pg: tokio_postgres::Config,
+    /// The manager of deadpool-postgres opens, checks and closes connections. This wrapper adds state to each
+    /// connection.
+    inner: Manager,
     tls: MakeRustlsConnect,
     age_max: Duration,
     tenants_max: usize,
@@ -144,7 +110,7 @@ impl Connection {
     }
 
     /// Returns the client, to be stored until a response has arrived.
-    pub(crate) fn shared_client(&self) -> Arc<DrivenClient> {
+    pub(crate) fn shared_client(&self) -> Arc<ClientWrapper> {
         Arc::clone(&self.client)
     }
 
@@ -195,9 +161,13 @@ impl Connection {
 
 impl ConnectionManager {
     fn new(config: &Config, entry_sql: EntrySql) -> Result<Self> {
+        let tls = tls::connector(config.tls())?;
+        // "Fast" only checks that the connection is open. It is enough, because every transaction of cgk ends with a
+        // scrub.
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         Ok(Self {
-            pg: config.pg().clone(),
-            tls: tls::connector(config.tls())?,
+            inner: Manager::from_config(config.pg().clone(), tls.clone(), recycling),
+            tls,
             age_max: config.pool().connection_age_max,
             tenants_max: config.pool().tenants_per_connection_max,
             entry_sql,
@@ -270,8 +240,8 @@ impl managed::Manager for ConnectionManager {
     type Error = tokio_postgres::Error;
 
     async fn create(&self) -> Result<Connection, tokio_postgres::Error> {
-        let client = DrivenClient::connect(&self.pg, self.tls.clone()).await?;
-        // Boxed for the same reason.
+        let client = managed::Manager::create(&self.inner).await?;
+        // The future is boxed, so that the futures of a service's requests, which contain this one, stay small.
         let ConnectionFacts { entry, default_isolation, check, notices_lost_clients } =
             Box::pin(self.look(&client)).await?;
         Ok(Connection {
@@ -286,8 +256,7 @@ impl managed::Manager for ConnectionManager {
         })
     }
 
-    /// Sends nothing to the server, because every transaction of cgk ends with a scrub.
-    async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<tokio_postgres::Error> {
+    async fn recycle(&self, connection: &mut Connection, metrics: &Metrics) -> RecycleResult<tokio_postgres::Error> {
         if connection.born.elapsed() > self.age_max {
             telemetry::connection_retired(Retired::Age);
             return Err(RecycleError::message("the connection is old enough"));
@@ -300,7 +269,13 @@ impl managed::Manager for ConnectionManager {
             telemetry::connection_retired(Retired::Unanswered);
             return Err(RecycleError::message("an answer is still awaited on the connection"));
         };
-        if client.is_closed() { Err(RecycleError::message("the connection is closed")) } else { Ok(()) }
+        managed::Manager::recycle(&self.inner, client, metrics).await
+    }
+
+    fn detach(&self, connection: &mut Connection) {
+        if let Some(client) = Arc::get_mut(&mut connection.client) {
+            managed::Manager::detach(&self.inner, client);
+        }
     }
 }
 
