@@ -283,7 +283,7 @@ impl Command {
             }
             Self::TenantExport(_) => "no half file is left under its name; the database was not changed",
             Self::TenantImport(_) | Self::TenantClone(_) => {
-                "the tenant is complete or was not created: `cgk tenant:list` shows it; `cgk tenant:create` continues one that is onboarding"
+                "the tenant is complete or was not created: `cgk tenant:list` shows it; `cgk tenant:create` continues one that is onboarding, and `cgk tenant:drop` one that is being dropped"
             }
             Self::TenantDrop(_) if tenant::confirm::asks() => "nothing was changed",
             Self::TenantDrop(_) => "a drop that has begun is not undone; run the command again to continue it",

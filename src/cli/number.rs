@@ -10,6 +10,11 @@ pub(crate) fn at_least_one(text: &str) -> Result<NonZeroUsize, String> {
     parsed(text)
 }
 
+/// Parses a number that can be 0.
+pub(crate) fn at_least_zero(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("write a whole number, at most {}", u32::MAX))
+}
+
 /// Parses a number of seconds.
 pub(crate) fn seconds(text: &str) -> Result<NonZeroU32, String> {
     parsed(text)
@@ -46,6 +51,10 @@ mod tests {
             assert!(at_least_one(text).is_err(), "{text:?}");
         }
         assert_eq!(at_least_one("8").unwrap().get(), 8);
+        for text in ["-1", "", "1.5", "x", "4294967296"] {
+            assert!(at_least_zero(text).is_err(), "{text:?}");
+        }
+        assert_eq!(at_least_zero("0"), Ok(0));
         assert!(name(" \t").is_err() && name("a\u{7}b").is_err() && name(&"x".repeat(201)).is_err());
         assert_eq!(name(" Acme ").unwrap(), "Acme");
         assert_eq!(name(&"é".repeat(200)).unwrap().chars().count(), 200);

@@ -31,6 +31,7 @@ mod transfer;
 mod transfer_command;
 mod transfer_contents;
 mod transfer_edges;
+mod transfer_enums;
 mod transfer_faults;
 mod transfer_fixture;
 mod transfer_indexes;

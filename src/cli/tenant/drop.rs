@@ -69,7 +69,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", value_parser = number::at_least_one)]
     locks: Option<NonZeroUsize>,
     /// How long to pause between two batches, in multiples of a batch's time; 0: never [default: 2]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::at_least_zero)]
     pause: Option<u32>,
 }
 

@@ -6,7 +6,7 @@ use super::{
     load::{after_sql, before_sql, settings_sql},
     mask::Mask,
     source::SourceTenant,
-    target::{TargetFiles, TargetTenant, tables_of},
+    target::{Commits, TargetFiles, TargetTenant, tables_of},
 };
 use crate::{
     db::{Operator, message, message_head::lost_client_check},
@@ -43,6 +43,15 @@ pub enum CloneRows {
     Masked(Mask),
     /// No rows of the source: only those that its migrations insert.
     SchemaOnly,
+}
+
+impl CloneRows {
+    fn mask(&self) -> Option<&Mask> {
+        match self {
+            Self::Masked(mask) => Some(mask),
+            Self::All | Self::SchemaOnly => None,
+        }
+    }
 }
 
 impl CloneOptions {
@@ -106,6 +115,9 @@ pub struct Cloned {
 /// Everything up to the migrations of the source in one transaction. If the set has newer migrations, the tenant is
 /// `onboarding` until they are applied, and cannot be entered. If one of them fails, `cgk tenant:create` continues.
 ///
+/// If a row has a value that a migration adds to an enum, there are two transactions, because the server allows its use
+/// only after a commit. The first creates the tenant without rows, with the mark of a started drop.
+///
 /// # Errors
 ///
 /// - Kind `NotFound`: there is no such source.
@@ -122,7 +134,8 @@ pub struct Cloned {
 ///
 /// # Cancel safety
 ///
-/// If the future is dropped before the commit, nothing is changed.
+/// If the future is dropped before the commit, nothing is changed. Between two commits, the tenant without rows
+/// remains: [`drop_tenant`](crate::lifecycle::drop_tenant()) removes it.
 pub async fn clone_tenant(
     operator: &Operator,
     migrations: &Migrations,
@@ -139,18 +152,30 @@ pub async fn clone_tenant(
     making.organization = Some(id);
     let schema = SchemaName::of_tenant(to);
     let files = TargetFiles::of(migrations, &schema, &ledger::read(operator, &source.schema).await?.rows)?;
-    let connection = operator.sibling().await?;
-    let parts = NewTenantParts::check(&connection, migrations, to, &making).await?;
-    let by = parts.existing();
-    if !by.is_empty() {
-        return Err(TransferError::Exists { tenant: to.clone(), by }.into());
-    }
-    files.refuse_steps(operator, migrations, to).await?;
-    let target = TargetTenant { operator: &connection, slug: to, schema: &schema, id, files: &files, parts: &parts };
-    let run = CloneRun { target: &target, source: &source, rows: &options.rows };
-    let copied = target.in_transaction("repeatable read", run.inside(observer)).await?;
+    let mut commits = Commits::Together;
+    let copied = loop {
+        let connection = operator.sibling().await?;
+        let parts = NewTenantParts::check(&connection, migrations, to, &making).await?;
+        let by = parts.existing();
+        if !by.is_empty() {
+            return Err(TransferError::Exists { tenant: to.clone(), by }.into());
+        }
+        files.refuse_steps(operator, migrations, to).await?;
+        let target = TargetTenant::new(&connection, to, &schema, id, &files, &parts, commits);
+        let run = CloneRun { target: &target, source: &source, rows: &options.rows };
+        match target.in_transaction("repeatable read", run.inside(observer)).await {
+            Ok(copied) => break copied,
+            Err(error) => match commits.after(&error) {
+                Some(other) => commits = other,
+                None => {
+                    target.remove(operator).await;
+                    return Err(error);
+                }
+            },
+        }
+    };
     let (tenant, migrated) = files.finish(operator, migrations, to, &making).await?;
-    let masked_columns = run.mask().map_or(0, Mask::columns);
+    let masked_columns = options.rows.mask().map_or(0, Mask::columns);
     let Copied { tables, rows, mapped_columns, left_out } = copied;
     Ok(Cloned { tenant, source: source.tenant, tables, rows, masked_columns, mapped_columns, migrated, left_out })
 }
@@ -172,10 +197,7 @@ struct Copied {
 
 impl CloneRun<'_> {
     fn mask(&self) -> Option<&Mask> {
-        match self.rows {
-            CloneRows::Masked(mask) => Some(mask),
-            CloneRows::All | CloneRows::SchemaOnly => None,
-        }
+        self.rows.mask()
     }
 
     /// Runs the statements of the transaction.
@@ -212,7 +234,7 @@ impl CloneRun<'_> {
         let mapped = contents.organization_columns();
         let copied = self.copy(&tables, &mapped, &of_source, observer).await?;
         self.compare(&tables).await?;
-        let after = after_sql(target.schema, &contents, &of_source.sequences);
+        let after = after_sql(target.schema, &contents, &of_source.sequences, &of_source.populated_views());
         let done = message::run(operator.client(), &after).await.and_then(message::Answer::complete);
         done.map_err(|error| self.refused(None, error))?;
         if registry::seeds_exist(operator).await? {

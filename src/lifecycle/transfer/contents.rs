@@ -63,8 +63,8 @@ pub(crate) struct Contents {
     pub(crate) indexes: Vec<Index>,
     /// The triggers of users. Those of partitioned tables are before those of their partitions.
     pub(crate) triggers: Vec<Trigger>,
-    /// The populated materialized views, in an order in which they can be refreshed.
-    pub(crate) materialized_views: Vec<String>,
+    /// The materialized views, in an order in which they can be refreshed.
+    pub(crate) materialized_views: Vec<MaterializedView>,
     /// The foreign tables, whose rows are not in the schema.
     pub(crate) foreign_tables: Vec<String>,
     /// The partitions. Those of a root are before their own partitions.
@@ -113,6 +113,13 @@ pub(crate) enum ColumnForm {
     /// As text that was written under the search path of the source. The type contains the identity of an object, as
     /// `regclass` does, and the object can be in the schema.
     NameText,
+}
+
+/// A materialized view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MaterializedView {
+    pub(crate) name: String,
+    pub(crate) is_populated: bool,
 }
 
 /// A sequence: a separate one, or that of a serial or identity column.
@@ -190,6 +197,11 @@ pub(crate) enum TriggerState {
 }
 
 impl Contents {
+    /// Returns the materialized views that have contents.
+    pub(super) fn populated_views(&self) -> Vec<String> {
+        self.materialized_views.iter().filter(|view| view.is_populated).map(|view| view.name.clone()).collect()
+    }
+
     /// Reads the contents of a schema, with the values of its sequences. It reads the catalogue in the connection's
     /// transaction. The values of sequences are always the current ones.
     pub(crate) async fn read(operator: &Operator, schema: &SchemaName) -> Result<Self> {
@@ -225,7 +237,10 @@ impl Contents {
         for row in fields.rows(&sql::others_sql(schema)).await? {
             let (kind, name): (String, String) = (fields.of(&row, 0)?, fields.of(&row, 1)?);
             match kind.as_str() {
-                "m" => contents.materialized_views.push(name),
+                "m" => {
+                    let is_populated = fields.of(&row, 2)?;
+                    contents.materialized_views.push(MaterializedView { name, is_populated });
+                }
                 "f" => contents.foreign_tables.push(name),
                 "p" => contents.uncopyable.push(format!("partition {name} is a foreign table")),
                 _ => contents.sequences.push(Sequence { name, last_value: 0, is_called: false }),

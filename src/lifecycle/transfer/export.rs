@@ -342,6 +342,7 @@ impl Export<'_> {
             ledger: ledger::read(connection, &self.source.schema).await?.rows.iter().map(Into::into).collect(),
             tables: contents.tables.iter().map(table).collect(),
             partitions: contents.partitions.iter().map(partition).collect(),
+            populated_views: contents.populated_views(),
         })
     }
 }

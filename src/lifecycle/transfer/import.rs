@@ -6,7 +6,7 @@ use super::{
     export::TransferObserver,
     load::{after_sql, before_sql, settings_sql},
     rows::{RowSum, ValueMap},
-    target::{TargetFiles, TargetTenant, tables_of},
+    target::{Commits, TargetFiles, TargetTenant, tables_of},
 };
 use crate::{
     db::Operator,
@@ -86,6 +86,9 @@ pub struct Imported {
 /// Everything up to the migrations of the file in one transaction. If the set has newer migrations, the tenant is
 /// `onboarding` until they are applied, and cannot be entered. If one of them fails, `cgk tenant:create` continues.
 ///
+/// If a row has a value that a migration adds to an enum, there are two transactions, because the server allows its use
+/// only after a commit. The first creates the tenant without rows, with the mark of a started drop.
+///
 /// # Errors
 ///
 /// - Kind `Conflict`: the tenant or its organization exists ([`TransferError::Exists`]), or the migrations do not
@@ -96,7 +99,8 @@ pub struct Imported {
 ///
 /// # Cancel safety
 ///
-/// If the future is dropped before the commit, nothing is changed.
+/// If the future is dropped before the commit, nothing is changed. Between two commits, the tenant without rows
+/// remains: [`drop_tenant`](crate::lifecycle::drop_tenant()) removes it.
 pub async fn import(
     operator: &Operator,
     migrations: &Migrations,
@@ -117,19 +121,32 @@ pub async fn import(
     let schema = SchemaName::of_tenant(&slug);
     let files = TargetFiles::of(migrations, &schema, archive.ledger())?;
     refuse_existing(operator, &slug, id).await?;
-    // If the future is dropped, this connection is closed, and the server rolls back.
-    let connection = operator.sibling().await?;
-    let parts = NewTenantParts::check(&connection, migrations, &slug, &making).await?;
-    let by = parts.existing();
-    if !by.is_empty() {
-        return Err(TransferError::Exists { tenant: slug, by }.into());
-    }
-    files.refuse_steps(operator, migrations, &slug).await?;
-    let target = TargetTenant { operator: &connection, slug: &slug, schema: &schema, id, files: &files, parts: &parts };
-    let load = Load { target: &target, archive: Arc::new(archive) };
-    let mapped_columns = target.in_transaction("read committed", load.inside(observer)).await?;
+    let archive = Arc::new(archive);
+    let mut commits = Commits::Together;
+    let mapped_columns = loop {
+        // If the future is dropped, this connection is closed, and the server rolls back.
+        let connection = operator.sibling().await?;
+        let parts = NewTenantParts::check(&connection, migrations, &slug, &making).await?;
+        let by = parts.existing();
+        if !by.is_empty() {
+            return Err(TransferError::Exists { tenant: slug, by }.into());
+        }
+        files.refuse_steps(operator, migrations, &slug).await?;
+        let target = TargetTenant::new(&connection, &slug, &schema, id, &files, &parts, commits);
+        let load = Load { target: &target, archive: archive.clone() };
+        match target.in_transaction("read committed", load.inside(observer)).await {
+            Ok(mapped_columns) => break mapped_columns,
+            Err(error) => match commits.after(&error) {
+                Some(other) => commits = other,
+                None => {
+                    target.remove(operator).await;
+                    return Err(error);
+                }
+            },
+        }
+    };
     let (tenant, migrated) = files.finish(operator, migrations, &slug, &making).await?;
-    let (tables, rows) = (load.archive.tables(), load.archive.rows());
+    let (tables, rows) = (archive.tables(), archive.rows());
     Ok(Imported { tenant, tables, rows, is_new_organization, mapped_columns, migrated })
 }
 
@@ -180,7 +197,7 @@ impl Load<'_> {
             let sent = self.load(number, table, is_mapped, &mut progress).await?;
             self.compare(number, table, sent).await?;
         }
-        target.send(&after_sql(target.schema, &contents, &sequences)).await?;
+        target.send(&after_sql(target.schema, &contents, &sequences, &archive.head.populated_views)).await?;
         Ok(mapped_columns)
     }
 

@@ -112,8 +112,14 @@ pub(crate) fn before_sql(schema: &SchemaName, contents: &Contents) -> String {
 
 /// Returns the statements that run after the load. They run deferred checks, build the indexes, add the foreign keys
 /// and the checks, which also checks the rows, restore triggers and row security, set the sequences to the values of
-/// `sequences`, and refresh the materialized views.
-pub(crate) fn after_sql(schema: &SchemaName, contents: &Contents, sequences: &[Sequence]) -> String {
+/// `sequences`, and refresh the materialized views: those that the migrations have populated, and `populated`, which are
+/// populated in the source.
+pub(crate) fn after_sql(
+    schema: &SchemaName,
+    contents: &Contents,
+    sequences: &[Sequence],
+    populated: &[String],
+) -> String {
     // A table with pending deferred checks cannot be altered.
     let mut sql = "set constraints all immediate;\n".to_owned();
     add_indexes(&mut sql, schema, &contents.indexes);
@@ -153,7 +159,10 @@ pub(crate) fn after_sql(schema: &SchemaName, contents: &Contents, sequences: &[S
         let _ = writeln!(sql, "select pg_catalog.setval({name}::pg_catalog.regclass, {value}, {is_called});");
     }
     for view in &contents.materialized_views {
-        let _ = writeln!(sql, "refresh materialized view {};", of(schema, view));
+        if !view.is_populated && !populated.contains(&view.name) {
+            continue;
+        }
+        let _ = writeln!(sql, "refresh materialized view {};", of(schema, &view.name));
     }
     sql
 }

@@ -5,12 +5,18 @@ use super::{
     load::partitions_sql,
 };
 use crate::{
+    binding,
     db::{Operator, message},
     error::{Error, MigrationError, Result, TenantError, TransferError, while_doing},
     ident::SchemaName,
-    lifecycle::create::{self, CreateOptions, NewTenantParts},
+    lifecycle::{
+        DropOptions,
+        create::{self, CreateOptions, NewTenantParts},
+        drop_tenant,
+    },
+    lock,
     migrate::{
-        Applied, Migrations, SchemaPlan, Set,
+        Applied, Migrations, SchemaPlan, Set, Silent,
         execute::{apply, guard, unit::ApplyOutcome},
         plan::{self},
     },
@@ -18,6 +24,7 @@ use crate::{
     slug::TenantSlug,
     tenant::{OrganizationId, Tenant},
 };
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The migrations of a new tenant. Those of its source are applied in one transaction with the rows. Newer ones are
 /// applied after it.
@@ -98,6 +105,26 @@ impl<'a> TargetFiles<'a> {
     }
 }
 
+/// Which transactions create a tenant with its rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Commits {
+    /// One.
+    Together,
+    /// One for the tenant and its tables, and one for the rows: the server allows the use of a value that a migration
+    /// adds to an enum only after the commit. Between the two, the schema has the mark of a started drop. So the tenant
+    /// cannot be entered or activated, and after an interruption `cgk tenant:drop` removes it.
+    RowsLater,
+}
+
+impl Commits {
+    /// Returns how to try again after an error, if this can help.
+    pub(super) fn after(self, error: &Error) -> Option<Self> {
+        let is_of_value = error.sqlstate().is_some_and(|state| state.code() == "55P04");
+        let is_of_rows = !matches!(error, Error::Migration(_));
+        (self == Self::Together && is_of_value && is_of_rows).then_some(Self::RowsLater)
+    }
+}
+
 /// The new tenant, and the connection that creates it.
 pub(super) struct TargetTenant<'a> {
     /// A separate connection. If the future is dropped, it is closed, and the server rolls back.
@@ -107,24 +134,61 @@ pub(super) struct TargetTenant<'a> {
     pub(super) id: OrganizationId,
     pub(super) files: &'a TargetFiles<'a>,
     pub(super) parts: &'a NewTenantParts<'a>,
+    commits: Commits,
+    /// Whether the tenant without rows is committed.
+    is_marked: AtomicBool,
 }
 
-impl TargetTenant<'_> {
-    /// Runs the body in a transaction, and commits. After an error, the connection must be closed.
+impl<'a> TargetTenant<'a> {
+    pub(super) fn new(
+        operator: &'a Operator,
+        slug: &'a TenantSlug,
+        schema: &'a SchemaName,
+        id: OrganizationId,
+        files: &'a TargetFiles<'a>,
+        parts: &'a NewTenantParts<'a>,
+        commits: Commits,
+    ) -> Self {
+        Self { operator, slug, schema, id, files, parts, commits, is_marked: AtomicBool::new(false) }
+    }
+
+    /// Runs the body in a transaction, and commits. After an error, the connection must be closed, and
+    /// [`Self::remove`] must be called.
     pub(super) async fn in_transaction<T>(&self, isolation: &str, body: impl Future<Output = Result<T>>) -> Result<T> {
-        let doing = || while_doing(format!("create tenant {}", self.slug));
         if guard::is_needed(self.operator, &self.files.same) {
             self.send(guard::READ_ONLY_BUT_OURS).await?;
         }
+        if self.commits == Commits::RowsLater {
+            self.send("begin isolation level read committed, read write").await?;
+            self.create_with_migrations(true).await?;
+            self.send(&binding::mark_dropped_sql(self.schema, self.id, None)).await?;
+            self.commit().await?;
+            self.is_marked.store(true, Ordering::Relaxed);
+        }
         self.send(&format!("begin isolation level {isolation}, read write")).await?;
         let done = body.await?;
-        message::run(self.operator.client(), "commit").await.map_err(doing())?.complete().map_err(doing())?;
+        if self.commits == Commits::RowsLater {
+            self.send(&self.unmark_sql()).await?;
+        }
+        self.commit().await?;
         Ok(done)
     }
 
-    /// Creates the tenant with the migrations of its source.
+    async fn commit(&self) -> Result<()> {
+        let doing = || while_doing(format!("create tenant {}", self.slug));
+        message::run(self.operator.client(), "commit").await.map_err(doing())?.complete().map(drop).map_err(doing())
+    }
+
+    /// Creates the tenant with the migrations of its source, or locks the one that is already committed.
     pub(super) async fn create(&self) -> Result<()> {
-        match self.parts.create(&self.files.same, self.files.has_newer()).await? {
+        match self.commits {
+            Commits::Together => self.create_with_migrations(self.files.has_newer()).await,
+            Commits::RowsLater => self.send(&self.lock_sql()).await,
+        }
+    }
+
+    async fn create_with_migrations(&self, stays_onboarding: bool) -> Result<()> {
+        match self.parts.create(&self.files.same, stays_onboarding).await? {
             ApplyOutcome::Applied => Ok(()),
             ApplyOutcome::Stale => Err(Error::Tenant(TenantError::Changed { tenant: self.slug.clone() })),
             ApplyOutcome::Locked => {
@@ -132,6 +196,46 @@ impl TargetTenant<'_> {
                 Err(Error::Migration(MigrationError::Locked { schema, waited }))
             }
         }
+    }
+
+    /// Returns SQL that locks the tenant, and fails with a division by zero unless it still has the mark.
+    fn lock_sql(&self) -> String {
+        let marked = binding::marked_dropped_sql(self.schema.as_str(), self.id);
+        format!(
+            "select pg_catalog.pg_advisory_xact_lock({});\n{}{}select 1 / (case when {marked} then 1 else 0 end);\n",
+            lock::migration_key(self.schema),
+            registry::sql::lock_row_sql(self.id),
+            registry::demand_sql(self.id, self.slug),
+        )
+    }
+
+    /// Returns SQL that removes the mark, and activates the tenant if it has all migrations.
+    fn unmark_sql(&self) -> String {
+        let mut sql = "reset all;\n".to_owned() + &binding::comment_sql(self.schema, self.id, None);
+        if !self.files.has_newer() {
+            sql.push_str(&registry::activate_sql(self.slug));
+        }
+        sql
+    }
+
+    /// Removes the tenant without rows after an error, if it is committed and its rows are not.
+    pub(super) async fn remove(&self, operator: &Operator) {
+        if !self.is_marked.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Err(error) = self.remove_marked(operator).await {
+            tracing::warn!(tenant = %self.slug, %error, "the tenant without rows remains; cgk tenant:drop removes it");
+        }
+    }
+
+    async fn remove_marked(&self, operator: &Operator) -> Result<()> {
+        let operator = operator.sibling().await?;
+        let facts = registry::facts_of(&operator, self.slug).await?;
+        let is_ours = facts.tenant.as_ref().is_some_and(|tenant| tenant.id == self.id);
+        if is_ours && binding::is_being_dropped(facts.schema_comment.as_deref()) {
+            drop_tenant(&operator, self.slug, &DropOptions::default().pause_factor(0), &mut Silent).await?;
+        }
+        Ok(())
     }
 
     /// Returns the contents of the new schema. First creates the partitions of the source that no migration creates.

@@ -50,6 +50,9 @@ pub(super) struct Head {
     pub(super) ledger: Vec<LedgerRow>,
     pub(super) tables: Vec<HeadTable>,
     pub(super) partitions: Vec<HeadPartition>,
+    /// The materialized views that have contents. Older files do not have this.
+    #[serde(default)]
+    pub(super) populated_views: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

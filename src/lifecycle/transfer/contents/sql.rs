@@ -210,8 +210,8 @@ pub(super) fn others_sql(schema: &SchemaName) -> String {
     select pg_catalog.count(*) from below)";
     format!(
         "select case when c.relkind = 'f' and c.relispartition then 'p' else c.relkind::pg_catalog.text end,
-       c.relname::pg_catalog.text
+       c.relname::pg_catalog.text, c.relispopulated
 from {} order by c.relkind, case c.relkind when 'm' then {reached} else 0 end, c.oid",
-        relations(schema, "", "(c.relkind in ('S', 'f') or c.relkind = 'm' and c.relispopulated)")
+        relations(schema, "", "c.relkind in ('S', 'f', 'm')")
     )
 }
