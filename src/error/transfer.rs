@@ -54,7 +54,7 @@ pub enum TransferError {
         /// What exists.
         by: Vec<String>,
     },
-    /// The schema cannot be created in one transaction.
+    /// The schema cannot be created in one transaction, and the set has newer migrations than the source.
     #[error("could not create tenant {tenant}: its migrations cannot run in one transaction ({file})")]
     NotInOneTransaction {
         /// The tenant.

@@ -9,7 +9,7 @@ use crate::{
 use cgk::{
     ErrorKind, TenantSlug, TenantStatus, drift,
     lifecycle::{self, Archive, CloneOptions, DropOptions, ExportOptions, ImportOptions, TransferObserver},
-    migrate::{Migrations, Scope, Silent},
+    migrate::{Migrations, Scope, Set, Silent},
 };
 use std::path::Path;
 
@@ -72,8 +72,7 @@ async fn a_tenant_with_an_added_value_is_imported_and_cloned() {
     assert!(!report.has_drift() && !report.lacks_reference(), "{report:#?}");
 
     // A newer migration is applied after the rows.
-    let newer =
-        migrations.with_file(cgk::migrate::Set::Tenant, "902_more.sql", "alter table kinds add more int").unwrap();
+    let newer = migrations.with_file(Set::Tenant, "902_more.sql", "alter table kinds add more int").unwrap();
     let options = ImportOptions::default().slug(slug("later"));
     let later = Box::pin(import(&stage, &newer, &folder.path("x"), &options)).await.unwrap();
     assert_eq!((later.tenant.status, later.migrated), (TenantStatus::Active, 1));
@@ -101,6 +100,43 @@ async fn rows_that_are_refused_after_the_first_commit_leave_nothing() {
     stage.run("delete from tenant_acme.kinds where id = 2 and kind = 'meh'").await;
     export(&stage, "acme", &folder.path("y"), &ExportOptions::default()).await;
     import(&stage, &migrations, &folder.path("y"), &copy()).await.unwrap();
+}
+
+/// A set that uses the value itself needs a transaction for each file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_that_uses_the_value_that_it_adds_is_imported_and_cloned() {
+    let file = ("902_default.sql", "alter table kinds alter column kind set default 'meh'");
+    let migrations = set(&[KINDS[0], KINDS[1], file]);
+    let stage = bare(&migrations).await;
+    create(&stage, &migrations, "acme").await;
+    stage.run(ROWS).await;
+    let folder = Folder::new();
+    export(&stage, "acme", &folder.path("x"), &ExportOptions::default()).await;
+    // The database of the file knows that the set is not one transaction; the other one finds it out.
+    let other = bare(&migrations).await;
+    for stage in [&stage, &other] {
+        let imported = Box::pin(import(stage, &migrations, &folder.path("x"), &copy())).await.unwrap();
+        assert_eq!(imported.tenant.status, TenantStatus::Active);
+    }
+    let (operator, acme, twin, options) = (stage.operator().await, slug("acme"), slug("twin"), CloneOptions::default());
+    let cloned = Box::pin(lifecycle::clone_tenant(&operator, &migrations, &acme, &twin, &options, &mut Silent)).await;
+    assert_eq!(cloned.unwrap().tenant.status, TenantStatus::Active);
+    let (wanted, wanted_comment) = (contents(&stage, "acme").await, comment(&stage, "acme").await);
+    for (stage, tenant) in [(&stage, "copy"), (&stage, "twin"), (&other, "copy")] {
+        assert_eq!(contents(stage, tenant).await, wanted, "{tenant}");
+        assert_eq!(comment(stage, tenant).await, wanted_comment, "{tenant}");
+    }
+    // A file that fails after others are committed leaves nothing.
+    let failing = ("903_failing.sql", "select 1 / (case when current_schema = 'tenant_bad' then 0 else 1 end)");
+    let migrations = set(&[KINDS[0], KINDS[1], file, failing]);
+    let third = bare(&migrations).await;
+    create(&third, &migrations, "acme").await;
+    export(&third, "acme", &folder.path("y"), &ExportOptions::default()).await;
+    let bad = ImportOptions::default().slug(slug("bad"));
+    let refused = import(&third, &migrations, &folder.path("y"), &bad).await.unwrap_err();
+    assert_eq!(refused.code(), "CGK0603", "{refused:?}");
+    assert_eq!(left_of(&third, "bad").await, [false; 3]);
+    Box::pin(import(&third, &migrations, &folder.path("y"), &copy())).await.unwrap();
 }
 
 /// Sends a message when rows are loaded for the second time.

@@ -58,6 +58,8 @@ pub struct CreateOptions {
     pub(crate) new_organization: bool,
     /// The organization of a new tenant. Default: a new one.
     pub(crate) organization: Option<OrganizationId>,
+    /// Whether a new tenant stays `onboarding`, and its schema gets the mark of a started drop until its rows are loaded.
+    pub(crate) is_marked: bool,
 }
 
 /// What is done if a tenant is active or suspended in the registry and its schema does not exist.
@@ -249,6 +251,7 @@ async fn try_once(
 
     let is_new = facts.owner.is_none();
     let (grouping, in_steps) = grouping_of(&planned, is_new, onboarding, replay);
+    let in_steps = in_steps || options.is_marked;
     let role = role.as_ref();
     let warm = match facts.has_warm && is_new && !facts.has_role && !in_steps {
         true => warm::ready(operator, migrations, logins).await?,
@@ -270,7 +273,8 @@ async fn try_once(
         purpose: Purpose::Use,
         files: Some((&replay.files, Set::Tenant)),
     };
-    Ok(match apply_and_activate(operator, migrations, slug, &unit, in_steps).await? {
+    let activates = in_steps && !options.is_marked;
+    Ok(match apply_and_activate(operator, migrations, slug, &unit, activates).await? {
         ApplyOutcome::Stale | ApplyOutcome::Locked => None,
         ApplyOutcome::Applied => Some(Made {
             creation: if facts.tenant.is_none() && is_new { Creation::New } else { Creation::Finished },
@@ -349,13 +353,13 @@ async fn plan_of<'a>(
     Ok(planned.map_err(MigrationError::Diverged)?)
 }
 
-/// Applies the missing migrations. A tenant that is created in steps is activated after the last one.
+/// Applies the missing migrations. With `activates`, a tenant that is created in steps is activated after the last one.
 async fn apply_and_activate(
     operator: &Operator,
     migrations: &Migrations,
     slug: &TenantSlug,
     unit: &Unit<'_>,
-    in_steps: bool,
+    activates: bool,
 ) -> Result<ApplyOutcome> {
     let outcome = match apply::apply(operator, unit).await {
         Ok(outcome) => outcome,
@@ -364,7 +368,7 @@ async fn apply_and_activate(
             return Err(error);
         }
     };
-    if in_steps && outcome == ApplyOutcome::Applied {
+    if activates && outcome == ApplyOutcome::Applied {
         let activated = message::run(operator.client(), &registry::activate_sql(slug)).await;
         activated.and_then(message::Answer::complete).map_err(while_doing(format!("activate tenant {slug}")))?;
     }

@@ -53,7 +53,8 @@ impl Provision<'_> {
             sql.push_str(&format!("set local role {};\n", owner.quoted()));
         }
         if facts.owner.is_none() || facts.is_unbound() {
-            sql.push_str(&binding::comment_sql(self.schema, id, facts.schema_comment.as_deref()));
+            let comment_sql = if self.options.is_marked { binding::mark_dropped_sql } else { binding::comment_sql };
+            sql.push_str(&comment_sql(self.schema, id, facts.schema_comment.as_deref()));
         }
         let ledger = place.grant(&mut sql, facts.owner.is_some(), facts.has_ledger);
         (sql, ledger)

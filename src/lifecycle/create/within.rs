@@ -54,6 +54,10 @@ impl<'a> NewTenantParts<'a> {
         Ok(Self { operator, slug, options, schema: SchemaName::of_tenant(slug), facts, role, logins, files })
     }
 
+    pub(in crate::lifecycle) fn options(&self) -> &CreateOptions {
+        self.options
+    }
+
     /// Describes the parts of the tenant that exist.
     pub(in crate::lifecycle) fn existing(&self) -> Vec<String> {
         let mut existing = Vec::new();

@@ -6,7 +6,7 @@ use super::{
     load::{after_sql, before_sql, settings_sql},
     mask::Mask,
     source::SourceTenant,
-    target::{Commits, TargetFiles, TargetTenant, tables_of},
+    target::{TargetFiles, TargetTenant, tables_of},
 };
 use crate::{
     db::{Operator, message, message_head::lost_client_check},
@@ -116,7 +116,8 @@ pub struct Cloned {
 /// `onboarding` until they are applied, and cannot be entered. If one of them fails, `cgk tenant:create` continues.
 ///
 /// If a row has a value that a migration adds to an enum, there are two transactions, because the server allows its use
-/// only after a commit. The first creates the tenant without rows, with the mark of a started drop.
+/// only after a commit. The first creates the tenant without rows, with the mark of a started drop. Migrations that
+/// cannot run in one transaction are applied before the rows in the same way.
 ///
 /// # Errors
 ///
@@ -152,7 +153,7 @@ pub async fn clone_tenant(
     making.organization = Some(id);
     let schema = SchemaName::of_tenant(to);
     let files = TargetFiles::of(migrations, &schema, &ledger::read(operator, &source.schema).await?.rows)?;
-    let mut commits = Commits::Together;
+    let mut commits = files.commits(operator, migrations, to).await?;
     let copied = loop {
         let connection = operator.sibling().await?;
         let parts = NewTenantParts::check(&connection, migrations, to, &making).await?;
@@ -160,12 +161,11 @@ pub async fn clone_tenant(
         if !by.is_empty() {
             return Err(TransferError::Exists { tenant: to.clone(), by }.into());
         }
-        files.refuse_steps(operator, migrations, to).await?;
         let target = TargetTenant::new(&connection, to, &schema, id, &files, &parts, commits);
         let run = CloneRun { target: &target, source: &source, rows: &options.rows };
         match target.in_transaction("repeatable read", run.inside(observer)).await {
             Ok(copied) => break copied,
-            Err(error) => match commits.after(&error) {
+            Err(error) => match target.retry(&error) {
                 Some(other) => commits = other,
                 None => {
                     target.remove(operator).await;

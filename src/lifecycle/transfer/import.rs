@@ -6,7 +6,7 @@ use super::{
     export::TransferObserver,
     load::{after_sql, before_sql, settings_sql},
     rows::{RowSum, ValueMap},
-    target::{Commits, TargetFiles, TargetTenant, tables_of},
+    target::{TargetFiles, TargetTenant, tables_of},
 };
 use crate::{
     db::Operator,
@@ -87,14 +87,15 @@ pub struct Imported {
 /// `onboarding` until they are applied, and cannot be entered. If one of them fails, `cgk tenant:create` continues.
 ///
 /// If a row has a value that a migration adds to an enum, there are two transactions, because the server allows its use
-/// only after a commit. The first creates the tenant without rows, with the mark of a started drop.
+/// only after a commit. The first creates the tenant without rows, with the mark of a started drop. Migrations that
+/// cannot run in one transaction are applied before the rows in the same way.
 ///
 /// # Errors
 ///
 /// - Kind `Conflict`: the tenant or its organization exists ([`TransferError::Exists`]), or the migrations do not
 ///   create what the file contains ([`TransferError::NotInSet`]).
 /// - Kind `Drift`: the file's ledger does not match the set.
-/// - Kind `Refused`: the migrations cannot run in one transaction, or the loaded rows differ from the file.
+/// - Kind `Refused`: the migrations cannot run in one transaction and the set has newer ones, or the loaded rows differ from the file.
 /// - Those of [`create`](crate::lifecycle::create()).
 ///
 /// # Cancel safety
@@ -122,7 +123,7 @@ pub async fn import(
     let files = TargetFiles::of(migrations, &schema, archive.ledger())?;
     refuse_existing(operator, &slug, id).await?;
     let archive = Arc::new(archive);
-    let mut commits = Commits::Together;
+    let mut commits = files.commits(operator, migrations, &slug).await?;
     let mapped_columns = loop {
         // If the future is dropped, this connection is closed, and the server rolls back.
         let connection = operator.sibling().await?;
@@ -131,12 +132,11 @@ pub async fn import(
         if !by.is_empty() {
             return Err(TransferError::Exists { tenant: slug, by }.into());
         }
-        files.refuse_steps(operator, migrations, &slug).await?;
         let target = TargetTenant::new(&connection, &slug, &schema, id, &files, &parts, commits);
         let load = Load { target: &target, archive: archive.clone() };
         match target.in_transaction("read committed", load.inside(observer)).await {
             Ok(mapped_columns) => break mapped_columns,
-            Err(error) => match commits.after(&error) {
+            Err(error) => match target.retry(&error) {
                 Some(other) => commits = other,
                 None => {
                     target.remove(operator).await;

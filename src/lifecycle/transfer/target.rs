@@ -17,7 +17,7 @@ use crate::{
     lock,
     migrate::{
         Applied, Migrations, SchemaPlan, Set, Silent,
-        execute::{apply, guard, unit::ApplyOutcome},
+        execute::{apply, grouping::is_of_one_transaction, guard, unit::ApplyOutcome},
         plan::{self},
     },
     registry,
@@ -31,6 +31,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(super) struct TargetFiles<'a> {
     same: SchemaPlan<'a>,
     newer: SchemaPlan<'a>,
+    migrations: &'a Migrations,
 }
 
 impl<'a> TargetFiles<'a> {
@@ -45,23 +46,27 @@ impl<'a> TargetFiles<'a> {
             }
             None => SchemaPlan { schema: schema.clone(), applied: Vec::new().into(), pending: Vec::new().into() },
         };
-        Ok(Self { same, newer })
+        Ok(Self { same, newer, migrations })
     }
 
     fn has_newer(&self) -> bool {
         !self.newer.pending.is_empty()
     }
 
-    /// Refuses migrations that cannot run in one transaction.
-    pub(super) async fn refuse_steps(
+    /// Returns which transactions are necessary. Refuses migrations that cannot run in one transaction if the set has
+    /// newer ones than the source.
+    pub(super) async fn commits(
         &self,
         operator: &Operator,
         migrations: &Migrations,
         slug: &TenantSlug,
-    ) -> Result<()> {
+    ) -> Result<Commits> {
         let is_in_steps = apply::is_born_in_steps(&self.same) || create::needs_steps(operator, migrations).await?;
         if !is_in_steps {
-            return Ok(());
+            return Ok(Commits::Together);
+        }
+        if !self.has_newer() {
+            return Ok(Commits::RowsAfterSteps);
         }
         let pending = &self.same.pending;
         let file = pending.iter().find(|file| !file.is_transactional()).or_else(|| pending.first());
@@ -114,15 +119,8 @@ pub(super) enum Commits {
     /// adds to an enum only after the commit. Between the two, the schema has the mark of a started drop. So the tenant
     /// cannot be entered or activated, and after an interruption `cgk tenant:drop` removes it.
     RowsLater,
-}
-
-impl Commits {
-    /// Returns how to try again after an error, if this can help.
-    pub(super) fn after(self, error: &Error) -> Option<Self> {
-        let is_of_value = error.sqlstate().is_some_and(|state| state.code() == "55P04");
-        let is_of_rows = !matches!(error, Error::Migration(_));
-        (self == Self::Together && is_of_value && is_of_rows).then_some(Self::RowsLater)
-    }
+    /// The same, and the first transaction is several: the migrations cannot run in one.
+    RowsAfterSteps,
 }
 
 /// The new tenant, and the connection that creates it.
@@ -158,16 +156,20 @@ impl<'a> TargetTenant<'a> {
         if guard::is_needed(self.operator, &self.files.same) {
             self.send(guard::READ_ONLY_BUT_OURS).await?;
         }
-        if self.commits == Commits::RowsLater {
-            self.send("begin isolation level read committed, read write").await?;
-            self.create_with_migrations(true).await?;
-            self.send(&binding::mark_dropped_sql(self.schema, self.id, None)).await?;
-            self.commit().await?;
-            self.is_marked.store(true, Ordering::Relaxed);
+        match self.commits {
+            Commits::Together => {}
+            Commits::RowsLater => {
+                self.send("begin isolation level read committed, read write").await?;
+                self.create_with_migrations(true).await?;
+                self.send(&binding::mark_dropped_sql(self.schema, self.id, None)).await?;
+                self.commit().await?;
+                self.is_marked.store(true, Ordering::Relaxed);
+            }
+            Commits::RowsAfterSteps => self.create_in_steps().await?,
         }
         self.send(&format!("begin isolation level {isolation}, read write")).await?;
         let done = body.await?;
-        if self.commits == Commits::RowsLater {
+        if self.commits != Commits::Together {
             self.send(&self.unmark_sql()).await?;
         }
         self.commit().await?;
@@ -183,7 +185,28 @@ impl<'a> TargetTenant<'a> {
     pub(super) async fn create(&self) -> Result<()> {
         match self.commits {
             Commits::Together => self.create_with_migrations(self.files.has_newer()).await,
-            Commits::RowsLater => self.send(&self.lock_sql()).await,
+            Commits::RowsLater | Commits::RowsAfterSteps => self.send(&self.lock_sql()).await,
+        }
+    }
+
+    /// Creates the tenant without rows as a creation does, and with the mark.
+    async fn create_in_steps(&self) -> Result<()> {
+        let operator = self.operator.sibling().await?;
+        let making = CreateOptions { is_marked: true, ..self.parts.options().clone() };
+        let created = create::create_unentered(&operator, self.files.migrations, self.slug, &making).await;
+        // Only a run that has created the tenant gets to a migration that fails after it.
+        let is_ours = matches!(created, Ok(_) | Err(Error::Migration(MigrationError::Failed(_))));
+        self.is_marked.store(is_ours, Ordering::Relaxed);
+        created.map(drop)
+    }
+
+    /// Returns how to try again after an error, if this can help.
+    pub(super) fn retry(&self, error: &Error) -> Option<Commits> {
+        let state = error.sqlstate().filter(|_| self.commits == Commits::Together)?;
+        match error {
+            Error::Migration(_) if self.files.has_newer() => None,
+            Error::Migration(_) => is_of_one_transaction(state).then_some(Commits::RowsAfterSteps),
+            _ => (state.code() == "55P04").then_some(Commits::RowsLater),
         }
     }
 

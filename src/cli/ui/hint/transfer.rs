@@ -14,7 +14,7 @@ pub(super) fn of(refused: &TransferError) -> Option<String> {
         TransferError::NotInSet { .. } => "Use the migrations that the tenant had: --migrations.",
         TransferError::Exists { .. } => "Choose another slug (tenant:import: --as), or drop what exists.",
         TransferError::NotInOneTransaction { .. } => {
-            "The rows are loaded in the same transaction. Change the file so that it can run in one, in a set of your own."
+            "Import or clone with the migrations that the tenant had (--migrations), then run `cgk migrate`."
         }
         TransferError::NotEqual { .. } => {
             "Nothing is committed. A rule on the table or a mask can change the number of rows; if there is none, report this."
