@@ -4,7 +4,8 @@
 //! `cargo bench --bench drop`. Callers read and write other tenants, each in one transaction with two statements, at a rate
 //! that leaves the machine idle for most of the time. The drop is `lifecycle::drop_tenant` with its default options on a
 //! server with its default settings, which does not write to disk. `CGK_BENCH_SIZES` sets the number of tables,
-//! `CGK_BENCH_TENANTS` the number of other tenants, `CGK_BENCH_ROUNDS` the number of drops. Not a test: nothing is asserted.
+//! `CGK_BENCH_TENANTS` the number of other tenants, `CGK_BENCH_ROUNDS` the number of drops, `CGK_BENCH_LOCKS` and
+//! `CGK_BENCH_PAUSE` the options of the drop. Not a test: nothing is asserted.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 #![expect(clippy::disallowed_methods, reason = "the tables to drop are created by hand")]
@@ -17,6 +18,7 @@ use cgk::{
     testing::{TestDatabase, TestServer},
 };
 use std::{
+    str::FromStr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -33,8 +35,12 @@ const BEFORE: Duration = Duration::from_secs(5);
 /// How many tables one statement creates, so that the locks fit.
 const BATCH: usize = 200;
 
+fn optional<T: FromStr>(name: &str) -> Option<T> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
 fn number(name: &str, default: usize) -> usize {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+    optional(name).unwrap_or(default)
 }
 
 /// Reads and writes the tenants until it is stopped. Returns the time of each transaction.
@@ -121,7 +127,9 @@ async fn main() {
         let before = beside(&db, &tenants, tokio::time::sleep(BEFORE)).await;
         let began = Instant::now();
         let during = beside(&db, &tenants, async {
-            let options = DropOptions::default();
+            let mut options = DropOptions::default();
+            options.locks_per_batch = optional("CGK_BENCH_LOCKS");
+            options.pause_factor = optional("CGK_BENCH_PAUSE");
             lifecycle::drop_tenant(&operator, &dropped, &options, &mut Silent).await.expect("drop");
         })
         .await;

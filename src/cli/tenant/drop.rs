@@ -68,7 +68,7 @@ pub(crate) struct Arguments {
     /// Number of locks one transaction may take; a table takes about 9 [default: 100]
     #[arg(long, value_name = "N", value_parser = number::at_least_one)]
     locks: Option<NonZeroUsize>,
-    /// How long to pause between two batches, in multiples of a batch's time; 0: never [default: 2]
+    /// How long to pause between two batches, in multiples of a batch's time; 0: never [default: 4]
     #[arg(long, value_name = "N", value_parser = number::at_least_zero)]
     pause: Option<u32>,
 }

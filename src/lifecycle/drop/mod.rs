@@ -38,7 +38,7 @@ const LOCKS_PART: i64 = 8;
 /// tenants compete with a batch for a processor, and each of them removes the dropped objects from its caches.
 const LOCKS_PER_BATCH: i64 = 100;
 /// How many times longer than a batch the pause after it is.
-const PAUSE_FACTOR: u32 = 2;
+const PAUSE_FACTOR: u32 = 4;
 const MORE_LOCKS: &str = "it takes more locks than the server has: raise max_locks_per_transaction";
 /// The pause between two attempts to take a lock that another session holds.
 const PAUSE: Duration = Duration::from_millis(100);

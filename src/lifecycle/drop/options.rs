@@ -15,7 +15,7 @@ pub struct DropOptions {
     /// Default: 100, or an eighth of the server's lock table if that is less.
     pub locks_per_batch: Option<usize>,
     /// How long the drop pauses between two batches, as a multiple of the time that the last batch took, so that
-    /// other tenants can use the server. 0: no pause. Default: 2.
+    /// other tenants can use the server. 0: no pause. Default: 4.
     pub pause_factor: Option<u32>,
     pub(super) expected: Option<Expected>,
 }
