@@ -58,7 +58,8 @@ pub struct CreateOptions {
     pub(crate) new_organization: bool,
     /// The organization of a new tenant. Default: a new one.
     pub(crate) organization: Option<OrganizationId>,
-    /// Whether a new tenant stays `onboarding`, and its schema gets the mark of a started drop until its rows are loaded.
+    /// Whether a new tenant stays `onboarding`, and its schema gets the mark of a started drop until its rows are
+    /// loaded.
     pub(crate) is_marked: bool,
 }
 

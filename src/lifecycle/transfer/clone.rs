@@ -128,8 +128,8 @@ pub struct Cloned {
 /// - Kind `Drift`: the source's ledger does not match the set.
 /// - Kind `Invalid`: the mask names a table or column that the source does not have ([`TransferError::MaskUnknown`]).
 /// - Kind `Refused`: the source contains objects that cannot be copied ([`TransferError::NotCopyable`]), its migrations
-///   cannot run in one transaction, an expression of the mask fails or its values violate a constraint
-///   ([`TransferError::MaskRefused`]), or the numbers of rows differ ([`TransferError::NotEqual`]).
+///   cannot run in one transaction and the set has newer ones, an expression of the mask fails or its values violate a
+///   constraint ([`TransferError::MaskRefused`]), or the numbers of rows differ ([`TransferError::NotEqual`]).
 /// - Kind `Locked`: a migration of the source takes longer than `session.migration_wait`.
 /// - Those of [`create`](crate::lifecycle::create()).
 ///
@@ -153,7 +153,7 @@ pub async fn clone_tenant(
     making.organization = Some(id);
     let schema = SchemaName::of_tenant(to);
     let files = TargetFiles::of(migrations, &schema, &ledger::read(operator, &source.schema).await?.rows)?;
-    let mut commits = files.commits(operator, migrations, to).await?;
+    let mut steps = files.steps(operator, migrations, to).await?;
     let copied = loop {
         let connection = operator.sibling().await?;
         let parts = NewTenantParts::check(&connection, migrations, to, &making).await?;
@@ -161,12 +161,12 @@ pub async fn clone_tenant(
         if !by.is_empty() {
             return Err(TransferError::Exists { tenant: to.clone(), by }.into());
         }
-        let target = TargetTenant::new(&connection, to, &schema, id, &files, &parts, commits);
+        let target = TargetTenant::new(&connection, to, &schema, id, &files, &parts, steps);
         let run = CloneRun { target: &target, source: &source, rows: &options.rows };
         match target.in_transaction("repeatable read", run.inside(observer)).await {
             Ok(copied) => break copied,
             Err(error) => match target.retry(&error) {
-                Some(other) => commits = other,
+                Some(other) => steps = other,
                 None => {
                     target.remove(operator).await;
                     return Err(error);

@@ -303,6 +303,7 @@ impl Export<'_> {
             tables: sums.iter().map(|(_, sum)| tail_table(sum)).collect(),
             sequences: contents.sequences.iter().map(tail_sequence).collect(),
             left_out: contents.foreign_tables.clone(),
+            populated_views: contents.populated_views(),
         };
         self.source.refuse_unlocked().await?;
         if !output.send(Block::Tail(tail.clone())).await {
@@ -342,7 +343,6 @@ impl Export<'_> {
             ledger: ledger::read(connection, &self.source.schema).await?.rows.iter().map(Into::into).collect(),
             tables: contents.tables.iter().map(table).collect(),
             partitions: contents.partitions.iter().map(partition).collect(),
-            populated_views: contents.populated_views(),
         })
     }
 }

@@ -95,7 +95,8 @@ pub struct Imported {
 /// - Kind `Conflict`: the tenant or its organization exists ([`TransferError::Exists`]), or the migrations do not
 ///   create what the file contains ([`TransferError::NotInSet`]).
 /// - Kind `Drift`: the file's ledger does not match the set.
-/// - Kind `Refused`: the migrations cannot run in one transaction and the set has newer ones, or the loaded rows differ from the file.
+/// - Kind `Refused`: the migrations cannot run in one transaction and the set has newer ones, or the loaded rows differ
+///   from the file.
 /// - Those of [`create`](crate::lifecycle::create()).
 ///
 /// # Cancel safety
@@ -123,7 +124,7 @@ pub async fn import(
     let files = TargetFiles::of(migrations, &schema, archive.ledger())?;
     refuse_existing(operator, &slug, id).await?;
     let archive = Arc::new(archive);
-    let mut commits = files.commits(operator, migrations, &slug).await?;
+    let mut steps = files.steps(operator, migrations, &slug).await?;
     let mapped_columns = loop {
         // If the future is dropped, this connection is closed, and the server rolls back.
         let connection = operator.sibling().await?;
@@ -132,12 +133,12 @@ pub async fn import(
         if !by.is_empty() {
             return Err(TransferError::Exists { tenant: slug, by }.into());
         }
-        let target = TargetTenant::new(&connection, &slug, &schema, id, &files, &parts, commits);
+        let target = TargetTenant::new(&connection, &slug, &schema, id, &files, &parts, steps);
         let load = Load { target: &target, archive: archive.clone() };
         match target.in_transaction("read committed", load.inside(observer)).await {
             Ok(mapped_columns) => break mapped_columns,
             Err(error) => match target.retry(&error) {
-                Some(other) => commits = other,
+                Some(other) => steps = other,
                 None => {
                     target.remove(operator).await;
                     return Err(error);
@@ -197,7 +198,7 @@ impl Load<'_> {
             let sent = self.load(number, table, is_mapped, &mut progress).await?;
             self.compare(number, table, sent).await?;
         }
-        target.send(&after_sql(target.schema, &contents, &sequences, &archive.head.populated_views)).await?;
+        target.send(&after_sql(target.schema, &contents, &sequences, &archive.tail.populated_views)).await?;
         Ok(mapped_columns)
     }
 

@@ -55,18 +55,18 @@ impl<'a> TargetFiles<'a> {
 
     /// Returns which transactions are necessary. Refuses migrations that cannot run in one transaction if the set has
     /// newer ones than the source.
-    pub(super) async fn commits(
+    pub(super) async fn steps(
         &self,
         operator: &Operator,
         migrations: &Migrations,
         slug: &TenantSlug,
-    ) -> Result<Commits> {
+    ) -> Result<TransferSteps> {
         let is_in_steps = apply::is_born_in_steps(&self.same) || create::needs_steps(operator, migrations).await?;
         if !is_in_steps {
-            return Ok(Commits::Together);
+            return Ok(TransferSteps::Together);
         }
         if !self.has_newer() {
-            return Ok(Commits::RowsAfterSteps);
+            return Ok(TransferSteps::RowsAfterSteps);
         }
         let pending = &self.same.pending;
         let file = pending.iter().find(|file| !file.is_transactional()).or_else(|| pending.first());
@@ -112,7 +112,7 @@ impl<'a> TargetFiles<'a> {
 
 /// Which transactions create a tenant with its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Commits {
+pub(super) enum TransferSteps {
     /// One.
     Together,
     /// One for the tenant and its tables, and one for the rows: the server allows the use of a value that a migration
@@ -132,7 +132,7 @@ pub(super) struct TargetTenant<'a> {
     pub(super) id: OrganizationId,
     pub(super) files: &'a TargetFiles<'a>,
     pub(super) parts: &'a NewTenantParts<'a>,
-    commits: Commits,
+    steps: TransferSteps,
     /// Whether the tenant without rows is committed.
     is_marked: AtomicBool,
 }
@@ -145,9 +145,9 @@ impl<'a> TargetTenant<'a> {
         id: OrganizationId,
         files: &'a TargetFiles<'a>,
         parts: &'a NewTenantParts<'a>,
-        commits: Commits,
+        steps: TransferSteps,
     ) -> Self {
-        Self { operator, slug, schema, id, files, parts, commits, is_marked: AtomicBool::new(false) }
+        Self { operator, slug, schema, id, files, parts, steps, is_marked: AtomicBool::new(false) }
     }
 
     /// Runs the body in a transaction, and commits. After an error, the connection must be closed, and
@@ -156,20 +156,20 @@ impl<'a> TargetTenant<'a> {
         if guard::is_needed(self.operator, &self.files.same) {
             self.send(guard::READ_ONLY_BUT_OURS).await?;
         }
-        match self.commits {
-            Commits::Together => {}
-            Commits::RowsLater => {
+        match self.steps {
+            TransferSteps::Together => {}
+            TransferSteps::RowsLater => {
                 self.send("begin isolation level read committed, read write").await?;
                 self.create_with_migrations(true).await?;
                 self.send(&binding::mark_dropped_sql(self.schema, self.id, None)).await?;
                 self.commit().await?;
                 self.is_marked.store(true, Ordering::Relaxed);
             }
-            Commits::RowsAfterSteps => self.create_in_steps().await?,
+            TransferSteps::RowsAfterSteps => self.create_in_steps().await?,
         }
         self.send(&format!("begin isolation level {isolation}, read write")).await?;
         let done = body.await?;
-        if self.commits != Commits::Together {
+        if self.steps != TransferSteps::Together {
             self.send(&self.unmark_sql()).await?;
         }
         self.commit().await?;
@@ -183,9 +183,9 @@ impl<'a> TargetTenant<'a> {
 
     /// Creates the tenant with the migrations of its source, or locks the one that is already committed.
     pub(super) async fn create(&self) -> Result<()> {
-        match self.commits {
-            Commits::Together => self.create_with_migrations(self.files.has_newer()).await,
-            Commits::RowsLater | Commits::RowsAfterSteps => self.send(&self.lock_sql()).await,
+        match self.steps {
+            TransferSteps::Together => self.create_with_migrations(self.files.has_newer()).await,
+            TransferSteps::RowsLater | TransferSteps::RowsAfterSteps => self.send(&self.lock_sql()).await,
         }
     }
 
@@ -201,12 +201,12 @@ impl<'a> TargetTenant<'a> {
     }
 
     /// Returns how to try again after an error, if this can help.
-    pub(super) fn retry(&self, error: &Error) -> Option<Commits> {
-        let state = error.sqlstate().filter(|_| self.commits == Commits::Together)?;
+    pub(super) fn retry(&self, error: &Error) -> Option<TransferSteps> {
+        let state = error.sqlstate().filter(|_| self.steps == TransferSteps::Together)?;
         match error {
             Error::Migration(_) if self.files.has_newer() => None,
-            Error::Migration(_) => is_of_one_transaction(state).then_some(Commits::RowsAfterSteps),
-            _ => (state.code() == "55P04").then_some(Commits::RowsLater),
+            Error::Migration(_) => is_of_one_transaction(state).then_some(TransferSteps::RowsAfterSteps),
+            _ => (state.code() == "55P04").then_some(TransferSteps::RowsLater),
         }
     }
 

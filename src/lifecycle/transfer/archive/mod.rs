@@ -50,9 +50,6 @@ pub(super) struct Head {
     pub(super) ledger: Vec<LedgerRow>,
     pub(super) tables: Vec<HeadTable>,
     pub(super) partitions: Vec<HeadPartition>,
-    /// The materialized views that have contents. Older files do not have this.
-    #[serde(default)]
-    pub(super) populated_views: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +82,9 @@ pub(super) struct Tail {
     pub(super) sequences: Vec<TailSequence>,
     /// Foreign tables, whose rows are not in the file.
     pub(super) left_out: Vec<String>,
+    /// The materialized views that have contents. Older files do not have this.
+    #[serde(default)]
+    pub(super) populated_views: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
