@@ -263,7 +263,7 @@ impl Export<'_> {
         let contents = self.source.contents(&first, &locked).await?;
         contents.refuse_uncopyable(&self.source.schema, RowSecurity::of(&first).await?)?;
         let head = self.head(&first, &contents).await?;
-        if !output.send(Block::Head(head)).await {
+        if !output.send(Block::Head(Box::new(head))).await {
             return Ok(None);
         }
         let mut connections = vec![first];

@@ -9,7 +9,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 const BLOCKS_WAITING_MAX: usize = 8;
 
 pub(in crate::lifecycle::transfer) enum Block {
-    Head(Head),
+    Head(Box<Head>),
     /// A compressed piece of a table's rows.
     Rows {
         table: u32,
