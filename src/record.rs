@@ -27,7 +27,18 @@ const RECORD: &str = "
         (id, organization_id, actor_kind, actor_id, action, resource_kind, resource_id, before, after, request_id)
     values ($2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 
+/// Whether the database has the tables of the audit log and of the events. A migration set of one's own can have users and
+/// API keys without them.
+const IS_KEPT: &str = "select pg_catalog.to_regclass('public.audit_events') is not null
+    and pg_catalog.to_regclass('public.domain_events') is not null";
+
 impl RecordedChange<'_> {
+    /// Writes both rows if the database has their tables.
+    pub(crate) async fn record_if_kept(&self, tx: &PlatformTx<'_>) -> Result<()> {
+        let is_kept: bool = tx.query_one(IS_KEPT, &[]).await?.get(0);
+        if is_kept { self.record(tx).await } else { Ok(()) }
+    }
+
     /// Writes both rows, in one statement. The id of the request comes from the caller's [`TenantContext`].
     pub(crate) async fn record(&self, tx: &PlatformTx<'_>) -> Result<()> {
         let (kind, id) = (self.resource.0, self.resource.1.as_str());

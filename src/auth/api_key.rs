@@ -189,7 +189,7 @@ pub(crate) async fn create_key(
         before: None,
         after: Some(facts(&made)),
     };
-    change.record(tx).await?;
+    change.record_if_kept(tx).await?;
     Ok(made)
 }
 

@@ -32,7 +32,7 @@
 //!
 //! The change, its event and its line in the audit log are committed together, by the [`Actor`](crate::platform::Actor)
 //! that [`Auth::acting_as`] names. What is not recorded: signing in (the rows of `sessions` have it), checking a
-//! credential, and reading.
+//! credential, and reading. In a database without the tables `audit_events` and `domain_events`, nothing is recorded.
 //!
 //! This module has no sign-in with external providers and no rate limit for password attempts. Do both before these
 //! calls.
@@ -110,7 +110,7 @@ impl Auth {
     ) -> Result<()> {
         let actor = self.actor();
         let change = RecordedChange { actor: &actor, organization, name, resource, before, after };
-        Ok(change.record(tx).await?)
+        Ok(change.record_if_kept(tx).await?)
     }
 
     /// Deletes old rows with this statement, and records how many, if there were any.

@@ -80,8 +80,8 @@ impl Condition {
     /// Creates a condition.
     ///
     /// ```
-    /// use cgk::flags::{Condition, Operator, Scalar};
-    /// let of_staff = Condition::new("email", Operator::EndsWith, vec![Scalar::Text("@example.com".into())])?;
+    /// use cgk::flags::{Condition, ConditionOperator, Scalar};
+    /// let of_staff = Condition::new("email", ConditionOperator::EndsWith, vec![Scalar::Text("@example.com".into())])?;
     /// let json = r#"{"attribute":"email","operator":"ends_with","values":["@example.com"]}"#;
     /// assert_eq!(serde_json::to_string(&of_staff).unwrap(), json);
     /// # Ok::<(), cgk::flags::InvalidCondition>(())

@@ -6,7 +6,7 @@
 //! check with [`Frame::admit`]. [`Db`](crate::Db) uses the same texts and the same checks with its own driver.
 //!
 //! ```
-//! use cgk::{TxOptions, config::Isolation, frame::{Failure, Frames, Outcome}, ident::DatabaseTag};
+//! use cgk::{TxOptions, config::Isolation, frame::{Failure, Frames, TransactionOutcome}, ident::DatabaseTag};
 //!
 //! // The tag is what `select public.cgk_database_tag()` says.
 //! let frames = Frames::new(DatabaseTag::of("shop"), Isolation::Role);
@@ -15,7 +15,7 @@
 //! frame.admit("select * from orders").expect("it stays in the transaction");
 //! assert!(frame.admit("commit").is_err());
 //! let leave: String = frame.leave(); // send it to commit, and count the statements that were completed
-//! assert_eq!(frame.judge(1, Some(Failure::server("25P02"))), Outcome::Aborted);
+//! assert_eq!(frame.judge(1, Some(Failure::server("25P02"))), TransactionOutcome::Aborted);
 //! # Ok::<(), cgk::InvalidSlug>(())
 //! ```
 //!
