@@ -30,7 +30,7 @@
 //! when the call returns `Ok`. A dropped call is either fully committed or not at all. The login needs rights on the
 //! shared tables, `cgk setup:database --app-role NAME --app-tables all`. A call from a task inside a tenant fails.
 //!
-//! The change, its event and its line in the audit log are committed together, by the [`Actor`](crate::platform::Actor)
+//! The change, its event and its line in the audit log are committed together, by the [`Actor`]
 //! that [`Auth::acting_as`] names. What is not recorded: signing in (the rows of `sessions` have it), checking a
 //! credential, and reading. In a database without the tables `audit_events` and `domain_events`, nothing is recorded.
 //!
