@@ -151,6 +151,8 @@ mod tenancy;
 mod tenant;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "platform")]
+mod text;
 mod user;
 mod version;
 

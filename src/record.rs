@@ -27,8 +27,8 @@ const RECORD: &str = "
         (id, organization_id, actor_kind, actor_id, action, resource_kind, resource_id, before, after, request_id)
     values ($2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 
-/// Whether the database has the tables of the audit log and of the events. A migration set of one's own can have users and
-/// API keys without them.
+/// Whether the database has the tables of the audit log and of the events. A migration set of one's own can have users
+/// and API keys without them.
 const IS_KEPT: &str = "select pg_catalog.to_regclass('public.audit_events') is not null
     and pg_catalog.to_regclass('public.domain_events') is not null";
 

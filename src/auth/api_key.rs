@@ -202,8 +202,8 @@ impl ApiKeys<'_> {
     ///
     /// # Errors
     ///
-    /// `NotFound`: the organization does not exist. `OrganizationSuspended`. `Invalid`: name, scopes or lifetime; no query
-    /// was sent. `Database`.
+    /// `NotFound`: the organization does not exist. `OrganizationSuspended`. `Invalid`: name, scopes or lifetime; no
+    /// query was sent. `Database`.
     ///
     /// # Cancel safety
     ///

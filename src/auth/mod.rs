@@ -67,6 +67,7 @@ use crate::{
     slug::TenantSlug,
     tenancy::{Db, PlatformTx},
     tenant::OrganizationId,
+    text,
 };
 use password::Hasher;
 use serde_json::{Value, json};
@@ -228,15 +229,9 @@ fn seconds(span: Duration, what: &'static str) -> Result<f64> {
     }
 }
 
-/// Checks a name for people: 1 to 200 characters, not all of them blank, and no control characters.
+/// Checks a name for people.
 fn check_name(name: &str, what: &'static str) -> Result<()> {
-    match name.chars().count() > 200 || name.trim().is_empty() || name.chars().any(char::is_control) {
-        true => Err(AuthError::Invalid {
-            what,
-            why: "it must have 1 to 200 characters, not all blank, none of them control characters",
-        }),
-        false => Ok(()),
-    }
+    text::check_name(name).map_err(|why| AuthError::Invalid { what, why })
 }
 
 /// What the database says about a credential, whether or not it is accepted.

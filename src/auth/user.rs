@@ -3,7 +3,7 @@
 mod find;
 
 use super::{Auth, AuthError, Rejection, UserId, demand_open, error::Result, password::Compared, revoke};
-use crate::{tenancy::PlatformTx, tenant::OrganizationId};
+use crate::{tenancy::PlatformTx, tenant::OrganizationId, text};
 use serde_json::json;
 use std::{convert::Infallible, fmt, str::FromStr, time::SystemTime};
 use tokio_postgres::{Row, error::SqlState};
@@ -202,9 +202,9 @@ impl Users<'_> {
     ///
     /// # Errors
     ///
-    /// `NotFound`: the organization does not exist. `OrganizationSuspended`. `EmailTaken`: ASCII letters match in any case.
-    /// `Invalid`: the address or the password; no query was sent. Also `Invalid`: the database does not know the role or
-    /// the status. `Database`.
+    /// `NotFound`: the organization does not exist. `OrganizationSuspended`. `EmailTaken`: ASCII letters match in any
+    /// case. `Invalid`: the address or the password; no query was sent. Also `Invalid`: the database does not know the
+    /// role or the status. `Database`.
     ///
     /// # Cancel safety
     ///
@@ -239,8 +239,9 @@ impl Users<'_> {
     /// `organization` is the one that the user is a confirmed member of for the longest time, or the home if no membership
     /// is confirmed. Other organizations cannot change the password, nor can one that the user has left.
     ///
-    /// The new password opens every organization of the user. The caller decides who may set it: the person, for example
-    /// after a magic link was redeemed, or an administrator of this organization if the user is a member of no other.
+    /// The new password opens every organization of the user. The caller decides who may set it: the person, for
+    /// example after a magic link was redeemed, or an administrator of this organization if the user is a member of no
+    /// other.
     ///
     /// # Locks
     ///
@@ -268,8 +269,8 @@ impl Users<'_> {
     ///
     /// # Errors
     ///
-    /// `NotFound`: the organization does not decide about such a user. `Invalid`: the database does not know the status.
-    /// `Database`.
+    /// `NotFound`: the organization does not decide about such a user. `Invalid`: the database does not know the
+    /// status. `Database`.
     ///
     /// # Cancel safety
     ///
@@ -364,10 +365,7 @@ pub(crate) fn check_email(email: &str) -> Result<()> {
 
 /// Checks that a name can be sent to the database, which decides whether it knows it.
 fn check_no_nul(text: &str, what: &'static str) -> Result<()> {
-    match text.contains('\0') {
-        true => Err(AuthError::Invalid { what, why: "it contains NUL" }),
-        false => Ok(()),
-    }
+    text::check_no_nul(text).map_err(|why| AuthError::Invalid { what, why })
 }
 
 /// Converts the error of a role or a status that the database does not know.

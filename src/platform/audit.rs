@@ -261,9 +261,9 @@ impl AuditLog {
         count(operator, MAKE, (&months, Type::INT4), "make the partitions of the audit log").await
     }
 
-    /// Removes the partitions of the months that ended before this time. Returns how many it removed. If it removes any, the
-    /// log gets the line `cgk.audit.months_removed` in the same transaction: which months, and the time that was given.
-    /// `operator` needs the rights of the log's owner.
+    /// Removes the partitions of the months that ended before this time. Returns how many it removed. If it removes
+    /// any, the log gets the line `cgk.audit.months_removed` in the same transaction: which months, and the time that
+    /// was given. `operator` needs the rights of the log's owner.
     ///
     /// # Locks
     ///

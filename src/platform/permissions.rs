@@ -131,8 +131,8 @@ pub(crate) async fn demand(
 ///
 /// # Errors
 ///
-/// `OrganizationSuspended`: the actor has the permission, and the organization was suspended or deleted. Also the errors
-/// of [`demand`].
+/// `OrganizationSuspended`: the actor has the permission, and the organization was suspended or deleted. Also the
+/// errors of [`demand`].
 pub(crate) async fn demand_in_open(
     tx: &PlatformTx<'_>,
     actor: &Actor,

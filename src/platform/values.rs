@@ -1,7 +1,7 @@
 //! What can be stored of a value, so that one that cannot is named instead of the server's error.
 
 use super::error::{PlatformError, Result};
-use crate::auth::UserRole;
+use crate::{auth::UserRole, text};
 use std::time::{Duration, SystemTime};
 
 /// The start of the year 1 and the end of the year 9999, in seconds before and after 1970.
@@ -30,8 +30,8 @@ pub(crate) fn nearest_instant(at: SystemTime) -> SystemTime {
 /// A thousand years. Nothing that cgk has stored is older.
 const AGE_MAX: Duration = Duration::from_secs(365_243 * 24 * 60 * 60);
 
-/// Returns an age in seconds, for a comparison with the server's clock. A longer one than a thousand years is as long as
-/// that: the server cannot subtract it from a time.
+/// Returns an age in seconds, for a comparison with the server's clock. A longer one than a thousand years is as long
+/// as that: the server cannot subtract it from a time.
 pub(crate) fn age_seconds(age: Duration) -> f64 {
     age.min(AGE_MAX).as_secs_f64()
 }
@@ -53,13 +53,7 @@ pub(crate) fn check_text(what: &'static str, text: &str, chars_max: usize) -> Re
 ///
 /// `Invalid`: the name is blank, has more than 200 characters, or has control characters.
 pub(crate) fn check_name(what: &'static str, name: &str) -> Result<()> {
-    match name.trim().is_empty() || name.chars().count() > 200 || name.chars().any(char::is_control) {
-        true => {
-            let why = "it must have 1 to 200 characters, not all blank, none of them control characters".into();
-            Err(PlatformError::Invalid { what, why })
-        }
-        false => Ok(()),
-    }
+    text::check_name(name).map_err(|why| PlatformError::Invalid { what, why: why.into() })
 }
 
 /// # Errors
@@ -73,8 +67,5 @@ pub(crate) fn check_role(role: &UserRole) -> Result<()> {
 ///
 /// `Invalid`: the text has a zero byte, so nothing in the database is equal to it.
 pub(crate) fn check_no_nul(what: &'static str, text: &str) -> Result<()> {
-    match text.contains('\0') {
-        true => Err(PlatformError::Invalid { what, why: "it contains NUL".into() }),
-        false => Ok(()),
-    }
+    text::check_no_nul(text).map_err(|why| PlatformError::Invalid { what, why: why.into() })
 }

@@ -1,10 +1,7 @@
 //! Requests a tenant, in the caller's transaction.
 
 use super::{ProvisioningError, ProvisioningId, Result};
-use crate::{slug::TenantSlug, tenancy::PlatformTx, tenant::OrganizationId};
-
-/// The maximum length of an organization's name, in characters.
-const NAME_CHARS_MAX: usize = 200;
+use crate::{slug::TenantSlug, tenancy::PlatformTx, tenant::OrganizationId, text};
 
 /// An organization to create, with its tenant.
 #[derive(Clone, Debug)]
@@ -85,13 +82,7 @@ pub async fn request(tx: &PlatformTx<'_>, new: &NewOrganization) -> Result<Reque
 
 /// Checks the rule of the column, so that an invalid name is reported without a query.
 pub(crate) fn check_name(name: &str) -> Result<()> {
-    match name.chars().count() > NAME_CHARS_MAX || name.trim().is_empty() || name.chars().any(char::is_control) {
-        true => {
-            let why = "it must have 1 to 200 characters, not all blank, none of them control characters";
-            Err(ProvisioningError::Invalid { what: "the name", why })
-        }
-        false => Ok(()),
-    }
+    text::check_name(name).map_err(|why| ProvisioningError::Invalid { what: "the name", why })
 }
 
 /// Checks the rule for the settings, so that invalid settings are reported without a query.

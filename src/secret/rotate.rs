@@ -43,8 +43,8 @@ pub struct Rotation {
     pub resealed: u64,
     /// The number of secrets that were already encrypted with the current key, and that it decrypts.
     pub current: u64,
-    /// The number of secrets that cannot be decrypted: their key is missing or is another one of the same id, or another
-    /// program has encrypted them.
+    /// The number of secrets that cannot be decrypted: their key is missing or is another one of the same id, or
+    /// another program has encrypted them.
     pub unopened: u64,
     /// Where they are: the first thousand of them.
     pub left: Vec<UnopenedSecret>,
@@ -164,8 +164,8 @@ impl Secrets {
     /// # Errors
     ///
     /// `Platform`, also if the actor is not the service or an operator. A secret that cannot be decrypted is no error: it is
-    /// counted, named in [`Rotation::left`] and not changed. A secret that names the current key is decrypted too, because
-    /// another key may have had the same id.
+    /// counted, named in [`Rotation::left`] and not changed. A secret that names the current key is decrypted too,
+    /// because another key may have had the same id.
     ///
     /// # Cancel safety
     ///

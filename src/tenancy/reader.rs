@@ -35,9 +35,9 @@ impl<E: From<Error> + Send> Db<E> {
     /// The transaction runs as a role of its own, in both isolation modes, and the policies of that role decide what it
     /// sees. The caller chooses `user`: the database does not know who signed in.
     ///
-    /// `body` is code of the service, and its SQL is trusted. The transaction is read-only: the server refuses changes of
-    /// tables, sequences and temporary tables. Large objects, which versions before 16 do not refuse, are refused at the
-    /// end. Advisory locks end with the call. NOTIFY is sent. On a server that is not hardened
+    /// `body` is code of the service, and its SQL is trusted. The transaction is read-only: the server refuses changes
+    /// of tables, sequences and temporary tables. Large objects, which versions before 16 do not refuse, are refused at
+    /// the end. Advisory locks end with the call. NOTIFY is sent. On a server that is not hardened
     /// ([`setup::harden`](crate::setup)), SQL can name another person in `app.current_user_id` and read as that person;
     /// the call is refused at the end, unless the SQL has set the first one again.
     ///

@@ -195,8 +195,8 @@ macro_rules! single_statements {
             ///
             /// # Errors
             ///
-            /// The errors of a transaction of this kind. If the statement itself fails, the error has kind `FailedTransaction`.
-            /// This applies to every call here.
+            /// The errors of a transaction of this kind. If the statement itself fails, the error has kind
+            /// `FailedTransaction`. This applies to every call here.
             ///
             /// # Cancel safety
             ///
@@ -210,8 +210,8 @@ macro_rules! single_statements {
             ///
             /// # Errors
             ///
-            /// Same as [`query`](Self::query). Kind `FailedTransaction`: when there is any other number of rows. This is detected
-            /// after the commit.
+            /// Same as [`query`](Self::query). Kind `FailedTransaction`: when there is any other number of rows. This
+            /// is detected after the commit.
             pub async fn query_one(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Row, E> {
                 recorded(span(self.single.of, "query_one"), self.single.query_one(sql, params)).await
             }
@@ -220,8 +220,8 @@ macro_rules! single_statements {
             ///
             /// # Errors
             ///
-            /// Same as [`query`](Self::query). Kind `FailedTransaction`: when there is more than one row. This is detected after
-            /// the commit.
+            /// Same as [`query`](Self::query). Kind `FailedTransaction`: when there is more than one row. This is
+            /// detected after the commit.
             pub async fn query_opt(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, E> {
                 recorded(span(self.single.of, "query_opt"), self.single.query_opt(sql, params)).await
             }
@@ -231,8 +231,8 @@ macro_rules! single_statements {
             ///
             /// # Errors
             ///
-            /// Same as [`query`](Self::query). Kind `FailedTransaction`: when a row does not match the type. This is detected
-            /// after the commit.
+            /// Same as [`query`](Self::query). Kind `FailedTransaction`: when a row does not match the type. This is
+            /// detected after the commit.
             pub async fn query_as<T: FromRow<How>, How>(
                 &self,
                 sql: &str,

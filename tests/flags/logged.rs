@@ -4,8 +4,8 @@ use crate::{
     platform::{must_end, slug},
     stage::Stage,
 };
-use cgk::flags::{self, Environment, EvaluationLog, Flags, FlagsSettings, LogSettings, Subject};
-use std::{num::NonZeroU32, time::Duration};
+use cgk::flags::{self, Environment, EvaluationLog, Flags, FlagsSettings, LogSettings, Snapshot, Subject};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 fn settings(one_in: u32) -> LogSettings {
     let mut settings = LogSettings::default();
@@ -15,11 +15,15 @@ fn settings(one_in: u32) -> LogSettings {
     settings
 }
 
+async fn prod_of_acme(stage: &Stage) -> (Environment, Arc<Snapshot>) {
+    let prod = Environment::of(flags::Stage::Prod);
+    let snapshot = Flags::new(&stage.db, FlagsSettings::default()).snapshot(&slug("acme"), &prod).await.unwrap();
+    (prod, snapshot)
+}
+
 async fn record(stage: &Stage, log: &EvaluationLog, times: usize) {
     stage.run("insert into features (key, name, enabled) values ('beta', 'Beta', true) on conflict do nothing").await;
-    let flags = Flags::new(&stage.db, FlagsSettings::default());
-    let prod = Environment::of(flags::Stage::Prod);
-    let snapshot = flags.snapshot(&slug("acme"), &prod).await.unwrap();
+    let (prod, snapshot) = prod_of_acme(stage).await;
     for n in 0..times {
         let subject = match n % 3 {
             0 => Subject::anonymous(),
@@ -74,9 +78,7 @@ async fn what_is_too_much_is_left_out_and_counted() {
         async move { log.flush().await }
     });
     stage.until_one_waits().await;
-    let flags = Flags::new(&stage.db, FlagsSettings::default());
-    let prod = Environment::of(flags::Stage::Prod);
-    let snapshot = flags.snapshot(&slug("acme"), &prod).await.unwrap();
+    let (prod, snapshot) = prod_of_acme(&stage).await;
     let nobody = Subject::anonymous();
     let evaluation = snapshot.evaluate("beta", &nobody).unwrap();
     for _ in 0..8 {
@@ -95,9 +97,7 @@ async fn what_cannot_be_written_is_left_out_and_counted() {
     let stage = Stage::set().await;
     let log = EvaluationLog::new(&stage.db, settings(1));
     record(&stage, &log, 3).await;
-    let flags = Flags::new(&stage.db, FlagsSettings::default());
-    let prod = Environment::of(flags::Stage::Prod);
-    let snapshot = flags.snapshot(&slug("acme"), &prod).await.unwrap();
+    let (prod, snapshot) = prod_of_acme(&stage).await;
     let nobody = Subject::anonymous();
     let evaluation = snapshot.evaluate("beta", &nobody).unwrap();
     stage.run("update public.organizations set status = 'suspended' where slug = 'globex'").await;
@@ -123,9 +123,7 @@ async fn a_name_that_the_table_refuses_takes_no_other_with_it() {
     let stage = Stage::set().await;
     let log = EvaluationLog::new(&stage.db, settings(1));
     record(&stage, &log, 3).await;
-    let flags = Flags::new(&stage.db, FlagsSettings::default());
-    let prod = Environment::of(flags::Stage::Prod);
-    let snapshot = flags.snapshot(&slug("acme"), &prod).await.unwrap();
+    let (prod, snapshot) = prod_of_acme(&stage).await;
     let anybody = Subject::anonymous();
     let evaluation = snapshot.evaluate("beta", &anybody).unwrap();
     let (longest, longer) = ("ä".repeat(100), "ä".repeat(101));

@@ -360,3 +360,12 @@ async fn a_file_is_replaced_only_if_asked() {
     assert_eq!(archive.text_bytes(), 0);
     assert!(archive.file_bytes() > 0 && archive.created_at().ends_with('Z') && archive.ledger().len() > 3);
 }
+
+/// A service can spawn both.
+#[expect(dead_code, reason = "it is only compiled")]
+fn the_futures_are_send(operator: &cgk::Operator, set: &cgk::migrate::Migrations, file: lifecycle::Archive) {
+    fn is_send<F: Send>(_: F) {}
+    is_send(lifecycle::import(operator, set, file, &lifecycle::ImportOptions::default(), &mut Silent));
+    let (from, to) = (slug("acme"), slug("copy"));
+    is_send(lifecycle::clone_tenant(operator, set, &from, &to, &lifecycle::CloneOptions::default(), &mut Silent));
+}

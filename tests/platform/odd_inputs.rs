@@ -326,11 +326,7 @@ async fn a_relay_with_the_longest_times_delivers() {
         assert_eq!(report.failed, u64::from(span == Duration::MAX), "{report:?}");
         stage.run("update domain_event_queues set attempt_at = '-infinity'").await;
         let undelivered = "select count(*) from domain_events where status <> 'delivered'";
-        let stop = async {
-            while stage.count(undelivered).await > 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
+        let stop = stage.until_count(undelivered, |count| count == 0);
         if span == Duration::MAX {
             must_end(relay.run_until(stop)).await.unwrap();
         }

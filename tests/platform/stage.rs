@@ -83,16 +83,21 @@ impl Stage {
         holder
     }
 
-    /// Waits until this many sessions of the database wait for a lock.
-    pub(crate) async fn until_waiting(&self, number: i64) {
-        let waiting =
-            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    /// Waits until a count satisfies the condition.
+    pub(crate) async fn until_count(&self, sql: &str, is_so: impl Fn(i64) -> bool) {
         must_end(async {
-            while self.count(waiting).await != number {
+            while !is_so(self.count(sql).await) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         })
         .await;
+    }
+
+    /// Waits until this many sessions of the database wait for a lock.
+    pub(crate) async fn until_waiting(&self, number: i64) {
+        let waiting =
+            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        self.until_count(waiting, |count| count == number).await;
     }
 
     /// Ends the sessions that wait for a lock, and waits until they are gone.

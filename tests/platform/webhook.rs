@@ -199,12 +199,7 @@ async fn a_signal_ends_a_relay_and_the_text_is_about_deliveries() {
     let listens =
         "select count(*) from pg_stat_activity where datname = current_database() and lower(query) like '%listen%cgk_events%'
          and pid <> pg_backend_pid()";
-    crate::stage::must_end(async {
-        while stage.count(listens).await == 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    stage.until_count(listens, |count| count > 0).await;
     assert!(std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     let answer = crate::support::cgk::Answer::of(child.wait_with_output().unwrap());
     assert_eq!((answer.code, answer.stdout.as_str()), (0, "Stopped. No event was delivered.\n"), "{}", answer.stderr);

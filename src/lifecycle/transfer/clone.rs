@@ -6,13 +6,13 @@ use super::{
     load::{after_sql, before_sql, settings_sql},
     mask::Mask,
     source::SourceTenant,
-    target::{TargetFiles, TargetTenant, tables_of},
+    target::{FillTenant, TargetFiles, TargetTenant, create_filled, tables_of},
 };
 use crate::{
     db::{Operator, message, message_head::lost_client_check},
     error::{Error, Result, TransferError, while_doing},
     ident::{SchemaName, literal, quoted},
-    lifecycle::create::{CreateOptions, NewTenantParts},
+    lifecycle::create::CreateOptions,
     migrate::{Migrations, ledger},
     registry,
     slug::TenantSlug,
@@ -153,31 +153,26 @@ pub async fn clone_tenant(
     making.organization = Some(id);
     let schema = SchemaName::of_tenant(to);
     let files = TargetFiles::of(migrations, &schema, &ledger::read(operator, &source.schema).await?.rows)?;
-    let mut steps = files.steps(operator, migrations, to).await?;
-    let copied = loop {
-        let connection = operator.sibling().await?;
-        let parts = NewTenantParts::check(&connection, migrations, to, &making).await?;
-        let by = parts.existing();
-        if !by.is_empty() {
-            return Err(TransferError::Exists { tenant: to.clone(), by }.into());
-        }
-        let target = TargetTenant::new(&connection, to, &schema, id, &files, &parts, steps);
-        let run = CloneRun { target: &target, source: &source, rows: &options.rows };
-        match target.in_transaction("repeatable read", run.inside(observer)).await {
-            Ok(copied) => break copied,
-            Err(error) => match target.retry(&error) {
-                Some(other) => steps = other,
-                None => {
-                    target.remove(operator).await;
-                    return Err(error);
-                }
-            },
-        }
-    };
-    let (tenant, migrated) = files.finish(operator, migrations, to, &making).await?;
+    let fill = FillFromTenant { source: &source, rows: &options.rows, observer };
+    let (copied, tenant, migrated) =
+        create_filled(operator, &files, to, &making, (id, "repeatable read"), fill).await?;
     let masked_columns = options.rows.mask().map_or(0, Mask::columns);
     let Copied { tables, rows, mapped_columns, left_out } = copied;
     Ok(Cloned { tenant, source: source.tenant, tables, rows, masked_columns, mapped_columns, migrated, left_out })
+}
+
+struct FillFromTenant<'a> {
+    source: &'a SourceTenant,
+    rows: &'a CloneRows,
+    observer: &'a mut dyn TransferObserver,
+}
+
+impl FillTenant for FillFromTenant<'_> {
+    type Filled = Copied;
+
+    async fn fill(&mut self, target: &TargetTenant<'_>) -> Result<Copied> {
+        CloneRun { target, source: self.source, rows: self.rows }.inside(self.observer).await
+    }
 }
 
 /// One clone.

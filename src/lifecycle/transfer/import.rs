@@ -6,13 +6,13 @@ use super::{
     export::TransferObserver,
     load::{after_sql, before_sql, settings_sql},
     rows::{RowSum, ValueMap},
-    target::{TargetFiles, TargetTenant, tables_of},
+    target::{FillTenant, TargetFiles, TargetTenant, create_filled, tables_of},
 };
 use crate::{
     db::Operator,
     error::{Error, Result, TransferError, while_doing},
     ident::SchemaName,
-    lifecycle::create::{CreateOptions, NewTenantParts},
+    lifecycle::create::CreateOptions,
     migrate::Migrations,
     registry,
     slug::TenantSlug,
@@ -124,29 +124,9 @@ pub async fn import(
     let files = TargetFiles::of(migrations, &schema, archive.ledger())?;
     refuse_existing(operator, &slug, id).await?;
     let archive = Arc::new(archive);
-    let mut steps = files.steps(operator, migrations, &slug).await?;
-    let mapped_columns = loop {
-        // If the future is dropped, this connection is closed, and the server rolls back.
-        let connection = operator.sibling().await?;
-        let parts = NewTenantParts::check(&connection, migrations, &slug, &making).await?;
-        let by = parts.existing();
-        if !by.is_empty() {
-            return Err(TransferError::Exists { tenant: slug, by }.into());
-        }
-        let target = TargetTenant::new(&connection, &slug, &schema, id, &files, &parts, steps);
-        let load = Load { target: &target, archive: archive.clone() };
-        match target.in_transaction("read committed", load.inside(observer)).await {
-            Ok(mapped_columns) => break mapped_columns,
-            Err(error) => match target.retry(&error) {
-                Some(other) => steps = other,
-                None => {
-                    target.remove(operator).await;
-                    return Err(error);
-                }
-            },
-        }
-    };
-    let (tenant, migrated) = files.finish(operator, migrations, &slug, &making).await?;
+    let fill = FillFromArchive { archive: Arc::clone(&archive), observer };
+    let (mapped_columns, tenant, migrated) =
+        create_filled(operator, &files, &slug, &making, (id, "read committed"), fill).await?;
     let (tables, rows) = (archive.tables(), archive.rows());
     Ok(Imported { tenant, tables, rows, is_new_organization, mapped_columns, migrated })
 }
@@ -159,6 +139,20 @@ async fn refuse_existing(operator: &Operator, slug: &TenantSlug, id: Organizatio
             Err(TransferError::Exists { tenant: slug.clone(), by }.into())
         }
         None => Ok(()),
+    }
+}
+
+struct FillFromArchive<'a> {
+    archive: Arc<Archive>,
+    observer: &'a mut dyn TransferObserver,
+}
+
+impl FillTenant for FillFromArchive<'_> {
+    /// How many columns got the new organization.
+    type Filled = usize;
+
+    async fn fill(&mut self, target: &TargetTenant<'_>) -> Result<usize> {
+        Load { target, archive: Arc::clone(&self.archive) }.inside(self.observer).await
     }
 }
 

@@ -112,8 +112,8 @@ pub(crate) fn before_sql(schema: &SchemaName, contents: &Contents) -> String {
 
 /// Returns the statements that run after the load. They run deferred checks, build the indexes, add the foreign keys
 /// and the checks, which also checks the rows, restore triggers and row security, set the sequences to the values of
-/// `sequences`, and refresh the materialized views: those that the migrations have populated, and `populated`, which are
-/// populated in the source.
+/// `sequences`, and refresh the materialized views: those that the migrations have populated, and `populated`, which
+/// are populated in the source.
 pub(crate) fn after_sql(
     schema: &SchemaName,
     contents: &Contents,

@@ -24,7 +24,6 @@ use crate::{
     slug::TenantSlug,
     tenant::{OrganizationId, Tenant},
 };
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The migrations of a new tenant. Those of its source are applied in one transaction with the rows. Newer ones are
 /// applied after it.
@@ -55,13 +54,8 @@ impl<'a> TargetFiles<'a> {
 
     /// Returns which transactions are necessary. Refuses migrations that cannot run in one transaction if the set has
     /// newer ones than the source.
-    pub(super) async fn steps(
-        &self,
-        operator: &Operator,
-        migrations: &Migrations,
-        slug: &TenantSlug,
-    ) -> Result<TransferSteps> {
-        let is_in_steps = apply::is_born_in_steps(&self.same) || create::needs_steps(operator, migrations).await?;
+    async fn steps(&self, operator: &Operator, slug: &TenantSlug) -> Result<TransferSteps> {
+        let is_in_steps = apply::is_born_in_steps(&self.same) || create::needs_steps(operator, self.migrations).await?;
         if !is_in_steps {
             return Ok(TransferSteps::Together);
         }
@@ -76,17 +70,11 @@ impl<'a> TargetFiles<'a> {
 
     /// Applies the newer migrations to the tenant, and activates it. Returns the tenant, and how many migrations were
     /// applied. An error states that the tenant exists.
-    pub(super) async fn finish(
-        &self,
-        operator: &Operator,
-        migrations: &Migrations,
-        slug: &TenantSlug,
-        making: &CreateOptions,
-    ) -> Result<(Tenant, usize)> {
+    async fn finish(&self, operator: &Operator, slug: &TenantSlug, making: &CreateOptions) -> Result<(Tenant, usize)> {
         let finished = async {
             // The server may have terminated a session that was idle during the load.
             let operator = operator.sibling().await?;
-            self.finish_with(&operator, migrations, slug, making).await
+            self.finish_with(&operator, slug, making).await
         };
         let unfinished = |source: Error| TransferError::Unfinished { tenant: slug.clone(), source: source.into() };
         finished.await.map_err(|source| unfinished(source).into())
@@ -95,14 +83,13 @@ impl<'a> TargetFiles<'a> {
     async fn finish_with(
         &self,
         operator: &Operator,
-        migrations: &Migrations,
         slug: &TenantSlug,
         making: &CreateOptions,
     ) -> Result<(Tenant, usize)> {
-        create::record_reference(operator, migrations).await;
+        create::record_reference(operator, self.migrations).await;
         let mut migrated = 0;
         if self.has_newer() {
-            migrated = create::create_unentered(operator, migrations, slug, making).await?.applied.len();
+            migrated = create::create_unentered(operator, self.migrations, slug, making).await?.applied.len();
         }
         let tenant = registry::facts_of(operator, slug).await?.tenant;
         let tenant = tenant.ok_or_else(|| Error::Tenant(TenantError::NotFound { tenant: slug.clone() }))?;
@@ -112,7 +99,7 @@ impl<'a> TargetFiles<'a> {
 
 /// Which transactions create a tenant with its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TransferSteps {
+enum TransferSteps {
     /// One.
     Together,
     /// One for the tenant and its tables, and one for the rows: the server allows the use of a value that a migration
@@ -121,6 +108,54 @@ pub(super) enum TransferSteps {
     RowsLater,
     /// The same, and the first transaction is several: the migrations cannot run in one.
     RowsAfterSteps,
+}
+
+/// Writes the rows of a new tenant. A trait, because the future of an asynchronous closure is not provably `Send` here.
+pub(super) trait FillTenant {
+    type Filled;
+
+    /// Runs in a transaction. Calls [`TargetTenant::create`] first.
+    fn fill(&mut self, target: &TargetTenant<'_>) -> impl Future<Output = Result<Self::Filled>> + Send;
+}
+
+/// Creates a tenant with the rows that `fill` writes: the tenant of `making`, which names its organization. Then
+/// applies the newer migrations. Returns what `fill` returned, the tenant, and how many newer migrations were applied.
+///
+/// The transaction has this isolation. If the migrations or the rows need other transactions than one, all of it is
+/// tried again in those.
+pub(super) async fn create_filled<F: FillTenant>(
+    operator: &Operator,
+    files: &TargetFiles<'_>,
+    slug: &TenantSlug,
+    making: &CreateOptions,
+    (id, isolation): (OrganizationId, &str),
+    mut fill: F,
+) -> Result<(F::Filled, Tenant, usize)> {
+    let mut steps = files.steps(operator, slug).await?;
+    let filled = loop {
+        // If the future is dropped, this connection is closed, and the server rolls back.
+        let connection = operator.sibling().await?;
+        let parts = NewTenantParts::check(&connection, files.migrations, slug, making).await?;
+        let by = parts.existing();
+        if !by.is_empty() {
+            return Err(TransferError::Exists { tenant: slug.clone(), by }.into());
+        }
+        let schema = &files.same.schema;
+        let mut target =
+            TargetTenant { operator: &connection, slug, schema, id, files, parts: &parts, steps, is_marked: false };
+        match target.fill(isolation, &mut fill).await {
+            Ok(filled) => break filled,
+            Err(error) => match target.retry(&error) {
+                Some(other) => steps = other,
+                None => {
+                    target.remove(operator).await;
+                    return Err(error);
+                }
+            },
+        }
+    };
+    let (tenant, migrated) = files.finish(operator, slug, making).await?;
+    Ok((filled, tenant, migrated))
 }
 
 /// The new tenant, and the connection that creates it.
@@ -134,25 +169,13 @@ pub(super) struct TargetTenant<'a> {
     pub(super) parts: &'a NewTenantParts<'a>,
     steps: TransferSteps,
     /// Whether the tenant without rows is committed.
-    is_marked: AtomicBool,
+    is_marked: bool,
 }
 
-impl<'a> TargetTenant<'a> {
-    pub(super) fn new(
-        operator: &'a Operator,
-        slug: &'a TenantSlug,
-        schema: &'a SchemaName,
-        id: OrganizationId,
-        files: &'a TargetFiles<'a>,
-        parts: &'a NewTenantParts<'a>,
-        steps: TransferSteps,
-    ) -> Self {
-        Self { operator, slug, schema, id, files, parts, steps, is_marked: AtomicBool::new(false) }
-    }
-
-    /// Runs the body in a transaction, and commits. After an error, the connection must be closed, and
-    /// [`Self::remove`] must be called.
-    pub(super) async fn in_transaction<T>(&self, isolation: &str, body: impl Future<Output = Result<T>>) -> Result<T> {
+impl TargetTenant<'_> {
+    /// Runs `fill` in a transaction, and commits. After an error, the connection must be closed, and [`Self::remove`]
+    /// must be called.
+    async fn fill<F: FillTenant>(&mut self, isolation: &str, fill: &mut F) -> Result<F::Filled> {
         if guard::is_needed(self.operator, &self.files.same) {
             self.send(guard::READ_ONLY_BUT_OURS).await?;
         }
@@ -163,17 +186,17 @@ impl<'a> TargetTenant<'a> {
                 self.create_with_migrations(true).await?;
                 self.send(&binding::mark_dropped_sql(self.schema, self.id, None)).await?;
                 self.commit().await?;
-                self.is_marked.store(true, Ordering::Relaxed);
+                self.is_marked = true;
             }
             TransferSteps::RowsAfterSteps => self.create_in_steps().await?,
         }
         self.send(&format!("begin isolation level {isolation}, read write")).await?;
-        let done = body.await?;
+        let filled = fill.fill(self).await?;
         if self.steps != TransferSteps::Together {
             self.send(&self.unmark_sql()).await?;
         }
         self.commit().await?;
-        Ok(done)
+        Ok(filled)
     }
 
     async fn commit(&self) -> Result<()> {
@@ -190,18 +213,17 @@ impl<'a> TargetTenant<'a> {
     }
 
     /// Creates the tenant without rows as a creation does, and with the mark.
-    async fn create_in_steps(&self) -> Result<()> {
+    async fn create_in_steps(&mut self) -> Result<()> {
         let operator = self.operator.sibling().await?;
         let making = CreateOptions { is_marked: true, ..self.parts.options().clone() };
         let created = create::create_unentered(&operator, self.files.migrations, self.slug, &making).await;
         // Only a run that has created the tenant gets to a migration that fails after it.
-        let is_ours = matches!(created, Ok(_) | Err(Error::Migration(MigrationError::Failed(_))));
-        self.is_marked.store(is_ours, Ordering::Relaxed);
+        self.is_marked = matches!(created, Ok(_) | Err(Error::Migration(MigrationError::Failed(_))));
         created.map(drop)
     }
 
     /// Returns how to try again after an error, if this can help.
-    pub(super) fn retry(&self, error: &Error) -> Option<TransferSteps> {
+    fn retry(&self, error: &Error) -> Option<TransferSteps> {
         let state = error.sqlstate().filter(|_| self.steps == TransferSteps::Together)?;
         match error {
             Error::Migration(_) if self.files.has_newer() => None,
@@ -242,8 +264,8 @@ impl<'a> TargetTenant<'a> {
     }
 
     /// Removes the tenant without rows after an error, if it is committed and its rows are not.
-    pub(super) async fn remove(&self, operator: &Operator) {
-        if !self.is_marked.load(Ordering::Relaxed) {
+    async fn remove(&self, operator: &Operator) {
+        if !self.is_marked {
             return;
         }
         if let Err(error) = self.remove_marked(operator).await {

@@ -32,8 +32,8 @@ const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 /// How often delivered events are deleted and the partitions of the audit log are created.
 const KEEP_UP_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How events are delivered. A batch and a delivery last at most five days, and a pause at most ten years: a longer time
-/// here counts as that.
+/// How events are delivered. A batch and a delivery last at most five days, and a pause at most ten years: a longer
+/// time here counts as that.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RelayOptions {

@@ -56,8 +56,8 @@ impl Invitations {
     /// `InvitationRevoked`: the invitation has ended, or the user or the API key that sent it may not give its role any
     /// more.
     /// `OtherAddress`: it was sent to another address. `AlreadyMember`: the user is a member of the organization.
-    /// `UserDisabled`: the user may not sign in. `OrganizationSuspended`. `QuotaExceeded`: the organization has no seat left. In all of these
-    /// cases the invitation does not change. `Busy`; `TablesMissing`; `Database`.
+    /// `UserDisabled`: the user may not sign in. `OrganizationSuspended`. `QuotaExceeded`: the organization has no seat
+    /// left. In all of these cases the invitation does not change. `Busy`; `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///

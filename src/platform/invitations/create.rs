@@ -53,8 +53,8 @@ impl Invitations {
     /// # Errors
     ///
     /// `AlreadyInvited`: an open invitation of this address exists. `AlreadyMember`: the person is a member.
-    /// `OrganizationSuspended`. `NotFound`: the organization does not exist, or the actor is not a member. `Forbidden`: the actor may not give
-    /// this role. `Invalid`: the address, the role or the lifetime. `TablesMissing`; `Database`.
+    /// `OrganizationSuspended`. `NotFound`: the organization does not exist, or the actor is not a member. `Forbidden`:
+    /// the actor may not give this role. `Invalid`: the address, the role or the lifetime. `TablesMissing`; `Database`.
     ///
     /// # Cancel safety
     ///

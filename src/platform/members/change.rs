@@ -59,9 +59,10 @@ impl Members {
     /// # Errors
     ///
     /// `AlreadyMember`: the user, or another one of the same address, is a member. `QuotaExceeded`: the organization
-    /// has no seat left. `OrganizationSuspended`. `NotFound`: the organization or the user does not exist. `Forbidden`: the
-    /// actor may not add a member with this role. `Invalid`: the address, or a role that the database does not know. `Busy`: other
-    /// transactions keep creating and deleting the person of the address. `TablesMissing`; `Database`.
+    /// has no seat left. `OrganizationSuspended`. `NotFound`: the organization or the user does not exist. `Forbidden`:
+    /// the actor may not add a member with this role. `Invalid`: the address, or a role that the database does not
+    /// know. `Busy`: other transactions keep creating and deleting the person of the address. `TablesMissing`;
+    /// `Database`.
     ///
     /// # Cancel safety
     ///

@@ -128,7 +128,8 @@ impl PlanDefinition {
 
     /// # Errors
     ///
-    /// `Invalid`: the name is blank, longer than 200 characters or has control characters, or a kind is included twice with the same issuance.
+    /// `Invalid`: the name is blank, longer than 200 characters or has control characters, or a kind is included twice
+    /// with the same issuance.
     pub(super) fn checked_name(&self) -> Result<&str> {
         let name = self.name.as_deref().unwrap_or(self.key.as_str());
         check_name("the name of the plan", name)?;

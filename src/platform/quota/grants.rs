@@ -109,11 +109,11 @@ impl Quota {
     ///
     /// # Errors
     ///
-    /// `NotFound`: the organization or the kind does not exist. `OrganizationSuspended`. `IdempotencyConflict`: the reference was granted with
-    /// another amount. `Forbidden`: the actor does not have the permission. `Invalid`: the amount is zero or more than
-    /// 10^15, the grant expires before it starts, in over 1,000 years or after the year 9999, or the reference is empty,
-    /// longer than 255 characters or has a NUL.
-    /// `TablesMissing`; `Database`. In these cases nothing is committed.
+    /// `NotFound`: the organization or the kind does not exist. `OrganizationSuspended`. `IdempotencyConflict`: the
+    /// reference was granted with another amount. `Forbidden`: the actor does not have the permission. `Invalid`: the
+    /// amount is zero or more than 10^15, the grant expires before it starts, in over 1,000 years or after the year
+    /// 9999, or the reference is empty, longer than 255 characters or has a NUL. `TablesMissing`; `Database`. In these
+    /// cases nothing is committed.
     ///
     /// # Cancel safety
     ///

@@ -76,10 +76,10 @@ impl Subscriptions {
     /// # Errors
     ///
     /// `NotFound`: the organization does not exist, or no plan on sale has this key. `OrganizationSuspended`.
-    /// `AlreadySubscribed`: it has a subscription; use [`change_plan`](Self::change_plan). `TrialUsed`: it has already had a trial. `Forbidden`.
-    /// `Invalid`: the trial has no length, is longer than ten years, or is combined with an end of the period. Also
-    /// `Invalid`: a period of no months or more than 120, or one that has already ended. `TablesMissing`; `Database`.
-    /// In these cases nothing is committed.
+    /// `AlreadySubscribed`: it has a subscription; use [`change_plan`](Self::change_plan). `TrialUsed`: it has already
+    /// had a trial. `Forbidden`. `Invalid`: the trial has no length, is longer than ten years, or is combined with an
+    /// end of the period. Also `Invalid`: a period of no months or more than 120, or one that has already ended.
+    /// `TablesMissing`; `Database`. In these cases nothing is committed.
     ///
     /// # Cancel safety
     ///
@@ -96,8 +96,8 @@ impl Subscriptions {
     ///
     /// # Errors
     ///
-    /// Same as [`subscribe`](Self::subscribe). After `NotFound`, `OrganizationSuspended`, `AlreadySubscribed`, `TrialUsed` and an `Invalid`
-    /// length the transaction can continue.
+    /// Same as [`subscribe`](Self::subscribe). After `NotFound`, `OrganizationSuspended`, `AlreadySubscribed`,
+    /// `TrialUsed` and an `Invalid` length the transaction can continue.
     ///
     /// # Cancel safety
     ///
@@ -235,7 +235,8 @@ impl Subscriptions {
     ///
     /// # Errors
     ///
-    /// `NotFound`: there is no subscription that has not ended. `OrganizationSuspended`. `Forbidden`. `TablesMissing`; `Database`.
+    /// `NotFound`: there is no subscription that has not ended. `OrganizationSuspended`. `Forbidden`. `TablesMissing`;
+    /// `Database`.
     ///
     /// # Cancel safety
     ///

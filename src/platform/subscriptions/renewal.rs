@@ -116,8 +116,9 @@ impl Subscriptions {
 
     /// Renews the subscriptions whose period has ended, at most 1,000 of them. Call it again until the report is empty.
     /// Active subscriptions are renewed, those scheduled for cancellation end, and trials that are over become past
-    /// due. A subscription of a suspended organization is not renewed: the next call after its activation renews it. If a payment provider bills a subscription (a row of `billing` that has not ended), it is only ended and
-    /// never renewed here: the provider reports its renewals.
+    /// due. A subscription of a suspended organization is not renewed: the next call after its activation renews it. If
+    /// a payment provider bills a subscription (a row of `billing` that has not ended), it is only ended and never
+    /// renewed here: the provider reports its renewals.
     ///
     /// # Locks
     ///
