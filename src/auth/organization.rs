@@ -3,12 +3,13 @@
 use super::{AuthError, error::Result};
 use crate::{tenancy::PlatformTx, tenant::OrganizationId};
 
-// Waits for nothing but the deletion of the row.
+// A change of the status conflicts with this lock, and other operations that take it do not.
 const STATUS: &str =
-    "select o.status::pg_catalog.text = 'suspended' from public.organizations o where o.id = $1 for key share";
+    "select o.status::pg_catalog.text = 'suspended' from public.organizations o where o.id = $1 for share";
 
 /// Returns an error if the organization takes nothing new: it was suspended, or its owner has deleted it. Locks its row
-/// against being removed until the end of the transaction.
+/// until the end of the transaction, so that a suspension waits for what the transaction makes. Call it before other rows
+/// are locked.
 ///
 /// # Errors
 ///

@@ -269,8 +269,8 @@ impl Users<'_> {
     ///
     /// # Errors
     ///
-    /// `NotFound`: the organization does not decide about such a user. `Invalid`: the database does not know the
-    /// status. `Database`.
+    /// `NotFound`: the organization does not decide about such a user. `OrganizationSuspended`: the user is invited and
+    /// would become a member. `Invalid`: the database does not know the status. `Database`.
     ///
     /// # Cancel safety
     ///
@@ -280,12 +280,14 @@ impl Users<'_> {
         self.change(organization, user, &NewValue::Status(status)).await.map_err(refuse_unknown)
     }
 
-    /// Locks the user's row first. A transaction that issues a session has a lock on this row, so the next statement
+    /// Locks the user's row before the sessions. A transaction that issues a session has a lock on this row, so the next statement
     /// sees that session.
     async fn change(&self, organization: OrganizationId, user: UserId, new: &NewValue<'_>) -> Result<()> {
         let missing = || AuthError::NotFound { what: "user" };
         let platform = self.auth.db.platform();
         let changed = platform.transaction(async |tx| {
+            let activates = matches!(new, NewValue::Status(UserStatus::Active));
+            let is_open = if activates { demand_open(tx, organization).await } else { Ok(()) };
             let before: String = tx.query_opt(LOCK, &[&user.0]).await?.ok_or_else(missing)?.get(0);
             let (set, value) = match new {
                 NewValue::Password(hash) => (SET_PASSWORD, hash.as_str()),
@@ -294,10 +296,14 @@ impl Users<'_> {
             if tx.execute(set, &[&organization.0, &user.0, &value]).await? == 0 {
                 return Err(missing());
             }
-            revoke::all(tx, None, user, None).await?;
+            // An invited user who is activated becomes a member. Others are members already.
+            if before == UserStatus::Invited.as_str() {
+                is_open?;
+            }
+            let revoked = revoke::all(tx, None, user, None).await?;
             let (name, states) = match new {
                 NewValue::Password(_) => ("cgk.user.password_set", (None, None)),
-                NewValue::Status(status) if status.as_str() == before => return Ok(()),
+                NewValue::Status(status) if status.as_str() == before && revoked == 0 => return Ok(()),
                 NewValue::Status(status) => {
                     let state = |status: &str| Some(json!({ "status": status }));
                     ("cgk.user.status_changed", (state(&before), state(status.as_str())))

@@ -3,10 +3,15 @@
 //! removed.
 
 use crate::{
-    stage::{Stage, slug},
+    stage::{Stage, connect, must_end, run, slug},
     walk::{Outcome, Scene},
 };
-use cgk::platform::{NewSubscription, Organizations, PlatformError, Quota, QuotaKind, RenewalPeriod, Subscriptions};
+use cgk::{
+    auth::{Auth, AuthError, AuthSettings, ClientInfo, NewApiKey, NewUser, UserStatus},
+    platform::{
+        NewGrant, NewSubscription, Organizations, PlatformError, Quota, QuotaKind, RenewalPeriod, Subscriptions,
+    },
+};
 
 /// What is refused in an organization that is suspended.
 const NEW: [&str; 18] = [
@@ -94,4 +99,80 @@ async fn a_due_subscription_waits_for_the_activation() {
     assert_eq!(names, "cgk.subscription.cancellation_scheduled cgk.subscription.canceled cgk.subscription.renewed");
     Quota::new(&stage.db).consume(stage.acme, &QuotaKind::RUNS, 1, "a").await.unwrap();
     assert!(stage.db.tenant(&slug("acme")).query("select 1", &[]).await.is_ok());
+}
+
+/// What checked the organization before a suspension is committed before it: the suspension waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspension_waits_for_what_is_being_made() {
+    for made in ["key", "subscription", "grant", "user"] {
+        let stage = Stage::set().await;
+        let (db, acme) = (stage.db.clone(), stage.acme);
+        let holder = stage.holder("lock table public.domain_events in share mode").await;
+        let making = tokio::spawn(async move {
+            let auth = Auth::new(&db, AuthSettings::default());
+            match made {
+                "key" => auth.api_keys().create(acme, &NewApiKey::named("k")).await.map(drop).unwrap(),
+                "user" => auth.users().create(acme, &NewUser::active("u@example.com")).await.map(drop).unwrap(),
+                "grant" => {
+                    let grant = NewGrant::purchase(QuotaKind::RUNS, 5).reference("r");
+                    Quota::new(&db).grant(acme, &grant).await.map(drop).unwrap();
+                }
+                _ => {
+                    let team = NewSubscription::to("team".parse().unwrap());
+                    Subscriptions::new(&db).subscribe(acme, &team).await.map(drop).unwrap();
+                }
+            }
+        });
+        stage.until_waiting(1).await;
+        let other = connect(&stage.database).await;
+        let suspending = tokio::spawn(async move {
+            run(&other, "update organizations set status = 'suspended' where slug = 'acme'").await;
+        });
+        // It waits behind the operation, which waits for the table.
+        stage.until_waiting(2).await;
+        run(&holder, "rollback").await;
+        must_end(making).await.unwrap();
+        must_end(suspending).await.unwrap();
+        let refused =
+            Auth::new(&stage.db, AuthSettings::default()).api_keys().create(acme, &NewApiKey::named("l")).await;
+        assert!(matches!(refused, Err(AuthError::OrganizationSuspended)), "{made}: {refused:?}");
+    }
+}
+
+/// Who is invited becomes no member of a suspended organization by an activation; who was disabled is a member already.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invited_user_is_not_activated_in_a_suspended_organization() {
+    let stage = Stage::set().await;
+    let auth = Auth::new(&stage.db, AuthSettings::default());
+    let users = auth.users();
+    let invited = users.create(stage.acme, &NewUser::invited("ben@example.com")).await.unwrap().id;
+    let disabled = users.create(stage.acme, &NewUser::active("cleo@example.com")).await.unwrap().id;
+    users.set_status(stage.acme, disabled, &UserStatus::Disabled).await.unwrap();
+    stage.run("update organizations set status = 'suspended' where slug = 'acme'").await;
+    let confirmed = "select count(*) from memberships m join users u on u.id = m.user_id
+                     where u.email = 'ben@example.com' and m.confirmed_at is not null";
+    let refused = users.set_status(stage.acme, invited, &UserStatus::Active).await;
+    assert!(matches!(refused, Err(AuthError::OrganizationSuspended)), "{refused:?}");
+    // Another organization does not learn the status.
+    let other = users.set_status(stage.globex, invited, &UserStatus::Active).await;
+    assert!(matches!(other, Err(AuthError::NotFound { .. })), "{other:?}");
+    assert_eq!(stage.count(confirmed).await, 0);
+    users.set_status(stage.acme, disabled, &UserStatus::Active).await.unwrap();
+    stage.run("update organizations set status = 'active' where slug = 'acme'").await;
+    users.set_status(stage.acme, invited, &UserStatus::Active).await.unwrap();
+    assert_eq!(stage.count(confirmed).await, 1);
+}
+
+/// The status that a user has already ends the sessions, and that is recorded.
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_that_end_by_the_same_status_are_recorded() {
+    let stage = Stage::set().await;
+    let auth = Auth::new(&stage.db, AuthSettings::default());
+    let ada = stage.user(stage.acme, "ada@example.com", "owner").await;
+    let lines = "select count(*) from audit_events where action = 'cgk.user.status_changed'";
+    auth.users().set_status(stage.acme, ada, &UserStatus::Active).await.unwrap();
+    assert_eq!(stage.count(lines).await, 0);
+    auth.sessions().issue(stage.acme, ada, &ClientInfo::default()).await.unwrap();
+    auth.users().set_status(stage.acme, ada, &UserStatus::Active).await.unwrap();
+    assert_eq!(stage.count(lines).await, 1);
 }
