@@ -11,7 +11,13 @@ use cgk::{
     lifecycle::{self, Archive, CloneOptions, DropOptions, ExportOptions, ImportOptions, TransferObserver},
     migrate::{Migrations, Scope, Set, Silent},
 };
-use std::path::Path;
+use std::{
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    path::Path,
+    pin::pin,
+    task::Poll,
+};
 
 const KINDS: [(&str, &str); 2] = [
     (
@@ -139,28 +145,31 @@ async fn a_set_that_uses_the_value_that_it_adds_is_imported_and_cloned() {
     Box::pin(import(&third, &migrations, &folder.path("y"), &copy())).await.unwrap();
 }
 
-/// Sends a message when rows are loaded for the second time.
-struct SecondLoad(usize, Option<tokio::sync::oneshot::Sender<()>>);
+/// Ends the import that it observes when rows are loaded for the second time.
+struct UntilTheSecondLoad(usize);
 
-impl TransferObserver for SecondLoad {
+/// What the observer panics with.
+struct Interrupted;
+
+impl TransferObserver for UntilTheSecondLoad {
     fn moved(&mut self, _: &TenantSlug, _: u64, _: u64) {
         self.0 += 1;
-        if let Some(second) = self.1.take_if(|_| self.0 == 2) {
-            second.send(()).unwrap();
+        if self.0 == 2 {
+            resume_unwind(Box::new(Interrupted));
         }
     }
 }
 
 async fn import_until_the_second_load(stage: &Stage, migrations: &Migrations, file: &Path) {
     let operator = stage.operator().await;
-    let (second, is_loading) = tokio::sync::oneshot::channel();
-    let (archive, options, mut observer) = (Archive::open(file).unwrap(), copy(), SecondLoad(0, Some(second)));
-    let importing = lifecycle::import(&operator, migrations, archive, &options, &mut observer);
-    tokio::select! {
-        biased;
-        loading = is_loading => loading.unwrap(),
-        imported = importing => panic!("{imported:?}"),
-    }
+    let (archive, options, mut observer) = (Archive::open(file).unwrap(), copy(), UntilTheSecondLoad(0));
+    let mut importing = pin!(lifecycle::import(&operator, migrations, archive, &options, &mut observer));
+    let ended = poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| importing.as_mut().poll(context))) {
+        Ok(Poll::Pending) => Poll::Pending,
+        Ok(Poll::Ready(imported)) => panic!("{imported:?}"),
+        Err(payload) => Poll::Ready(payload),
+    });
+    assert!(ended.await.is::<Interrupted>());
 }
 
 /// An interruption between the two commits leaves a tenant that cannot be used, only dropped.

@@ -217,9 +217,13 @@ async fn step(platform: &Platform, model: &mut Model, dice: &mut StdRng) -> Stri
                     Credential { token: token.reveal().into(), ..credential }
                 }
                 Kind::Key(id) => {
+                    let rotated = auth.api_keys().rotate(credential.organization, id, &ApiKeyRotation::at_once()).await;
+                    if !model.organizations.iter().any(|known| known.id == credential.organization && known.active) {
+                        assert!(matches!(rotated, Err(AuthError::OrganizationSuspended)), "{rotated:?}");
+                        return "rotate nothing in a suspended organization".into();
+                    }
+                    let (made, token) = rotated.unwrap();
                     model.credentials[live[at]].life = Life::Revoked;
-                    let rotation = ApiKeyRotation::at_once();
-                    let (made, token) = auth.api_keys().rotate(credential.organization, id, &rotation).await.unwrap();
                     Credential { token: token.reveal().into(), kind: Kind::Key(made.id), ..credential }
                 }
             };
