@@ -157,6 +157,13 @@ const END: &str = "update public.api_keys
        and (expires_at is null or expires_at > current_timestamp)
     returning name, scopes";
 
+const SHORTEN: &str = "update public.api_keys
+       set expires_at = current_timestamp + pg_catalog.make_interval(secs => $3)
+     where organization_id = $1 and id = $2 and revoked_at is null
+       and (expires_at is null or expires_at > current_timestamp + pg_catalog.make_interval(secs => $3))";
+const VALID: &str = "select from public.api_keys where organization_id = $1 and id = $2 and revoked_at is null
+     and (expires_at is null or expires_at > current_timestamp)";
+
 const PURGE: &str = "delete from public.api_keys k
      using (select id from public.api_keys
              where expires_at < current_timestamp - pg_catalog.make_interval(secs => $1)
@@ -344,7 +351,7 @@ impl ApiKeys<'_> {
         revoked.await
     }
 
-    /// Makes a valid key expire after this time, unless it expires earlier.
+    /// Makes a valid key expire after this time. If it expires earlier, nothing changes.
     ///
     /// # Locks
     ///
@@ -361,8 +368,10 @@ impl ApiKeys<'_> {
         let wait = seconds(after, "the time until a key ends")?;
         let platform = self.auth.db.platform();
         let changed = platform.transaction(async |tx| {
-            let row = tx.query_opt(END, &[&organization.0, &key.0, &wait]).await?;
-            row.ok_or(AuthError::NotFound { what: "API key" })?;
+            if tx.execute(SHORTEN, &[&organization.0, &key.0, &wait]).await? == 0 {
+                let valid = tx.query_opt(VALID, &[&organization.0, &key.0]).await?;
+                return valid.map(drop).ok_or(AuthError::NotFound { what: "API key" });
+            }
             let (resource, after) = (("api_key", key.to_string()), json!({ "ends_within_seconds": after.as_secs() }));
             self.auth.record(tx, Some(organization), "cgk.api_key.expiry_changed", resource, (None, Some(after))).await
         });

@@ -339,7 +339,7 @@ impl Sessions<'_> {
         revoked.await
     }
 
-    /// Makes a valid session expire after this time, unless it expires earlier.
+    /// Makes a valid session expire after this time. If it expires earlier, nothing changes.
     ///
     /// # Locks
     ///
@@ -354,13 +354,17 @@ impl Sessions<'_> {
     /// If the future is dropped, the expiry may or may not be changed.
     pub async fn expire(&self, organization: OrganizationId, session: SessionId, after: Duration) -> Result<()> {
         let wait = seconds(after, "the time until a session ends")?;
-        let expire = "update public.sessions
-               set expires_at = least(expires_at, current_timestamp + pg_catalog.make_interval(secs => $3))
+        let shorten = "update public.sessions
+               set expires_at = current_timestamp + pg_catalog.make_interval(secs => $3)
+             where organization_id = $1 and id = $2 and revoked_at is null
+               and expires_at > current_timestamp + pg_catalog.make_interval(secs => $3)";
+        let valid = "select from public.sessions
              where organization_id = $1 and id = $2 and revoked_at is null and expires_at > current_timestamp";
         let platform = self.auth.db.platform();
         let changed = platform.transaction(async |tx| {
-            if tx.execute(expire, &[&organization.0, &session.0, &wait]).await? == 0 {
-                return Err(AuthError::NotFound { what: "session" });
+            if tx.execute(shorten, &[&organization.0, &session.0, &wait]).await? == 0 {
+                let found = tx.query_opt(valid, &[&organization.0, &session.0]).await?;
+                return found.map(drop).ok_or(AuthError::NotFound { what: "session" });
             }
             let (resource, after) =
                 (("session", session.to_string()), json!({ "ends_within_seconds": after.as_secs() }));

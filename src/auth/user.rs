@@ -181,6 +181,12 @@ const SET_STATUS: &str = change!(
      password_hash = case when u.status <> 'invited' or u.organization_id = $1 then u.password_hash end"
 );
 
+// A user who was disabled before it accepted the invitation of its home is not confirmed by the change of its status.
+const CONFIRM_HOME: &str = "update public.memberships m set confirmed_at = current_timestamp
+      from public.users u
+     where u.id = $2 and u.organization_id = $1
+       and m.organization_id = $1 and m.user_id = u.id and m.confirmed_at is null";
+
 const LOCK: &str = "select u.status::pg_catalog.text from public.users u where u.id = $1 for no key update";
 
 /// What is changed of a user.
@@ -260,7 +266,8 @@ impl Users<'_> {
     }
 
     /// Sets a user's status, and revokes all the user's sessions, in every organization. `organization` is the one that
-    /// [`set_password`](Self::set_password) needs. If an organization that is not the home activates an invited user, the
+    /// [`set_password`](Self::set_password) needs. The home that activates a user whom it has invited confirms the
+    /// membership, also if the user was disabled in between. If an organization that is not the home activates an invited user, the
     /// password that the home has set is deleted.
     ///
     /// # Locks
@@ -296,14 +303,15 @@ impl Users<'_> {
             if tx.execute(set, &[&organization.0, &user.0, &value]).await? == 0 {
                 return Err(missing());
             }
-            // An invited user who is activated becomes a member. Others are members already.
-            if before == UserStatus::Invited.as_str() {
+            // Whom the home has invited becomes a member. Others are members already.
+            let confirmed = if activates { tx.execute(CONFIRM_HOME, &[&organization.0, &user.0]).await? } else { 0 };
+            if before == UserStatus::Invited.as_str() || confirmed > 0 {
                 is_open?;
             }
             let revoked = revoke::all(tx, None, user, None).await?;
             let (name, states) = match new {
                 NewValue::Password(_) => ("cgk.user.password_set", (None, None)),
-                NewValue::Status(status) if status.as_str() == before && revoked == 0 => return Ok(()),
+                NewValue::Status(status) if status.as_str() == before && revoked + confirmed == 0 => return Ok(()),
                 NewValue::Status(status) => {
                     let state = |status: &str| Some(json!({ "status": status }));
                     ("cgk.user.status_changed", (state(&before), state(status.as_str())))

@@ -75,15 +75,20 @@ const JOIN: &str = "insert into public.memberships (organization_id, user_id, ro
                        else excluded.role end,
            confirmed_at = coalesce(public.memberships.confirmed_at, excluded.confirmed_at)";
 
+// The activation of the person confirms the membership in its home. The person has not accepted the home's invitation.
+const UNCONFIRMED_HOME: &str = "select m.id from public.memberships m join public.users u on u.id = m.user_id
+     where u.id = $1 and m.organization_id = u.organization_id and m.confirmed_at is null";
+const UNCONFIRM: &str = "update public.memberships set confirmed_at = null where id = $1 and confirmed_at is not null";
+
 // What becomes of the duplicate's memberships outside of its home.
 const JOINED: &str = "select d.organization_id, d.role::pg_catalog.text, p.role::pg_catalog.text
       from public.memberships d join public.memberships p on p.organization_id = d.organization_id and p.user_id = $2
      where d.user_id = $1 and d.organization_id <> $3 order by d.organization_id";
 
-// One row for each single-column foreign key to users(id), and for each foreign key of several columns, which cannot be
-// moved. Memberships are excluded, because they are merged separately. Sessions are deleted with their memberships.
+// One row for each foreign key to users(id). One of several columns or on a generated column cannot be moved; it comes
+// last, because what it points with may follow a column that is moved. Memberships are excluded, because they are merged separately. Sessions are deleted with their memberships.
 const REFERENCES: &str = "select n.nspname::pg_catalog.text, c.relname::pg_catalog.text, a.attname::pg_catalog.text,
-           pg_catalog.cardinality(k.conkey) = 1
+           pg_catalog.cardinality(k.conkey) = 1 and a.attgenerated = ''
       from pg_catalog.pg_constraint k
       join pg_catalog.pg_class c on c.oid = k.conrelid
       join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -92,7 +97,7 @@ const REFERENCES: &str = "select n.nspname::pg_catalog.text, c.relname::pg_catal
         on a.attrelid = k.conrelid and a.attnum = k.conkey[pg_catalog.array_position(k.confkey, u.attnum)]
      where k.contype = 'f' and k.confrelid = 'public.users'::pg_catalog.regclass and k.conparentid = 0
        and k.conrelid <> 'public.memberships'::pg_catalog.regclass
-     order by 1, 2, 3";
+     order by 4 desc, 1, 2, 3";
 
 // How many rows of each table that points at users this transaction has changed. What a foreign key deletes or sets to null counts
 // too, also where a policy hides the row from this login, or the key points at the membership.
@@ -151,8 +156,8 @@ impl DuplicateUsers {
     /// # Errors
     ///
     /// `NotFound`: one of the users does not exist. `Invalid`: they are the same user, they have different addresses,
-    /// or only one of them is disabled. `Referenced`: rows point at the duplicate through a foreign key of several
-    /// columns, or at its membership, or a policy hides them from this login; move them first. `Forbidden`: the actor is
+    /// or only one of them is disabled; or the server's setting `track_counts` is off. `Referenced`: rows point at the
+    /// duplicate through a foreign key of several columns or on a generated column, or at its membership, or a policy hides them from this login; move them first. `Forbidden`: the actor is
     /// not the service or an operator. `TablesMissing`. `Database`, also where a table does not accept a second
     /// row of `person`; then nothing is changed.
     ///
@@ -167,6 +172,7 @@ impl DuplicateUsers {
             let (from, into) = locked(tx, duplicate, person).await?;
             move_references(tx, duplicate, person).await?;
             tx.execute(JOIN, &[&duplicate, &person]).await?;
+            let unconfirmed = tx.query_opt(UNCONFIRMED_HOME, &[&person]).await?;
             let joined = tx.query(JOINED, &[&duplicate, &person, &from.organization_id]).await?;
             delete(tx, duplicate).await?;
             // The user that held the address may have been deleted by the merge.
@@ -179,6 +185,9 @@ impl DuplicateUsers {
                                       and pg_catalog.lower(o.email collate pg_catalog."C")
                                           = pg_catalog.lower(u.email collate pg_catalog."C"))"#;
             tx.execute(holds, &[&person, &(from.status == "active")]).await?;
+            if let Some(home) = unconfirmed {
+                tx.execute(UNCONFIRM, &[&home.get::<_, uuid::Uuid>(0)]).await?;
+            }
             let mut changes = vec![(
                 from.organization_id,
                 json!({ "home": from.organization_id }),
@@ -267,6 +276,12 @@ async fn move_references(tx: &PlatformTx<'_>, duplicate: UserId, person: UserId)
 
 /// Deletes the user, or returns an error if a foreign key changes rows of another table then.
 async fn delete(tx: &PlatformTx<'_>, duplicate: UserId) -> Result<()> {
+    let counts: bool =
+        tx.query_one("select pg_catalog.current_setting('track_counts')::pg_catalog.bool", &[]).await?.get(0);
+    if !counts {
+        let why = "it is off, and the merge counts the rows that foreign keys change; turn it on for this login".into();
+        return Err(PlatformError::Invalid { what: "the server's setting track_counts", why });
+    }
     let before = tx.query(TOUCHED, &[]).await?;
     tx.execute("delete from public.users where id = $1", &[&duplicate]).await?;
     let after = tx.query(TOUCHED, &[]).await?;

@@ -2,7 +2,7 @@
 
 use crate::stage::{Stage, must_end, run};
 use cgk::{
-    UserId,
+    Db, UserId,
     platform::{Actor, DuplicateUsers, PageRequest, PlatformError},
 };
 
@@ -269,4 +269,68 @@ async fn shared(stage: &Stage) -> String {
     let sql = "select concat((select json_agg(u order by id) from users u), (select json_agg(m order by id) from memberships m),
                              (select count(*) from domain_events), (select count(*) from audit_events))";
     stage.rows(sql, &[]).await[0].get(0)
+}
+
+/// A person who was invited at home and is active elsewhere has not accepted the invitation of the home.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_merge_confirms_no_membership_that_was_not_accepted() {
+    let stage = Stage::set().await;
+    let (person, duplicate) = twins(&stage).await;
+    let confirmed = "select string_agg(o.slug, ', ' order by o.slug) from memberships m
+         join organizations o on o.id = m.organization_id where m.user_id = $1 and m.confirmed_at is not null";
+    let invite = "update users set status = 'invited' where email = 'ada@x.io';
+         update memberships m set confirmed_at = null from users u where u.id = m.user_id and u.email = 'ada@x.io'";
+    stage.run(invite).await;
+    DuplicateUsers::new(&stage.db).merge(duplicate, person).await.unwrap();
+    let found: String = stage.watch.query_one(confirmed, &[&person]).await.unwrap().get(0);
+    assert_eq!(found, "globex");
+    assert_eq!(stage.count("select count(*) from users where status = 'active' and email = 'ada@x.io'").await, 1);
+
+    // The duplicate is a member of that home: then the person is one.
+    let (person, duplicate) =
+        (stage.user(stage.acme, "eve@x.io", "member").await, stage.user(stage.globex, "Eve@x.io", "owner").await);
+    stage.run(&invite.replace("ada@", "eve@")).await;
+    stage
+        .run(&format!(
+            "insert into memberships (organization_id, user_id, role, confirmed_at) values ('{}', '{duplicate}', 'member', now())",
+            stage.acme
+        ))
+        .await;
+    DuplicateUsers::new(&stage.db).merge(duplicate, person).await.unwrap();
+    let found: String = stage.watch.query_one(confirmed, &[&person]).await.unwrap().get(0);
+    assert_eq!(found, "acme, globex");
+}
+
+/// The rows that foreign keys change are counted by the server, and a generated column cannot be moved.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_merge_that_cannot_count_or_move_changes_nothing() {
+    let stage = Stage::set().await;
+    let (person, duplicate) = twins(&stage).await;
+    stage
+        .run(
+            "create table public.notes (a uuid, b uuid generated always as (a) stored references users (id));
+             insert into public.notes (a) select id from users where email = 'Ada@x.io';
+             create table public.links (author uuid references users (id),
+                                        copy uuid generated always as (author) stored references users (id));
+             insert into public.links (author) select id from users where email = 'Ada@x.io';
+             grant select, update, delete on public.notes, public.links to public",
+        )
+        .await;
+    let users = DuplicateUsers::new(&stage.db);
+    let refused = users.merge(duplicate, person).await;
+    assert!(matches!(&refused, Err(PlatformError::Referenced { table }) if table == "public.notes"), "{refused:?}");
+    stage.run("delete from public.notes").await;
+    stage
+        .run("do $$ begin execute format('alter database %I set track_counts = off', current_database()); end $$")
+        .await;
+    let uncounted: Db = Db::connect(stage.db.config()).await.unwrap();
+    let refused = DuplicateUsers::new(&uncounted).merge(duplicate, person).await.unwrap_err();
+    assert!(refused.to_string().contains("track_counts"), "{refused}");
+    assert_eq!(stage.count("select count(*) from users where email ilike 'ada@x.io'").await, 2);
+    // Sessions from before have the setting still, and a generated column follows the one that is moved.
+    users.merge(duplicate, person).await.unwrap();
+    assert_eq!(
+        stage.count(&format!("select count(*) from links where author = '{person}' and copy = author")).await,
+        1
+    );
 }

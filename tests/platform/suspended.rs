@@ -12,6 +12,7 @@ use cgk::{
         NewGrant, NewSubscription, Organizations, PlatformError, Quota, QuotaKind, RenewalPeriod, Subscriptions,
     },
 };
+use std::time::Duration;
 
 /// What is refused in an organization that is suspended.
 const NEW: [&str; 18] = [
@@ -175,4 +176,66 @@ async fn sessions_that_end_by_the_same_status_are_recorded() {
     auth.sessions().issue(stage.acme, ada, &ClientInfo::default()).await.unwrap();
     auth.users().set_status(stage.acme, ada, &UserStatus::Active).await.unwrap();
     assert_eq!(stage.count(lines).await, 1);
+}
+
+/// A later time than the one at which a key or a session ends changes nothing, and nothing is recorded.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expiry_that_does_not_change_is_not_recorded() {
+    let stage = Stage::set().await;
+    let auth = Auth::new(&stage.db, AuthSettings::default());
+    let ada = stage.user(stage.acme, "ada@example.com", "owner").await;
+    let lines = "select (select count(*) from audit_events where action like '%expiry_changed')
+                      + (select count(*) from domain_events where type like '%expiry_changed')";
+    let day = Duration::from_secs(24 * 60 * 60);
+    let (key, _) = auth.api_keys().create(stage.acme, &NewApiKey::named("k")).await.unwrap();
+    let (session, _) = auth.sessions().issue(stage.acme, ada, &ClientInfo::default()).await.unwrap();
+    for (days, lines_then) in [(2, 4), (3, 4), (1, 8)] {
+        auth.api_keys().expire(stage.acme, key.id, days * day).await.unwrap();
+        auth.sessions().expire(stage.acme, session.id, days * day).await.unwrap();
+        assert_eq!(stage.count(lines).await, lines_then, "{days}");
+    }
+    stage.run("update sessions set revoked_at = now(); update api_keys set revoked_at = now()").await;
+    for days in [1, 3] {
+        let key = auth.api_keys().expire(stage.acme, key.id, days * day).await;
+        assert!(matches!(key, Err(AuthError::NotFound { .. })), "{days}: {key:?}");
+        let session = auth.sessions().expire(stage.acme, session.id, days * day).await;
+        assert!(matches!(session, Err(AuthError::NotFound { .. })), "{days}: {session:?}");
+    }
+    assert_eq!(stage.count(lines).await, 8);
+}
+
+/// A user who was disabled before it accepted is a member after the home enables it, unless the home is suspended.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invited_user_who_was_disabled_is_confirmed_when_the_home_enables_it() {
+    let stage = Stage::set().await;
+    let auth = Auth::new(&stage.db, AuthSettings::default());
+    let users = auth.users();
+    let ben = users.create(stage.acme, &NewUser::invited("ben@example.com")).await.unwrap().id;
+    users.set_status(stage.acme, ben, &UserStatus::Disabled).await.unwrap();
+    let confirmed = "select count(*) from memberships where confirmed_at is not null";
+    let before = stage.count(confirmed).await;
+    stage.run("update organizations set status = 'suspended' where slug = 'acme'").await;
+    let refused = users.set_status(stage.acme, ben, &UserStatus::Active).await;
+    assert!(matches!(refused, Err(AuthError::OrganizationSuspended)), "{refused:?}");
+    stage.run("update organizations set status = 'active' where slug = 'acme'").await;
+    assert_eq!(stage.count(confirmed).await, before);
+    users.set_status(stage.acme, ben, &UserStatus::Active).await.unwrap();
+    assert_eq!(stage.count(confirmed).await, before + 1);
+    auth.sessions().issue(stage.acme, ben, &ClientInfo::default()).await.unwrap();
+
+    // What another organization decides confirms nothing at the home.
+    let cleo = users.create(stage.acme, &NewUser::invited("cleo@example.com")).await.unwrap().id;
+    stage
+        .run(&format!(
+            "update users set status = 'active' where id = '{cleo}';
+             update memberships set confirmed_at = null where user_id = '{cleo}';
+             insert into memberships (organization_id, user_id, role, confirmed_at) values ('{}', '{cleo}', 'member', now())",
+            stage.globex
+        ))
+        .await;
+    for status in [UserStatus::Disabled, UserStatus::Active] {
+        users.set_status(stage.globex, cleo, &status).await.unwrap();
+    }
+    let at_home = format!("select count(*) from memberships where user_id = '{cleo}' and confirmed_at is not null");
+    assert_eq!(stage.count(&at_home).await, 1);
 }
