@@ -241,9 +241,16 @@ pub(super) enum Command {
 }
 
 impl Command {
-    /// Whether the user ends the command with Ctrl-C.
-    pub(super) fn runs_until_interrupted(&self) -> bool {
-        matches!(self, Self::MigrateStatus(arguments) if arguments.runs_until_interrupted())
+    /// Returns the exit code after this signal, if nothing but a signal ends the command.
+    pub(super) fn exit_at_signal(&self, signal: Exit) -> Option<Exit> {
+        match self {
+            Self::MigrateStatus(arguments) if arguments.runs_until_interrupted() => {
+                (signal == Exit::Interrupted).then_some(Exit::Done)
+            }
+            // A service manager ends the server with SIGTERM.
+            Self::Report(arguments) if arguments.serves() => Some(Exit::Done),
+            _ => None,
+        }
     }
 
     /// Returns what the command says at the first and at the second signal, if it finishes what is in progress.

@@ -176,9 +176,18 @@ pub(crate) async fn compare(session: &Session<'_>, command: &str, scope: &Scope,
     if report.lacks_reference() {
         let shared = report.public.iter().any(|public| public.not_compared == Some(NotCompared::NoReference));
         let command = if shared { "cgk setup:database" } else { "cgk migrate" };
-        printer.info(format!("Next: run {} to record what the migrations create.", paint(COMMAND, command)));
+        let first = match report.schemas().any(differs_from_the_files) {
+            true => "Next: when the ledgers and the files agree, run",
+            false => "Next: run",
+        };
+        printer.info(format!("{first} {} to record what the migrations create.", paint(COMMAND, command)));
     }
     Ok(exit)
+}
+
+/// Whether a migration that was applied to the schema differs from its file. Then `cgk migrate` is refused.
+fn differs_from_the_files(schema: &SchemaDrift) -> bool {
+    schema.differences.iter().any(|difference| difference.kind == "migration")
 }
 
 /// Returns the next steps, depending on the result.

@@ -110,11 +110,10 @@ fn execute(cli: &Cli, printer: &Printer) -> Result<Exit> {
     runtime.shutdown_background();
     match ended {
         Ok(Ended::ByItself(result)) => result,
-        Ok(Ended::BySignal(Exit::Interrupted)) if cli.command.runs_until_interrupted() => Ok(Exit::Done),
-        Ok(Ended::BySignal(exit)) => {
+        Ok(Ended::BySignal(signal)) => Ok(cli.command.exit_at_signal(signal).unwrap_or_else(|| {
             let message = format!("interrupted: {}", cli.command.after_interruption());
-            Ok(tell(printer, &Report::interrupted(&message, exit)))
-        }
+            tell(printer, &Report::interrupted(&message, signal))
+        })),
         Err(error) => Err(error),
     }
 }

@@ -419,6 +419,7 @@ async fn the_command_clones() {
     assert_eq!(stage.count("select count(*) from tenant_masked.customers where email = id || '@x'").await, 2);
     let answer = shell.run(&["tenant:clone", "acme", "empty", "--schema-only"]);
     assert_eq!((answer.code, stage.count("select count(*) from tenant_empty.customers").await), (0, 0));
+    assert!(answer.stdout.starts_with("cloned tenant acme to empty (empty): without rows in "), "{}", answer.stdout);
 
     shell.write("bad.toml", "[tables.customers]\nemail = 1\n");
     shell.write("wrong.toml", "[tables.customers]\nemail = \"'same@x'\"\nmail = \"null\"\n");

@@ -62,6 +62,13 @@ pub(crate) struct Arguments {
     serve: Option<Loopback>,
 }
 
+impl Arguments {
+    /// Whether the command serves the page until a signal.
+    pub(crate) fn serves(&self) -> bool {
+        self.serve.is_some()
+    }
+}
+
 /// The result, which `--data` also writes.
 #[derive(Serialize)]
 struct Answer<'a> {

@@ -125,8 +125,8 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     if arguments.leaves_isolation() {
         login::complete(&operator).await?;
     }
-    let modes = isolation::finish(&operator, arguments.finish()).await?;
-    lines(session, isolation::line(modes));
+    let (modes, about_modes) = isolation::finish(&operator, arguments.finish()).await?;
+    lines(session, about_modes);
     let admission = admit(session, &operator, &config, arguments).await?;
     let hardening = match arguments.harden {
         true => Some(harden(session, &operator, HardeningMode::Apply).await?),
@@ -193,7 +193,7 @@ async fn admit(
     let Some(name) = &arguments.app_role else { return Ok(None) };
     heading(session, "Login of services");
     let admission = login::admit(operator, name, &arguments.login_options()).await?;
-    lines(session, text::login_lines(&admission, config));
+    lines(session, text::login_lines(&admission, config, arguments.revoke_direct));
     Ok(Some(admission))
 }
 

@@ -8,7 +8,7 @@ use cgk::{
     setup::{self, IsolationChange},
 };
 
-use super::lines::warning;
+use super::lines::{ok, warning};
 
 /// Whether a run starts a change.
 #[derive(Clone, Copy)]
@@ -46,9 +46,12 @@ pub(in crate::cli) async fn start(config: &Config, start: Start) -> Result<()> {
     Ok(())
 }
 
-/// Finishes a change. It runs before the rights of a login are revoked. After it, services that read the isolation from
-/// the database enter by role.
-pub(in crate::cli) async fn finish(operator: &Operator, finish: Finish<'_>) -> Result<IsolationModes> {
+/// Finishes a change, and returns the modes and the message about them. It runs before the rights of a login are revoked.
+/// After it, services that read the isolation from the database enter by role.
+pub(in crate::cli) async fn finish(
+    operator: &Operator,
+    finish: Finish<'_>,
+) -> Result<(IsolationModes, Option<String>)> {
     let config = operator.config();
     let modes = setup::isolation(operator).await?;
     let wanted = match finish {
@@ -59,11 +62,15 @@ pub(in crate::cli) async fn finish(operator: &Operator, finish: Finish<'_>) -> R
                 && login::with_direct_rights(operator).await?.iter().all(|login| login == name)
         }
     };
-    Ok(if wanted { setup::change_isolation(config, IsolationChange::Finish).await? } else { modes })
+    if !wanted {
+        return Ok((modes, unfinished(modes)));
+    }
+    let modes = setup::change_isolation(config, IsolationChange::Finish).await?;
+    Ok((modes, Some(ok(format!("the database accepts only isolation {}", modes.mode.as_str())))))
 }
 
 /// Returns the message about a change that is not finished.
-pub(in crate::cli) fn line(modes: IsolationModes) -> Option<String> {
+fn unfinished(modes: IsolationModes) -> Option<String> {
     let (mode, leaving) = (modes.mode.as_str(), modes.leaving?.as_str());
     Some(warning(format!(
         "the database accepts isolation {leaving} and {mode}; when every service uses {mode}, run \

@@ -88,7 +88,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     let mut bar = BytesBar::new(printer, "copying to");
     let cloned = lifecycle::clone_tenant(&operator, &migrations, &from, &to, &options, &mut bar).await?;
     drop(bar);
-    show(session, &cloned, began);
+    show(session, arguments, &cloned, began);
     Ok(Exit::Done)
 }
 
@@ -104,7 +104,7 @@ fn rows(arguments: &Arguments) -> Result<CloneRows> {
     }
 }
 
-fn show(session: &Session<'_>, cloned: &Cloned, began: Instant) {
+fn show(session: &Session<'_>, arguments: &Arguments, cloned: &Cloned, began: Instant) {
     let (printer, tenant, elapsed) = (session.printer, &cloned.tenant, began.elapsed());
     printer.record(&Answer {
         v: crate::cli::JSON_VERSION,
@@ -124,14 +124,19 @@ fn show(session: &Session<'_>, cloned: &Cloned, began: Instant) {
         ms: time::milliseconds(elapsed),
         exit: Exit::Done,
     });
+    let rows = match arguments.schema_only {
+        true => "without rows".to_owned(),
+        false => {
+            let rows = count(usize::try_from(cloned.rows).unwrap_or(usize::MAX), "row");
+            format!("{}, {rows}", count(cloned.tables, "table"))
+        }
+    };
     let mut line = format!(
-        "{} tenant {} to {} ({}): {}, {}",
+        "{} tenant {} to {} ({}): {rows}",
         paint(GOOD, "cloned"),
         cloned.source.slug,
         tenant.slug,
         sanitize(&tenant.name),
-        count(cloned.tables, "table"),
-        count(usize::try_from(cloned.rows).unwrap_or(usize::MAX), "row")
     );
     if cloned.masked_columns > 0 {
         line.push_str(&format!(", {} masked", count(cloned.masked_columns, "column")));

@@ -145,6 +145,9 @@ async fn the_command_makes_what_is_missing_first() {
         };
         assert_eq!(answer.code, 0, "{finish}: {}", answer.stderr);
         assert!(answer.stdout.contains("created the role of 1 tenant"), "{finish}: {}", answer.stdout);
+        assert!(answer.stdout.contains("the database accepts only isolation role"), "{finish}: {}", answer.stdout);
+        let is_said = answer.stdout.contains("it has no direct rights on the schemas of tenants");
+        assert_eq!(is_said, finish == "revoke-direct", "{finish}: {}", answer.stdout);
         assert_mismatch(enters(&app, "hooli").await.map(drop), ROLE, PATH);
         for tenant in ["acme", "hooli"] {
             enters(&app.clone().with_isolation(ROLE), tenant).await.unwrap();

@@ -112,7 +112,7 @@ pub(super) fn shared_schema(report: &SetupReport, migrations: &Migrations, began
     lines
 }
 
-pub(super) fn login_lines(admission: &Admission, config: &Config) -> Vec<String> {
+pub(super) fn login_lines(admission: &Admission, config: &Config, revoke_direct: bool) -> Vec<String> {
     let name = &admission.name;
     let mut lines = vec![
         ok(match admission.created {
@@ -139,6 +139,8 @@ pub(super) fn login_lines(admission: &Admission, config: &Config) -> Vec<String>
              --revoke-direct",
             count(admission.direct, "schema")
         )));
+    } else if revoke_direct {
+        lines.push(ok("it has no direct rights on the schemas of tenants".into()));
     }
     match &admission.password {
         Some(password) => lines.push(format!(
