@@ -171,14 +171,23 @@ pub(super) async fn create_unentered(
     slug: &TenantSlug,
     options: &CreateOptions,
 ) -> Result<Created> {
-    require_ready(operator, migrations).await?;
-    encodable::check_all(operator, migrations).await?;
+    // The queries are sent without a wait between them. If several fail, the first error is returned.
+    let (ready, encodable, facts) = tokio::join!(
+        require_ready(operator, migrations),
+        encodable::check_all(operator, migrations),
+        registry::facts_of(operator, slug)
+    );
+    ready.and(encodable)?;
+    let mut first = Some(facts?);
     let replay = Replay::of(operator, migrations).await?;
     for number in 0..TRIES_MAX {
-        if number > 0 {
-            identity::isolation::refuse_changed(operator).await?;
-        }
-        let mut facts = registry::facts_of(operator, slug).await?;
+        let mut facts = match first.take() {
+            Some(facts) => facts,
+            None => {
+                identity::isolation::refuse_changed(operator).await?;
+                registry::facts_of(operator, slug).await?
+            }
+        };
         facts.has_warm &= number < WARM_TRIES_MAX;
         let tried = try_once(operator, migrations, slug, options, &facts, None, &replay).await;
         let tried = match tried {
@@ -195,9 +204,12 @@ pub(super) async fn create_unentered(
 
 /// Refuses if the registry or a migration of the shared schema is missing, because a new tenant needs them.
 async fn require_ready(operator: &Operator, migrations: &Migrations) -> Result<()> {
-    registry::require(operator).await?;
-    operator.refuse_writable_path().await?;
-    require_shared_schema(operator, migrations).await
+    let (registry, path, shared_schema) = tokio::join!(
+        registry::require(operator),
+        operator.refuse_writable_path(),
+        require_shared_schema(operator, migrations)
+    );
+    registry.and(path).and(shared_schema)
 }
 
 struct Made {
@@ -223,7 +235,15 @@ async fn try_once(
 ) -> Result<Option<Made>> {
     let schema = SchemaName::of_tenant(slug);
     let role = role_of(operator, slug);
-    refuse_unsuitable(operator, slug, role.as_ref(), facts, options).await?;
+    let known = fresh.filter(|_| facts.owner.is_none() && !facts.has_role).map(|fresh| &fresh.logins);
+    let admitted = async {
+        match known {
+            Some(_) => Ok(Vec::new()),
+            None => login::admitted(operator, slug).await,
+        }
+    };
+    let (suitable, admitted) = tokio::join!(refuse_unsuitable(operator, slug, role.as_ref(), facts, options), admitted);
+    suitable?;
     let onboarding = is_onboarding(facts);
     let whole = is_whole(facts, role.as_ref());
     let existed = || Ok(Some(Made { creation: Creation::Existed, applied: Vec::new() }));
@@ -231,9 +251,8 @@ async fn try_once(
     if whole && fresh.is_some() {
         return existed();
     }
-    let known = fresh.filter(|_| facts.owner.is_none() && !facts.has_role).map(|fresh| &fresh.logins);
-    let read = if known.is_some() { Vec::new() } else { login::admitted(operator, slug).await? };
-    let logins = known.unwrap_or(&read);
+    let admitted = admitted?;
+    let logins = known.unwrap_or(&admitted);
     let needs_logins = logins.iter().any(|login| !login.may_enter);
     let planned = plan_of(operator, migrations, &schema, facts, fresh).await?;
     if whole && !needs_logins {

@@ -20,8 +20,9 @@ pub(super) struct Replay {
 impl Replay {
     /// Refuses a set of files that differs from the fleet's.
     pub(super) async fn of(operator: &Operator, migrations: &Migrations) -> Result<Self> {
-        let files = FileRecord::of_fleet(operator, migrations).await?;
-        let known = rehearsal::known_grouping(operator, migrations).await?;
+        let (files, known) =
+            tokio::join!(FileRecord::of_fleet(operator, migrations), rehearsal::known_grouping(operator, migrations));
+        let (files, known) = (files?, known?);
         Ok(Self {
             file_by_file: AtomicBool::new(known == Some(Grouping::FileByFile)),
             rehearsed: AtomicBool::new(known.is_some()),

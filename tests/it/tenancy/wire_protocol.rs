@@ -12,7 +12,7 @@ use crate::{
         score,
     },
 };
-use cgk::{ConnectionError, Db, Error, TenantError, TransactionError};
+use cgk::{ConnectionError, Db, Error, Operator, TenantError, TransactionError, lifecycle, migrate::Migrations};
 use std::{
     ops::RangeInclusive,
     sync::atomic::{AtomicUsize, Ordering},
@@ -338,6 +338,30 @@ async fn a_statement_whose_cancel_request_is_lost_is_ended_by_the_server() {
     let runs_on = format!("select count(*) from pg_stat_activity where pid = {left} and state = 'active'");
     assert_eq!(stage.number(&runs_on).await, 1);
     stage.sql(&format!("select pg_terminate_backend({left})")).await;
+}
+
+/// The checks before a creation are sent without a wait between them.
+#[tokio::test]
+async fn the_round_trips_of_a_creation_are_counted() {
+    let stage = Stage::set().await;
+    let migrations = Migrations::bundled();
+    let proxy = Proxy::start(&stage, Pace::Late).await;
+    let operator = Operator::connect(&proxy.config(&stage)).await.unwrap();
+    let mut counted = Vec::new();
+    for tenant in ["initech", "umbrella"] {
+        proxy.reset();
+        lifecycle::create(&operator, &stage.db, &migrations, &slug(tenant), &Default::default()).await.unwrap();
+        counted.push(proxy.wire.turns.load(Ordering::SeqCst));
+    }
+    report(&format!("round trips of creations beside the entry into the tenant: {counted:?}"));
+    // The registry and the shared ledger (2), the record of the files (2), the logins, the creation, its result.
+    assert_eq!(counted, [7, 7]);
+    // The control: what is waited for one by one is counted one by one.
+    proxy.reset();
+    lifecycle::check_rights(&operator).await.unwrap();
+    let one = proxy.wire.turns.load(Ordering::SeqCst);
+    lifecycle::check_rights(&operator).await.unwrap();
+    assert_eq!((one, proxy.wire.turns.load(Ordering::SeqCst)), (1, 2));
 }
 
 #[tokio::test]
