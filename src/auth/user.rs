@@ -266,9 +266,9 @@ impl Users<'_> {
     }
 
     /// Sets a user's status, and revokes all the user's sessions, in every organization. `organization` is the one that
-    /// [`set_password`](Self::set_password) needs. The home that activates a user whom it has invited confirms the
-    /// membership, also if the user was disabled in between. If an organization that is not the home activates an invited user, the
-    /// password that the home has set is deleted.
+    /// [`set_password`](Self::set_password) needs. If the home activates a user that it has invited, the membership is
+    /// confirmed, also if the user was disabled in between. If an organization that is not the home activates an invited
+    /// user, the password that the home has set is deleted.
     ///
     /// # Locks
     ///
@@ -303,7 +303,7 @@ impl Users<'_> {
             if tx.execute(set, &[&organization.0, &user.0, &value]).await? == 0 {
                 return Err(missing());
             }
-            // Whom the home has invited becomes a member. Others are members already.
+            // A user that the home has invited becomes a member. Others are members already.
             let confirmed = if activates { tx.execute(CONFIRM_HOME, &[&organization.0, &user.0]).await? } else { 0 };
             if before == UserStatus::Invited.as_str() || confirmed > 0 {
                 is_open?;

@@ -140,7 +140,7 @@ mod tests {
         ("trigger", "orders", "t", "definition=on orders|state=enabled"),
     ];
 
-    /// What is told of a partition `new` of the table, and of its objects.
+    /// Returns the lines about a partition `new` of the table, and about its objects.
     fn told(facts: &'static str, more: &[Row]) -> Vec<String> {
         let given = catalogue(&TABLE);
         let mut found = given.clone();

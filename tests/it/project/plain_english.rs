@@ -56,7 +56,12 @@ fn strings(source: &str) -> Vec<String> {
 
 /// The documentation comments of a source file.
 fn documentation(source: &str) -> String {
-    source.lines().map(str::trim).filter(|line| line.starts_with("///")).collect::<Vec<_>>().join("\n")
+    source
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.starts_with("///") || line.starts_with("//!"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 fn sources(folder: &str) -> Vec<(String, String)> {
@@ -100,6 +105,19 @@ fn the_help_is_in_plain_english() {
     let mut found = Vec::new();
     for (path, source) in sources("src/cli") {
         found.extend(refused(&documentation(&source)).into_iter().map(|line| format!("{path}: {line}")));
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// Rustdoc, also of private items.
+#[test]
+fn the_documentation_of_the_library_is_in_plain_english() {
+    let mut found = Vec::new();
+    // A word in code is a name, for instance of an operating system's user.
+    let code = Regex::new(r"`[^`\n]*`").unwrap();
+    for (path, source) in sources("src") {
+        let text = documentation(&source);
+        found.extend(refused(&code.replace_all(&text, "")).into_iter().map(|line| format!("{path}: {line}")));
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
