@@ -160,17 +160,17 @@ pub async fn repair(
             }
         }
     }
-    let is_mended = |repaired: &Repaired| matches!(repaired.outcome, RepairOutcome::Repaired { .. });
+    let is_repaired = |repaired: &Repaired| matches!(repaired.outcome, RepairOutcome::Repaired { .. });
     // Records the objects that the accepted files create, for drift.
-    if all.iter().any(|one| one.slug.is_some() && is_mended(one)) {
-        told(rehearsal::rehearse(operator, migrations).await.map(drop));
+    if all.iter().any(|one| one.slug.is_some() && is_repaired(one)) {
+        log_failure(rehearsal::rehearse(operator, migrations).await.map(drop));
     }
     Ok(all)
 }
 
 /// Logs a failure to record. Without a record, drift compares nothing and reports that. The ledgers are repaired in
 /// both cases.
-fn told(recorded: Result<()>) {
+fn log_failure(recorded: Result<()>) {
     if let Err(error) = recorded {
         tracing::warn!(%error, "no record of what the migrations create");
     }

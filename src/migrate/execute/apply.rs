@@ -1,4 +1,4 @@
-//! Applies one schema's migrations in pieces. A piece is one message ([`together`]), whose implicit transaction
+//! Applies one schema's migrations in pieces. A piece is one message ([`batch`]), whose implicit transaction
 //! contains everything, or a file that runs without a transaction ([`non_transactional`]).
 //!
 //! Provisioning, the statements of all files, the ledger's rows and its comment are committed together or not at all.
@@ -7,8 +7,9 @@
 //! ledger records the applied files.
 
 use super::{
+    batch,
     grouping::Grouping,
-    non_transactional, together,
+    non_transactional,
     transactionality::within_a_transaction,
     unit::{ApplyOutcome, LedgerPresence, LockWait, Unit},
 };
@@ -70,7 +71,7 @@ pub(crate) async fn attempt(
         let landed = loop {
             let turn = if is_first { turn } else { LockWait::Block };
             let tried = match piece.how {
-                SendMode::Together => together::together(operator, &part, turn).await,
+                SendMode::Together => batch::send_batch(operator, &part, turn).await,
                 SendMode::StepByStep => non_transactional::run(operator, &part, turn).await,
             };
             match tried {

@@ -10,6 +10,7 @@
 pub(in crate::migrate) mod all_or_nothing;
 pub(crate) mod apply;
 pub(crate) mod attempt;
+pub(in crate::migrate) mod batch;
 pub(crate) mod bind;
 pub(in crate::migrate) mod concurrent;
 pub(crate) mod grouping;
@@ -25,6 +26,5 @@ pub(crate) mod schema_lock;
 pub(in crate::migrate) mod script;
 pub(crate) mod step_log;
 pub(in crate::migrate) mod tenants;
-pub(in crate::migrate) mod together;
 pub(in crate::migrate) mod transactionality;
 pub(crate) mod unit;

@@ -139,13 +139,17 @@ impl SavedPlan {
             return vec![format!("it is a plan for database {}, and this is {}", self.database, now.database)];
         }
         if self.public != now.public {
-            found.push(format!("public: {} then, {} now", told(self.public.as_ref()), told(now.public.as_ref())));
+            found.push(format!(
+                "public: {} then, {} now",
+                describe(self.public.as_ref()),
+                describe(now.public.as_ref())
+            ));
         }
         let (then, today) = (self.by_tenant(), now.by_tenant());
         for slug in then.keys().chain(today.keys().filter(|slug| !then.contains_key(*slug))) {
             let (then, today) = (then.get(slug).copied().flatten(), today.get(slug).copied().flatten());
             if then != today {
-                found.push(format!("tenant {slug}: {} then, {} now", told(then), told(today)));
+                found.push(format!("tenant {slug}: {} then, {} now", describe(then), describe(today)));
             }
         }
         found
@@ -162,7 +166,7 @@ impl SavedPlan {
 
 /// Returns a text such as `001_a … 003_c pending`. Two texts also differ if only the content of a file or of a ledger
 /// differs.
-fn told(steps: Option<&SavedSteps>) -> String {
+fn describe(steps: Option<&SavedSteps>) -> String {
     let Some(steps) = steps else { return "nothing to apply".into() };
     let short = |text: &str| text.trim_start_matches("sha256:").chars().take(8).collect::<String>();
     let files: Vec<String> = steps

@@ -17,9 +17,8 @@ pub(crate) use record::{OWN_NAME, SchemaSnapshot, given, is_denied, is_missing_t
 
 use super::{
     execute::{
-        apply,
+        apply, batch,
         grouping::Grouping,
-        together,
         unit::{ApplyOutcome, LedgerPresence, LockWait, Purpose, SchemaAccess, Unit},
     },
     migrations::Migrations,
@@ -260,7 +259,7 @@ async fn at_once(operator: &Operator, planned: &SchemaPlan<'_>, wanted: &[bool])
         purpose: Purpose::RollBack { observe: &observe, wanted },
         files: None,
     };
-    let answer = together::observe(operator, &unit).await?;
+    let answer = batch::observe(operator, &unit).await?;
     observed(record::snapshots(&answer), wanted, schema)
 }
 

@@ -123,7 +123,7 @@ impl RequestQueue {
     pub(super) async fn finish(&self, claim: &ClaimedRequest, verdict: AttemptVerdict<'_>) -> Result<()> {
         let failure = match &verdict {
             AttemptVerdict::Done => None,
-            AttemptVerdict::Postponed(error) | AttemptVerdict::Failed(error) => Some((error.code(), told(error))),
+            AttemptVerdict::Postponed(error) | AttemptVerdict::Failed(error) => Some((error.code(), plain_text(error))),
         };
         let (code, text) = (failure.as_ref().map(|of| of.0), failure.as_ref().map(|of| of.1.as_str()));
         let status = match verdict {
@@ -185,7 +185,7 @@ impl RequestQueue {
 const LOOK_PAUSE_MIN: Duration = Duration::from_millis(500);
 
 /// Returns the error and its causes, without control characters.
-fn told(error: &Error) -> String {
+fn plain_text(error: &Error) -> String {
     let plain = error.report();
     plain.chars().map(|c| if c.is_control() { ' ' } else { c }).take(ERROR_CHARS_MAX).collect()
 }

@@ -23,7 +23,7 @@ pub(super) enum MessageVerdict {
     Landed(ApplyOutcome),
     /// Another session is working on the schema. Nothing was changed.
     Busy,
-    HalfDone,
+    PartiallyApplied,
 }
 
 /// The errors of a message that creates a schema if another session created it first.
@@ -93,7 +93,9 @@ fn of_part(
             Err(Error::Migration(MigrationError::PlanStale { schema: schema.clone() }))
         }
         Some(PartKind::Check) if failed_demand => Ok(MessageVerdict::Landed(ApplyOutcome::Stale)),
-        Some(PartKind::Check) if *state == SqlState::INVALID_TEXT_REPRESENTATION => Ok(MessageVerdict::HalfDone),
+        Some(PartKind::Check) if *state == SqlState::INVALID_TEXT_REPRESENTATION => {
+            Ok(MessageVerdict::PartiallyApplied)
+        }
         Some(PartKind::Provision) if *state == SqlState::INSUFFICIENT_PRIVILEGE && unit.owner.is_some() => {
             Err(not_the_owner(operator, unit, source))
         }

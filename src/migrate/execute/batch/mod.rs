@@ -22,7 +22,11 @@ use script::script_of;
 use verdict::{MessageVerdict, judge};
 
 /// Sends one message once, and interprets the response.
-pub(in crate::migrate) async fn together(operator: &Operator, unit: &Unit<'_>, turn: LockWait) -> Result<ApplyOutcome> {
+pub(in crate::migrate) async fn send_batch(
+    operator: &Operator,
+    unit: &Unit<'_>,
+    turn: LockWait,
+) -> Result<ApplyOutcome> {
     let script = script_of(operator, unit, turn);
     let schema = &unit.plan.schema;
     let mut patience = PollBackoff::of(operator);
@@ -40,7 +44,7 @@ pub(in crate::migrate) async fn together(operator: &Operator, unit: &Unit<'_>, t
                 }
                 return Ok(landing);
             }
-            MessageVerdict::HalfDone => return Err(step_log::refused(operator, schema).await?),
+            MessageVerdict::PartiallyApplied => return Err(step_log::refused(operator, schema).await?),
             // An open transaction would block other sessions during the wait, and it is already aborted.
             MessageVerdict::Busy if turn == LockWait::NoWait || unit.commits == Commits::Later => {
                 return Ok(ApplyOutcome::Locked);
@@ -69,7 +73,7 @@ pub(crate) async fn observe(operator: &Operator, unit: &Unit<'_>) -> Result<Answ
     let Some(error) = answer.error.take() else { return Ok(answer) };
     let failed = Answer { error: Some(error), ..answer };
     match judge(&script, operator, unit, failed)? {
-        MessageVerdict::Landed(_) | MessageVerdict::Busy | MessageVerdict::HalfDone => Err(Error::Unexpected {
+        MessageVerdict::Landed(_) | MessageVerdict::Busy | MessageVerdict::PartiallyApplied => Err(Error::Unexpected {
             doing: format!("rehearse in schema {:?}", schema.as_str()),
             found: "the schema is in use".into(),
         }),
