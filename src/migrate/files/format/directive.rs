@@ -54,7 +54,7 @@ pub(super) fn said(text: &str) -> Option<Directive> {
         ["down", "migration", ..] => Directive::Down("node-pg-migrate"),
         ["rambler", "up"] => Directive::Up("rambler"),
         ["rambler", "down"] => Directive::Down("rambler"),
-        ["create", "above", "/", "drop", "below", ..] => Directive::DownOnly("tern"),
+        ["create", ..] if all.concat().starts_with("createabove/dropbelow") => Directive::DownOnly("tern"),
         ["tern:", "disable-tx", ..] | ["no-transaction"] | ["evolve-tx-off"] | ["!txn"] => Directive::NoTransaction,
         ["transactional:", "false"] | ["atlas:txmode", "none"] => Directive::NoTransaction,
         ["atlas:nolint", ..] | ["atlas:txmode", "file" | "all"] => Directive::Nothing,

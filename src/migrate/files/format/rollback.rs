@@ -85,6 +85,7 @@ const LEADING: &[&str] = &[
     "of",
     "part",
     "run",
+    "schema",
     "section",
     "sql",
     "start",
@@ -173,6 +174,7 @@ fn direction(words: &[&str]) -> Option<usize> {
             Some(1)
         }
         ["reverting" | "reverts" | "undoing" | "rollbacks" | "downward" | "downwards", ..] => Some(1),
+        ["backward" | "backwards" | "reverse" | "uninstall"] => Some(1),
         ["reverse", "migration" | "migrations" | "script" | "sql", ..] => Some(1),
         _ => None,
     }

@@ -31,6 +31,9 @@ fn the_way_there_is_run_and_the_way_back_is_not() {
         ("shmig", "-- ==== UP ====", "-- ==== DOWN ===="),
         ("tern", "-- what it does", "---- create above / drop below ----"),
         ("tern", "-- what it does", "----create above / drop below----"),
+        ("tern", "-- what it does", "---- create above/drop below ----"),
+        ("tern", "-- what it does", "---- create above /drop below ----"),
+        ("tern", "-- what it does", "---- Create above/ drop below"),
         ("MyBatis Migrations", "-- // what it does", "-- //@UNDO"),
     ] {
         for end in ["\n", "\r\n", "\r"] {
@@ -182,6 +185,12 @@ fn the_heading_of_a_rollback_is_told_from_other_comments() {
         "-- undoing",
         "-- reverse migration",
         "-- @orders down",
+        "-- Schema Down",
+        "-- schema rollback",
+        "-- reverse",
+        "-- == Backward ==",
+        "-- backwards:",
+        "-- Uninstall",
         "/* Rollback:\nx; */",
         "-- Rollback:\n-- later\n",
     ] {
@@ -202,6 +211,10 @@ fn the_heading_of_a_rollback_is_told_from_other_comments() {
         "/* Rollback:\n   drop table b;\n */",
         "-- Rollback:\n/* drop table b; */",
         "-- up",
+        "-- backwards compatible",
+        "-- reverse index for the search",
+        "-- uninstall hooks of the old plugin",
+        "-- schema of the orders",
         "-- breakdown:",
         "-- shut down: the queue",
         "-- slow down:",
