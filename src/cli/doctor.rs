@@ -116,7 +116,10 @@ fn summary(diagnosis: &Diagnosis) -> String {
     let parts: Vec<String> = [Verdict::Good, Verdict::Unknown, Verdict::Warning, Verdict::Failed]
         .into_iter()
         .filter(|verdict| of(*verdict) > 0)
-        .map(|verdict| format!("{} {}", of(verdict), verdict.name()))
+        .map(|verdict| match verdict {
+            Verdict::Warning => count(of(verdict), "warning"),
+            verdict => format!("{} {}", of(verdict), verdict.name()),
+        })
         .collect();
     format!("{}: {}.", count(checks.len(), "check"), parts.join(", "))
 }
