@@ -225,3 +225,6 @@ fn read(cursor: &mut TokenCursor<'_>) -> Option<Shape> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

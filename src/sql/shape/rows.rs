@@ -41,7 +41,13 @@ pub(super) fn rows(verb: &str, cursor: &mut TokenCursor<'_>) -> Shape {
             inner.take(&["only"]);
             writes("delete", inner.name(), at)
         }
-        "copy" if has(tokens, &["from"]) && !inner.peek_sign('(') => writes("copy", inner.name(), at),
+        // What follows FROM is not a table.
+        "copy" if has(tokens, &["from"]) && !inner.peek_sign('(') => inner.name().map(|table| Shape::Write {
+            verb: "copy",
+            table,
+            has_where: has(tokens, &["where"]),
+            reads: vec![],
+        }),
         _ => {
             let locks_rows = ["update", "share", "no", "key"].iter().any(|word| has(tokens, &["for", word]));
             Some(Shape::Select { reads: reads.clone(), locks_rows })
