@@ -4,6 +4,7 @@
 use super::{
     Actor, PlatformError, RecordedChange,
     error::Result,
+    members::UnconfirmedHome,
     page::{Cursor, Page, PageRequest},
     permissions::demand_service,
 };
@@ -75,18 +76,14 @@ const JOIN: &str = "insert into public.memberships (organization_id, user_id, ro
                        else excluded.role end,
            confirmed_at = coalesce(public.memberships.confirmed_at, excluded.confirmed_at)";
 
-// The activation of the person confirms the membership in its home. The person has not accepted the home's invitation.
-const UNCONFIRMED_HOME: &str = "select m.id from public.memberships m join public.users u on u.id = m.user_id
-     where u.id = $1 and m.organization_id = u.organization_id and m.confirmed_at is null";
-const UNCONFIRM: &str = "update public.memberships set confirmed_at = null where id = $1 and confirmed_at is not null";
-
 // What becomes of the duplicate's memberships outside of its home.
 const JOINED: &str = "select d.organization_id, d.role::pg_catalog.text, p.role::pg_catalog.text
       from public.memberships d join public.memberships p on p.organization_id = d.organization_id and p.user_id = $2
      where d.user_id = $1 and d.organization_id <> $3 order by d.organization_id";
 
-// One row for each foreign key to users(id). One of several columns or on a generated column cannot be moved; it comes
-// last, because what it points with may follow a column that is moved. Memberships are excluded, because they are merged separately. Sessions are deleted with their memberships.
+// One row for each foreign key to users(id). One of several columns or on a generated column cannot be moved. It comes
+// last, because its columns may follow a column that is moved. Memberships are excluded, because they are merged
+// separately. Sessions are deleted with their memberships.
 const REFERENCES: &str = "select n.nspname::pg_catalog.text, c.relname::pg_catalog.text, a.attname::pg_catalog.text,
            pg_catalog.cardinality(k.conkey) = 1 and a.attgenerated = ''
       from pg_catalog.pg_constraint k
@@ -157,8 +154,9 @@ impl DuplicateUsers {
     ///
     /// `NotFound`: one of the users does not exist. `Invalid`: they are the same user, they have different addresses,
     /// or only one of them is disabled; or the server's setting `track_counts` is off. `Referenced`: rows point at the
-    /// duplicate through a foreign key of several columns or on a generated column, or at its membership, or a policy hides them from this login; move them first. `Forbidden`: the actor is
-    /// not the service or an operator. `TablesMissing`. `Database`, also where a table does not accept a second
+    /// duplicate through a foreign key of several columns or on a generated column, or at its membership, or a policy
+    /// hides them from this login; move them first. `Forbidden`: the actor is not the service or an operator.
+    /// `TablesMissing`. `Database`, also where a table does not accept a second
     /// row of `person`; then nothing is changed.
     ///
     /// # Cancel safety
@@ -172,7 +170,7 @@ impl DuplicateUsers {
             let (from, into) = locked(tx, duplicate, person).await?;
             move_references(tx, duplicate, person).await?;
             tx.execute(JOIN, &[&duplicate, &person]).await?;
-            let unconfirmed = tx.query_opt(UNCONFIRMED_HOME, &[&person]).await?;
+            let unconfirmed = UnconfirmedHome::of(tx, person).await?;
             let joined = tx.query(JOINED, &[&duplicate, &person, &from.organization_id]).await?;
             delete(tx, duplicate).await?;
             // The user that held the address may have been deleted by the merge.
@@ -185,8 +183,9 @@ impl DuplicateUsers {
                                       and pg_catalog.lower(o.email collate pg_catalog."C")
                                           = pg_catalog.lower(u.email collate pg_catalog."C"))"#;
             tx.execute(holds, &[&person, &(from.status == "active")]).await?;
+            // The person has not accepted the invitation of its home.
             if let Some(home) = unconfirmed {
-                tx.execute(UNCONFIRM, &[&home.get::<_, uuid::Uuid>(0)]).await?;
+                home.keep(tx).await?;
             }
             let mut changes = vec![(
                 from.organization_id,

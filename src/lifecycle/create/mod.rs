@@ -235,20 +235,21 @@ async fn try_once(
 ) -> Result<Option<Made>> {
     let schema = SchemaName::of_tenant(slug);
     let role = role_of(operator, slug);
-    let known = fresh.filter(|_| facts.owner.is_none() && !facts.has_role).map(|fresh| &fresh.logins);
-    let admitted = async {
-        match known {
-            Some(_) => Ok(Vec::new()),
-            None => login::admitted(operator, slug).await,
-        }
-    };
-    let (suitable, admitted) = tokio::join!(refuse_unsuitable(operator, slug, role.as_ref(), facts, options), admitted);
-    suitable?;
     let onboarding = is_onboarding(facts);
     let whole = is_whole(facts, role.as_ref());
     let existed = || Ok(Some(Made { creation: Creation::Existed, applied: Vec::new() }));
     // If many tenants are created, complete ones are not visited.
-    if whole && fresh.is_some() {
+    let is_visited = !whole || fresh.is_none();
+    let known = fresh.filter(|_| facts.owner.is_none() && !facts.has_role).map(|fresh| &fresh.logins);
+    let admitted = async {
+        match known {
+            None if is_visited => login::admitted(operator, slug).await,
+            _ => Ok(Vec::new()),
+        }
+    };
+    let (suitable, admitted) = tokio::join!(refuse_unsuitable(operator, slug, role.as_ref(), facts, options), admitted);
+    suitable?;
+    if !is_visited {
         return existed();
     }
     let admitted = admitted?;

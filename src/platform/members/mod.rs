@@ -18,7 +18,7 @@ mod change;
 mod person;
 
 pub(crate) use change::join;
-pub(crate) use person::{Person, accept_person, person_of_address};
+pub(crate) use person::{Person, UnconfirmedHome, accept_person, person_of_address};
 
 use super::{
     Actor, PlatformError,

@@ -74,9 +74,31 @@ const ACTIVATE: &str =
     "update public.users set status = 'active', password_hash = case when organization_id = $2 then password_hash end
      where id = $1 and status = 'invited'";
 
-const HOME_UNCONFIRMED: &str = "select m.id from public.memberships m join public.users u on u.id = m.user_id
-     where u.id = $1 and u.status = 'invited' and m.organization_id = u.organization_id and m.organization_id <> $2
-       and m.confirmed_at is null";
+const UNCONFIRMED_HOME: &str = "select m.id, m.organization_id from public.memberships m
+      join public.users u on u.id = m.user_id
+     where u.id = $1 and m.organization_id = u.organization_id and m.confirmed_at is null";
+
+const UNCONFIRM: &str = "update public.memberships set confirmed_at = null where id = $1 and confirmed_at is not null";
+
+/// A membership in a user's home that the user has not accepted.
+pub(crate) struct UnconfirmedHome {
+    membership: uuid::Uuid,
+    organization: OrganizationId,
+}
+
+impl UnconfirmedHome {
+    /// Returns the membership, if there is one.
+    pub(crate) async fn of(tx: &PlatformTx<'_>, user: UserId) -> Result<Option<Self>> {
+        let row = tx.query_opt(UNCONFIRMED_HOME, &[&user]).await?;
+        Ok(row.map(|row| Self { membership: row.get(0), organization: row.get(1) }))
+    }
+
+    /// Leaves it unconfirmed, after an activation of the user has confirmed it.
+    pub(crate) async fn keep(&self, tx: &PlatformTx<'_>) -> Result<()> {
+        tx.execute(UNCONFIRM, &[&self.membership]).await?;
+        Ok(())
+    }
+}
 
 const IS_HOME: &str = "select from public.users where id = $1 and organization_id = $2";
 
@@ -96,11 +118,10 @@ pub(crate) async fn accept_person(
         (_, false) => Err(PlatformError::OtherAddress),
         ("disabled", _) => Err(PlatformError::UserDisabled),
         ("invited", _) => {
-            let home = tx.query_opt(HOME_UNCONFIRMED, &[&person.id, &organization]).await?;
+            let home = UnconfirmedHome::of(tx, person.id).await?;
             tx.execute(ACTIVATE, &[&person.id, &organization]).await?;
-            if let Some(home) = home {
-                let membership: uuid::Uuid = home.get(0);
-                tx.execute("update public.memberships set confirmed_at = null where id = $1", &[&membership]).await?;
+            if let Some(home) = home.filter(|home| home.organization != organization) {
+                home.keep(tx).await?;
             }
             // If the organization is the home, the activation has confirmed the membership.
             Ok(tx.query_opt(IS_HOME, &[&person.id, &organization]).await?.is_some())

@@ -12,7 +12,11 @@ use crate::{
         score,
     },
 };
-use cgk::{ConnectionError, Db, Error, Operator, TenantError, TransactionError, lifecycle, migrate::Migrations};
+use cgk::{
+    ConnectionError, Db, Error, Operator, TenantError, TransactionError,
+    lifecycle::{self, CreateManyOptions, NewTenant},
+    migrate::{Migrations, Silent},
+};
 use std::{
     ops::RangeInclusive,
     sync::atomic::{AtomicUsize, Ordering},
@@ -362,6 +366,17 @@ async fn the_round_trips_of_a_creation_are_counted() {
     let one = proxy.wire.turns.load(Ordering::SeqCst);
     lifecycle::check_rights(&operator).await.unwrap();
     assert_eq!((one, proxy.wire.turns.load(Ordering::SeqCst)), (1, 2));
+
+    // Tenants that are complete cost nothing each where many are created.
+    let mut counted = Vec::new();
+    for tenants in [&["acme"][..], &["acme", "globex", "initech", "umbrella"]] {
+        let tenants: Vec<NewTenant> = tenants.iter().map(|tenant| NewTenant::from(slug(tenant))).collect();
+        let options = CreateManyOptions::default();
+        proxy.reset();
+        lifecycle::create_many(&operator, &stage.db, &migrations, &tenants, &options, &mut Silent).await.unwrap();
+        counted.push(proxy.wire.turns.load(Ordering::SeqCst));
+    }
+    assert_eq!(counted[0], counted[1]);
 }
 
 #[tokio::test]
