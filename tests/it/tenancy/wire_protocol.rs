@@ -6,6 +6,7 @@
 
 use super::wire_proxy::{Pace, Proxy, Way};
 use crate::{
+    sandbox,
     stage::{Stage, address, long, report, slug},
     support::{
         patience::{must_end, patient},
@@ -358,25 +359,36 @@ async fn the_round_trips_of_a_creation_are_counted() {
         counted.push(proxy.wire.turns.load(Ordering::SeqCst));
     }
     report(&format!("round trips of creations beside the entry into the tenant: {counted:?}"));
-    // The registry and the shared ledger (2), the record of the files (2), the logins, the creation, its result.
-    assert_eq!(counted, [7, 7]);
+    // The registry and the shared ledger (2), the record of the files, the logins, the creation, its result. An answer that comes
+    // before those sent with it may be followed by the next query before they come, which counts as one more. One by one there
+    // would be 12.
+    assert!(counted.iter().all(|turns| *turns <= 9), "{counted:?}");
     // The control: what is waited for one by one is counted one by one.
     proxy.reset();
     lifecycle::check_rights(&operator).await.unwrap();
     let one = proxy.wire.turns.load(Ordering::SeqCst);
     lifecycle::check_rights(&operator).await.unwrap();
     assert_eq!((one, proxy.wire.turns.load(Ordering::SeqCst)), (1, 2));
+}
 
-    // Tenants that are complete cost nothing each where many are created.
+/// Tenants that are complete cost no query each where many are created.
+#[tokio::test]
+async fn the_queries_for_tenants_that_are_complete_are_counted() {
+    let stage = Stage::set().await;
+    let migrations = Migrations::bundled();
+    let proxy = sandbox::Proxy::to(&stage.database).await;
+    let operator = Operator::connect(proxy.config()).await.unwrap();
     let mut counted = Vec::new();
-    for tenants in [&["acme"][..], &["acme", "globex", "initech", "umbrella"]] {
+    // The first run warms the connection up, and the last one is the control: a tenant that is created costs more.
+    for tenants in [&["acme"][..], &["acme"], &["acme", "globex"], &["acme", "globex", "initech"]] {
         let tenants: Vec<NewTenant> = tenants.iter().map(|tenant| NewTenant::from(slug(tenant))).collect();
         let options = CreateManyOptions::default();
-        proxy.reset();
+        proxy.take();
         lifecycle::create_many(&operator, &stage.db, &migrations, &tenants, &options, &mut Silent).await.unwrap();
-        counted.push(proxy.wire.turns.load(Ordering::SeqCst));
+        counted.push(sandbox::round_trips(&proxy.take()));
     }
-    assert_eq!(counted[0], counted[1]);
+    assert_eq!(counted[1], counted[2], "{counted:?}");
+    assert!(counted[3] > counted[2], "{counted:?}");
 }
 
 #[tokio::test]
