@@ -445,37 +445,30 @@ async fn relay<S>(
     client.set_nodelay(true).unwrap();
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = tokio::io::split(server);
-    let back = tokio::spawn(async move {
+    let mut back = tokio::spawn(async move {
         let _ = tokio::io::copy(&mut from_server, &mut to_client).await;
     });
     // The first message has no kind: what starts the session.
     let mut first = true;
+    let mut server_closed = false;
     loop {
-        let mut kind = [0];
-        if !first && from_client.read_exact(&mut kind).await.is_err() {
-            break;
-        }
-        let mut length = [0; 4];
-        if from_client.read_exact(&mut length).await.is_err() {
-            break;
-        }
-        let mut body = vec![0; u32::from_be_bytes(length) as usize - 4];
-        if from_client.read_exact(&mut body).await.is_err() {
-            break;
-        }
+        let Ok((kind, body)) = read_message(&mut from_client, first).await else { break };
         let now = if first { None } else { due(&cutting) };
         if now == Some(Cut::Before) {
             break;
         }
-        if !first {
-            seen.lock().unwrap().push(Seen { kind: kind[0], text: String::from_utf8_lossy(&body).into_owned() });
-            if to_server.write_all(&kind).await.is_err() {
-                break;
-            }
-        }
-        let body = if first { body } else { rewritten(&rewriter, kind[0], body) };
-        let length = (u32::try_from(body.len()).unwrap() + 4).to_be_bytes();
-        if to_server.write_all(&length).await.is_err() || to_server.write_all(&body).await.is_err() {
+        let mut message = Vec::new();
+        let body = if first {
+            body
+        } else {
+            seen.lock().unwrap().push(Seen { kind, text: String::from_utf8_lossy(&body).into_owned() });
+            message.push(kind);
+            rewritten(&rewriter, kind, body)
+        };
+        message.extend((u32::try_from(body.len()).unwrap() + 4).to_be_bytes());
+        message.extend(body);
+        if to_server.write_all(&message).await.is_err() {
+            server_closed = true;
             break;
         }
         if now == Some(Cut::After) {
@@ -483,6 +476,20 @@ async fn relay<S>(
         }
         first = false;
     }
+    if server_closed {
+        // What the server said before it closed the connection still reaches the client.
+        let _ = (&mut back).await;
+        let _ = tokio::io::copy(&mut from_client, &mut tokio::io::sink()).await;
+    }
     let _ = to_server.shutdown().await;
     back.abort();
+}
+
+/// Reads a message of the client's: its kind, but for the first one, which has none, and its body.
+async fn read_message(from_client: &mut (impl AsyncRead + Unpin), first: bool) -> std::io::Result<(u8, Vec<u8>)> {
+    let kind = if first { 0 } else { from_client.read_u8().await? };
+    let length = from_client.read_u32().await?;
+    let mut body = vec![0; length as usize - 4];
+    from_client.read_exact(&mut body).await?;
+    Ok((kind, body))
 }
