@@ -152,7 +152,7 @@ impl RoleName {
 
     /// Returns a role that exists on every server. It replaces a tenant's role in a schema that is rolled back, and
     /// gets no permanent rights.
-    pub(crate) fn stand_in() -> Self {
+    pub(crate) fn placeholder() -> Self {
         Self(Ident("pg_stat_scan_tables".into()))
     }
 

@@ -66,7 +66,8 @@ const REDEEM: &str = "update public.magic_links set used_at = current_timestamp
        and used_at is null and expires_at > current_timestamp
     returning id, email, created_at, expires_at, used_at, token_hash";
 
-const LOOK: &str = "select id, email, created_at, expires_at, used_at, token_hash, expires_at <= current_timestamp,
+const LINK_OF_TOKEN: &str =
+    "select id, email, created_at, expires_at, used_at, token_hash, expires_at <= current_timestamp,
            purpose = $2::pg_catalog.text::public.magic_link_purpose
       from public.magic_links where token_hash = $1";
 
@@ -122,7 +123,7 @@ impl MagicLinks<'_> {
     /// Nothing is changed.
     pub async fn verify(&self, token: &str, purpose: LinkPurpose) -> Result<MagicLink> {
         let hash = self.hash(token)?;
-        let row = self.auth.db.platform().query_opt(LOOK, &[&hash.bytes(), &purpose.as_str()]).await?;
+        let row = self.auth.db.platform().query_opt(LINK_OF_TOKEN, &[&hash.bytes(), &purpose.as_str()]).await?;
         judge(row, &hash)
     }
 
@@ -157,7 +158,7 @@ impl MagicLinks<'_> {
         if let Some(link) = redeemed.await? {
             return Ok(link);
         }
-        let why = judge(platform.query_opt(LOOK, &[&hash.bytes(), &purpose]).await?, &hash);
+        let why = judge(platform.query_opt(LINK_OF_TOKEN, &[&hash.bytes(), &purpose]).await?, &hash);
         // Open now, but not at the time of the update: a transaction that was rolled back had locked it, or the reason
         // is unknown.
         Err(why.err().unwrap_or(Rejection::Unknown.into()))
@@ -248,7 +249,7 @@ impl MagicLinks<'_> {
     }
 }
 
-/// Returns the link of a row of [`LOOK`] if it can be redeemed.
+/// Returns the link of a row of [`LINK_OF_TOKEN`] if it can be redeemed.
 fn judge(row: Option<Row>, hash: &TokenHash) -> Result<MagicLink> {
     let row = row.filter(|row| hash.is(row.get(5))).ok_or(Rejection::Unknown)?;
     let link = read(&row);

@@ -2,10 +2,10 @@
 
 use super::{
     CacheError, CacheInner, OnFailure, Result, TenantCache, decode,
-    flight::{ComputeOutcome, ComputeTurn, FlightRole, FoundInCache},
     names::Names,
     scripts::{self, CacheState, ComputeToken, Taken},
     settings::lifetime_ms,
+    single_flight::{ComputationRole, ComputeOutcome, ComputeTurn, FoundInCache},
 };
 use crate::tenancy::is_inside_transaction;
 use serde::{Serialize, de::DeserializeOwned};
@@ -78,9 +78,9 @@ impl TenantCache {
         let lifetime = lifetime_ms(lifetime).map_err(fails)?;
         let around = inner.computed_around(&names).map_err(fails)?;
         let compute = || COMPUTED.scope(around, compute());
-        let began = inner.flights.tick();
+        let began = inner.computations.tick();
         let mut over = false;
-        let seen = match scripts::look(&inner.connection, &names).await {
+        let seen = match scripts::read_state(&inner.connection, &names).await {
             Ok(CacheState::Value(json)) => match decode(&json) {
                 Some(value) => return Ok(value),
                 None => {
@@ -95,10 +95,10 @@ impl TenantCache {
         if is_inside_transaction() {
             return compute().await.map_err(Arc::new);
         }
-        let flight = inner.flights.join(self.organization, key, began, seen);
-        let outcome = match flight.part(inner.settings.wait_max, inner.preparing()).await {
-            FlightRole::Take(outcome) => outcome,
-            FlightRole::Compute(turn) => match inner.lease(&turn, &names, &flight.token, seen, over).await {
+        let computation = inner.computations.join(self.organization, key, began, seen);
+        let outcome = match computation.part(inner.settings.wait_max, inner.preparing()).await {
+            ComputationRole::Take(outcome) => outcome,
+            ComputationRole::Compute(turn) => match inner.lease(&turn, &names, &computation.token, seen, over).await {
                 Ok(Leased::Value(json)) => turn.finish(ComputeOutcome::Value(json)),
                 Ok(Leased::Compute(lease)) => {
                     turn.computes(inner.settings.wait_max);

@@ -55,10 +55,10 @@
 mod compute;
 mod connection;
 mod error;
-mod flight;
 mod names;
 mod scripts;
 mod settings;
+mod single_flight;
 
 pub use error::CacheError;
 pub use settings::{CacheSettings, OnFailure};
@@ -69,10 +69,10 @@ use crate::{
     tenant::{OrganizationId, Tenant},
 };
 use connection::RedisConnection;
-use flight::Flights;
 use names::Names;
 use scripts::CacheState;
 use serde::{Serialize, de::DeserializeOwned};
+use single_flight::Computations;
 use std::{fmt, sync::Arc, time::Duration};
 
 /// The result of this module's functions.
@@ -88,7 +88,7 @@ struct CacheInner {
     connection: Arc<RedisConnection>,
     database: DatabaseTag,
     settings: CacheSettings,
-    flights: Arc<Flights>,
+    computations: Arc<Computations>,
 }
 
 impl fmt::Debug for TenantCaches {
@@ -111,7 +111,7 @@ impl TenantCaches {
         settings.check()?;
         let connection = Arc::new(RedisConnection::new(url, &settings)?);
         let database = db.database_tag().clone();
-        Ok(Self { inner: Arc::new(CacheInner { connection, database, settings, flights: Arc::default() }) })
+        Ok(Self { inner: Arc::new(CacheInner { connection, database, settings, computations: Arc::default() }) })
     }
 
     /// Returns the cache of a tenant that the library found in the database of [`TenantCaches::new`]: in the registry,
@@ -176,7 +176,7 @@ impl TenantCache {
     ///
     /// Nothing is changed.
     pub async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
-        match scripts::look(&self.inner.connection, &self.names(key)?).await {
+        match scripts::read_state(&self.inner.connection, &self.names(key)?).await {
             Ok(CacheState::Value(json)) => Ok(decode(&json)),
             Ok(CacheState::Missing { .. }) => Ok(None),
             Err(error) => match self.inner.settings.on_failure {
@@ -201,7 +201,7 @@ impl TenantCache {
         let (names, lifetime) = (self.names(key)?, settings::lifetime_ms(lifetime)?);
         let json = self.encode(value)?;
         let outcome = scripts::set(&self.inner.connection, &names, &json, lifetime).await;
-        self.inner.flights.detach(self.organization, key);
+        self.inner.computations.detach(self.organization, key);
         outcome
     }
 
@@ -217,7 +217,7 @@ impl TenantCache {
     /// If the future is dropped, the value may or may not be removed.
     pub async fn delete(&self, key: &str) -> Result<()> {
         let outcome = scripts::delete(&self.inner.connection, &self.names(key)?).await;
-        self.inner.flights.detach(self.organization, key);
+        self.inner.computations.detach(self.organization, key);
         outcome
     }
 
@@ -235,7 +235,7 @@ impl TenantCache {
     pub async fn flush(&self) -> Result<()> {
         let epoch = names::epoch(&self.inner.settings.namespace, &self.inner.database, self.organization);
         let outcome = scripts::flush(&self.inner.connection, &epoch).await;
-        self.inner.flights.detach_all(self.organization);
+        self.inner.computations.detach_all(self.organization);
         outcome
     }
 

@@ -59,7 +59,7 @@ return 1";
 const RELEASE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0";
 
-pub(super) async fn look(connection: &Arc<RedisConnection>, names: &Names) -> Result<CacheState> {
+pub(super) async fn read_state(connection: &Arc<RedisConnection>, names: &Names) -> Result<CacheState> {
     let mut cmd = redis::cmd("MGET");
     cmd.arg(&names.epoch).arg(&names.value).arg(&names.lease);
     let [epoch, value, lease]: [Option<Vec<u8>>; 3] = connection.run(cmd).await?;

@@ -23,7 +23,7 @@ use super::{
     ui::{
         printer::Printer,
         style::{COMMAND, FAINT, GOOD, HEADING, count, paint, sanitize},
-        table::{Grid, Look},
+        table::{CellStyle, Grid},
         time,
     },
 };
@@ -334,7 +334,7 @@ impl DemoScript<'_> {
         lines.push(format!("again: nothing to do, {} at head", count(plan.at_head, "tenant")));
         self.show("Migrate the fleet", "cgk migrate", &lines);
 
-        let fleet = migrate::look(operator, migrations).await?;
+        let fleet = migrate::read_state(operator, migrations).await?;
         self.begin("Show the state of every schema", "cgk migrate:status");
         let mut grid = Grid::new(&["SCHEMA", "AT", "ORDERS"]);
         let mut result = Vec::new();
@@ -343,9 +343,9 @@ impl DemoScript<'_> {
             let schema = super::tenant::list::schema(&tenant.tenant);
             let head = tenant.head.iter().cloned().collect::<Vec<_>>();
             grid.row([
-                (schema.as_str(), Look::Plain),
-                (span(&head).as_str(), Look::Good),
-                (orders.to_string().as_str(), Look::Plain),
+                (schema.as_str(), CellStyle::Plain),
+                (span(&head).as_str(), CellStyle::Good),
+                (orders.to_string().as_str(), CellStyle::Plain),
             ]);
             result.push(format!("{schema} {}", span(&head)));
         }

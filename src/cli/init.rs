@@ -19,7 +19,7 @@ use crate::cli::{
     ui::{
         report::display_path,
         style::{COMMAND, GOOD, count, paint, sanitize},
-        table::{Grid, Look},
+        table::{CellStyle, Grid},
     },
 };
 
@@ -189,9 +189,9 @@ fn list(session: &Session<'_>) -> Exit {
     for template in &all {
         let version = template.version().to_string();
         grid.row([
-            (template.name(), Look::Plain),
-            (version.as_str(), Look::Faint),
-            (template.description(), Look::Plain),
+            (template.name(), CellStyle::Plain),
+            (version.as_str(), CellStyle::Faint),
+            (template.description(), CellStyle::Plain),
         ]);
     }
     printer.output(grid);

@@ -56,7 +56,7 @@ pub(super) fn load(mut overrides: Overrides, sources: &Sources) -> Result<Config
     config.config_file = Some(layers.file.path).filter(|path| !path.as_os_str().is_empty());
     config.notices.extend(layers.dotenv.notices);
     config.notices.extend(unknown_variables(sources));
-    config.settle();
+    config.apply_session_settings();
     Ok(config)
 }
 

@@ -193,7 +193,7 @@ impl Config {
             Address::parse(url, plaintext, Path::new("")).map_err(|problem| problem.of("database_url", None))?;
         let mut config = Config::new(address, Origin::Code, plaintext);
         config.advise_pooling();
-        config.settle();
+        config.apply_session_settings();
         Ok(config)
     }
 
@@ -390,7 +390,7 @@ impl Config {
     #[must_use]
     pub fn with_application_name(mut self, name: impl Into<String>) -> Config {
         self.session.application_name = name.into();
-        self.settle();
+        self.apply_session_settings();
         self.by_code("session.application_name")
     }
 
@@ -398,7 +398,7 @@ impl Config {
     #[must_use]
     pub fn with_session(mut self, session: SessionSettings) -> Config {
         self.session = session;
-        self.settle();
+        self.apply_session_settings();
         show::SESSION.iter().fold(self, |config, name| config.by_code(name))
     }
 
@@ -470,7 +470,7 @@ impl Config {
     }
 
     /// Sets the connection parameters in the driver's settings.
-    fn settle(&mut self) {
+    fn apply_session_settings(&mut self) {
         for address in self.direct.iter_mut().chain([&mut self.address]) {
             address.pg.application_name(&self.session.application_name);
         }

@@ -206,7 +206,7 @@ impl Operator {
         let config = &config.for_ddl()?;
         let tls = tls::connector(config.tls())?;
         let mut client = open(config, &tls, Overridden::default()).await?;
-        let (mut facts, overridden) = look(&client, config).await?;
+        let (mut facts, overridden) = read_facts(&client, config).await?;
         if overridden != Overridden::default() {
             client = open(config, &tls, overridden).await?;
         }
@@ -400,7 +400,7 @@ const CREATES_IN_PUBLIC: &str = "(select case
         else pg_catalog.has_schema_privilege(n.oid, 'create') end
      from pg_catalog.pg_namespace n where n.nspname = 'public')";
 
-async fn look(client: &Client, config: &Config) -> Result<(ServerFacts, Overridden)> {
+async fn read_facts(client: &Client, config: &Config) -> Result<(ServerFacts, Overridden)> {
     let objects = OwnObjects::sql();
     let doing = || while_doing(format!("look at the server at {}", config.target()));
     let rows = client

@@ -70,7 +70,7 @@ pub(super) const NOTICES_LOST_CLIENTS: &str = "pg_catalog.version() operator(pg_
 
 /// Reads the isolation level of a transaction that sets none, and whether the database has recorded how it separates
 /// tenants.
-const LOOK: &str = "select pg_catalog.current_setting('default_transaction_isolation'), exists (
+const CONNECTION_FACTS: &str = "select pg_catalog.current_setting('default_transaction_isolation'), exists (
     select from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
     where p.proname = 'cgk_isolation_modes' and p.pronargs = 0 and n.nspname = 'public')";
 
@@ -180,16 +180,16 @@ impl ConnectionManager {
     }
 
     /// Prepares the entering statement, and reads the facts that a new connection needs.
-    async fn look(&self, client: &Client) -> Result<ConnectionFacts, tokio_postgres::Error> {
-        let sql = format!("{LOOK}, {NOTICES_LOST_CLIENTS}");
-        let look = client.query_typed(&sql, &[]);
+    async fn read_facts(&self, client: &Client) -> Result<ConnectionFacts, tokio_postgres::Error> {
+        let sql = format!("{CONNECTION_FACTS}, {NOTICES_LOST_CLIENTS}");
+        let facts = client.query_typed(&sql, &[]);
         let path = self.search_path.get().cloned().unwrap_or_default();
         let prepare = async |check| client.prepare(&(self.entry_sql)(self.isolation, check, &path)).await.ok();
-        let (mut entry, look) = match self.pooling {
-            Pooling::Direct => tokio::join!(prepare(IsolationCheck::Checked), look),
-            Pooling::Transaction => (None, look.await),
+        let (mut entry, facts) = match self.pooling {
+            Pooling::Direct => tokio::join!(prepare(IsolationCheck::Checked), facts),
+            Pooling::Transaction => (None, facts.await),
         };
-        let (default_isolation, says_isolation, notices_lost_clients) = match look?.first() {
+        let (default_isolation, says_isolation, notices_lost_clients) = match facts?.first() {
             Some(row) => (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?),
             None => (String::from("read committed"), false, false),
         };
@@ -243,7 +243,7 @@ impl managed::Manager for ConnectionManager {
         let client = managed::Manager::create(&self.inner).await?;
         // The future is boxed, so that the futures of a service's requests, which contain this one, stay small.
         let ConnectionFacts { entry, default_isolation, check, notices_lost_clients } =
-            Box::pin(self.look(&client)).await?;
+            Box::pin(self.read_facts(&client)).await?;
         Ok(Connection {
             client: Arc::new(client),
             born: Instant::now(),

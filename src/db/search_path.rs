@@ -107,7 +107,7 @@ pub(crate) async fn search_path(
     if wanted.is_empty() {
         return Ok(SearchPath::default());
     }
-    let rows = look(client, &wanted, tag, caller).await.map_err(doing())?;
+    let rows = read_schemas(client, &wanted, tag, caller).await.map_err(doing())?;
     let mut further = Vec::new();
     for row in &rows {
         let name: String = row.try_get(0).map_err(doing())?;
@@ -152,7 +152,7 @@ pub(crate) async fn refuse_writable(
     let doing = || while_doing("look at who may create in the schemas of the search path");
     let further = path.further().iter().map(|name| name.as_str().to_owned());
     let names: Vec<String> = ["public".to_owned()].into_iter().chain(further).collect();
-    for row in &look(client, &names, tag, caller).await.map_err(doing())? {
+    for row in &read_schemas(client, &names, tag, caller).await.map_err(doing())? {
         let name: String = row.try_get(0).map_err(doing())?;
         let quoted = if name == "public" { name.clone() } else { crate::ident::quoted(&name) };
         if let Some(error) = writable(&name, &quoted, row).map_err(doing())? {
@@ -162,7 +162,7 @@ pub(crate) async fn refuse_writable(
     Ok(())
 }
 
-async fn look(
+async fn read_schemas(
     client: &Client,
     names: &[String],
     tag: &DatabaseTag,

@@ -1,6 +1,6 @@
 //! Checks of roles and rights.
 
-use super::{Found, Verdict, are, rows, texts};
+use super::{CheckResult, Verdict, are, rows, texts};
 use crate::{
     config::Isolation,
     db::Operator,
@@ -10,18 +10,18 @@ use crate::{
 };
 
 /// Checks the rights of the connected role.
-pub(super) fn operator(operator: &Operator) -> Found {
+pub(super) fn operator(operator: &Operator) -> CheckResult {
     let facts = operator.facts();
     let role = quoted(&facts.role);
     if facts.superuser {
-        return Found::of(
+        return CheckResult::of(
             Verdict::Warning,
             format!("{role} is a superuser: policies and most rights do not apply to it"),
         )
         .fix("connect as a role that owns the database and may create roles");
     }
     if facts.service_login {
-        return Found::unknown(format!(
+        return CheckResult::unknown(format!(
             "{role} is the login of a service: whether tenants can be created was not checked"
         ));
     }
@@ -35,17 +35,17 @@ pub(super) fn operator(operator: &Operator) -> Found {
     .filter_map(|(lacks, what)| lacks.then_some(what))
     .collect();
     if lacks.is_empty() {
-        return Found::good(format!("{role} may create what tenants need"));
+        return CheckResult::good(format!("{role} may create what tenants need"));
     }
-    Found::of(Verdict::Warning, format!("{role} may not create {}: it cannot create tenants", lacks.join(", ")))
+    CheckResult::of(Verdict::Warning, format!("{role} may not create {}: it cannot create tenants", lacks.join(", ")))
         .fix("cgk setup:database names the statement that grants each right")
 }
 
 /// Checks whether other roles could create objects that tenants would use.
-pub(super) fn public_schema(operator: &Operator) -> Found {
+pub(super) fn public_schema(operator: &Operator) -> CheckResult {
     match operator.facts().everyone_creates_in_public {
-        false => Found::good("only roles that were granted the right may create objects in public"),
-        true => Found::of(Verdict::Failed, "every role may create objects in public, which tenants would use")
+        false => CheckResult::good("only roles that were granted the right may create objects in public"),
+        true => CheckResult::of(Verdict::Failed, "every role may create objects in public, which tenants would use")
             .fix("revoke create on schema public from public"),
     }
 }
@@ -53,7 +53,7 @@ pub(super) fn public_schema(operator: &Operator) -> Found {
 /// Checks the logins of services, as far as the catalogue shows them: roles that may act as a tenant's role and are not
 /// the operator. A superuser, and a role that bypasses policies, can read the rows of every tenant in the shared
 /// tables.
-pub(super) async fn logins(operator: &Operator) -> Result<Found> {
+pub(super) async fn logins(operator: &Operator) -> Result<CheckResult> {
     let doing = "list the logins of services";
     let sql = "
         select pg_catalog.quote_ident(r.rolname::pg_catalog.text),
@@ -71,15 +71,17 @@ pub(super) async fn logins(operator: &Operator) -> Result<Found> {
         }
     }
     if wrong.is_empty() {
-        return Ok(Found::good(format!("no login of a service may do too much ({all} looked at)")));
+        return Ok(CheckResult::good(format!("no login of a service may do too much ({all} looked at)")));
     }
     let found = format!("{} of a service and may do too much", are(wrong.len(), "role", "roles"));
-    Ok(Found::of(Verdict::Failed, found).naming(wrong).fix("alter role NAME nosuperuser nobypassrls nocreaterole"))
+    Ok(CheckResult::of(Verdict::Failed, found)
+        .naming(wrong)
+        .fix("alter role NAME nosuperuser nobypassrls nocreaterole"))
 }
 
 /// Checks for settings of roles that cgk created. A session that resets itself gets these settings. cgk sets only one
 /// itself: the empty search path of a service's login.
-pub(super) async fn role_settings(operator: &Operator) -> Result<Found> {
+pub(super) async fn role_settings(operator: &Operator) -> Result<CheckResult> {
     let sql = format!(
         "select pg_catalog.quote_ident(r.rolname::pg_catalog.text) || ': ' || c.setting
          from pg_catalog.pg_db_role_setting s
@@ -96,16 +98,18 @@ pub(super) async fn role_settings(operator: &Operator) -> Result<Found> {
     );
     let wrong = texts(operator, "list the settings of roles", &sql).await?;
     if wrong.is_empty() {
-        return Ok(Found::good("no tenant's role and no login of a service has settings that change what it sees"));
+        return Ok(CheckResult::good(
+            "no tenant's role and no login of a service has settings that change what it sees",
+        ));
     }
     let found =
         format!("{} stored with a tenant's role or a login of a service", are(wrong.len(), "setting", "settings"));
-    Ok(Found::of(Verdict::Failed, found).naming(wrong).fix("alter role NAME reset SETTING"))
+    Ok(CheckResult::of(Verdict::Failed, found).naming(wrong).fix("alter role NAME reset SETTING"))
 }
 
 /// Checks for shared tables without policies that tenants' roles may read and that contain rows of several
 /// organizations.
-pub(super) async fn shared_tables(operator: &Operator) -> Result<Found> {
+pub(super) async fn shared_tables(operator: &Operator) -> Result<CheckResult> {
     let sql = format!(
         "select 'public.' || pg_catalog.quote_ident(c.relname::pg_catalog.text)
          from pg_catalog.pg_class c
@@ -121,11 +125,13 @@ pub(super) async fn shared_tables(operator: &Operator) -> Result<Found> {
     );
     let wrong = texts(operator, "list the shared tables without policies", &sql).await?;
     if wrong.is_empty() {
-        return Ok(Found::good("every shared table that tenants may use and that names an organization has policies"));
+        return Ok(CheckResult::good(
+            "every shared table that tenants may use and that names an organization has policies",
+        ));
     }
     let found =
         format!("{} open to every tenant: no row-level security", are(wrong.len(), "shared table", "shared tables"));
-    Ok(Found::of(Verdict::Failed, found)
+    Ok(CheckResult::of(Verdict::Failed, found)
         .naming(wrong)
         .fix("select public.cgk_protect_shared_table('TABLE', 'ORGANIZATION COLUMN')"))
 }

@@ -1,6 +1,6 @@
 //! Checks of other sessions: transactions that a migration would wait for.
 
-use super::{DoctorOptions, Found, Verdict, are, rows};
+use super::{CheckResult, DoctorOptions, Verdict, are, rows};
 use crate::{
     db::Operator,
     error::{Result, while_doing},
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// Checks for transactions of this database that are older than the limit. A migration waits for their locks,
 /// `create index concurrently` waits for their snapshots, and vacuum cannot remove rows that they can still see.
-pub(super) async fn old_transactions(operator: &Operator, options: &DoctorOptions) -> Result<Found> {
+pub(super) async fn old_transactions(operator: &Operator, options: &DoctorOptions) -> Result<CheckResult> {
     let doing = "list the sessions";
     // For a role without pg_read_all_stats, the times of other users' sessions are null.
     let sql = format!(
@@ -41,7 +41,7 @@ pub(super) async fn old_transactions(operator: &Operator, options: &DoctorOption
             "{} open for a long time; migrations wait for their locks",
             are(old.len(), "transaction", "transactions")
         );
-        return Ok(Found::of(Verdict::Warning, found)
+        return Ok(CheckResult::of(Verdict::Warning, found)
             .naming(old)
             .fix("end them, or end the process: select pg_catalog.pg_terminate_backend(PID)"));
     }
@@ -49,9 +49,9 @@ pub(super) async fn old_transactions(operator: &Operator, options: &DoctorOption
         let role = crate::ident::quoted(&operator.facts().role);
         let reason =
             format!("{} hidden from this role", are(hidden, "session of another role", "sessions of other roles"));
-        return Ok(Found::unknown(reason).fix(format!("grant pg_read_all_stats to {role}")));
+        return Ok(CheckResult::unknown(reason).fix(format!("grant pg_read_all_stats to {role}")));
     }
-    Ok(Found::good("no transaction of another session is old"))
+    Ok(CheckResult::good("no transaction of another session is old"))
 }
 
 /// Returns the duration in seconds, minutes or hours.
@@ -64,7 +64,7 @@ fn humantime(age: Duration) -> String {
 }
 
 /// Checks for prepared transactions. They keep their locks over a restart, and no session shows them.
-pub(super) async fn prepared_transactions(operator: &Operator, options: &DoctorOptions) -> Result<Found> {
+pub(super) async fn prepared_transactions(operator: &Operator, options: &DoctorOptions) -> Result<CheckResult> {
     let sql = format!(
         "select 'prepared transaction ' || pg_catalog.quote_literal(p.gid) || ' of ' || p.owner::pg_catalog.text
          from pg_catalog.pg_prepared_xacts p
@@ -74,11 +74,11 @@ pub(super) async fn prepared_transactions(operator: &Operator, options: &DoctorO
     );
     let old = super::texts(operator, "list the prepared transactions", &sql).await?;
     if old.is_empty() {
-        return Ok(Found::good("no prepared transaction is old"));
+        return Ok(CheckResult::good("no prepared transaction is old"));
     }
     let found =
         format!("{} not finished; its locks stay", are(old.len(), "prepared transaction", "prepared transactions"));
-    Ok(Found::of(Verdict::Warning, found).naming(old).fix("commit prepared 'NAME', or rollback prepared 'NAME'"))
+    Ok(CheckResult::of(Verdict::Warning, found).naming(old).fix("commit prepared 'NAME', or rollback prepared 'NAME'"))
 }
 
 #[cfg(test)]

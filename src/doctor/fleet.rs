@@ -1,6 +1,6 @@
 //! Checks of schemas, ledgers and drift.
 
-use super::{Found, Verdict, are, could_not_look};
+use super::{CheckResult, Verdict, are, could_not_look};
 use crate::{
     db::Operator,
     drift::{self, DriftReport},
@@ -21,27 +21,27 @@ use std::collections::HashSet;
 /// The state of the fleet's schemas, or the error if it could not be read.
 pub(crate) type FleetRead<'a> = std::result::Result<&'a FleetState, &'a Error>;
 
-pub(super) fn shared_schema(state: FleetRead<'_>) -> Result<Found> {
+pub(super) fn shared_schema(state: FleetRead<'_>) -> Result<CheckResult> {
     let state = match state {
         Ok(state) => state,
         Err(error) if error.kind() == ErrorKind::NotReady => {
-            return Ok(Found::of(Verdict::Failed, error.report()).fix("cgk setup:database"));
+            return Ok(CheckResult::of(Verdict::Failed, error.report()).fix("cgk setup:database"));
         }
         Err(error) => return Ok(could_not_look(error)),
     };
     let head = state.public_head.as_ref().map_or_else(|| "no migration".to_owned(), ToString::to_string);
     Ok(match &state.public {
-        SchemaState::AtHead => Found::good(format!("at {head}")),
+        SchemaState::AtHead => CheckResult::good(format!("at {head}")),
         SchemaState::Behind { pending } => {
             let pending = are(*pending, "migration", "migrations");
-            Found::of(Verdict::Warning, format!("at {head}; {pending} pending")).fix("cgk migrate --public")
+            CheckResult::of(Verdict::Warning, format!("at {head}; {pending} pending")).fix("cgk migrate --public")
         }
-        _ => Found::of(Verdict::Failed, "its ledger differs from the files").fix("cgk migrate:status shows how"),
+        _ => CheckResult::of(Verdict::Failed, "its ledger differs from the files").fix("cgk migrate:status shows how"),
     })
 }
 
-pub(super) fn tenants(state: FleetRead<'_>) -> Result<Found> {
-    let Ok(state) = state else { return Ok(Found::unknown("could not look: see fleet.shared_schema")) };
+pub(super) fn tenants(state: FleetRead<'_>) -> Result<CheckResult> {
+    let Ok(state) = state else { return Ok(CheckResult::unknown("could not look: see fleet.shared_schema")) };
     let (mut behind, mut unfinished, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
     let mut continues = None;
     for found in &state.tenants {
@@ -70,48 +70,50 @@ pub(super) fn tenants(state: FleetRead<'_>) -> Result<Found> {
     wrong.extend(state.strange.iter().map(|row| format!("{row}")));
     if !wrong.is_empty() {
         let found = format!("{} not usable", are(wrong.len(), "tenant", "tenants"));
-        return Ok(Found::of(Verdict::Failed, found)
+        return Ok(CheckResult::of(Verdict::Failed, found)
             .naming(wrong.into_iter().chain(unfinished).chain(behind))
             .fix("cgk migrate:status --all"));
     }
     if !behind.is_empty() {
         let found = format!("{} not at the newest migration", are(behind.len(), "tenant", "tenants"));
-        return Ok(Found::of(Verdict::Warning, found).naming(behind.into_iter().chain(unfinished)).fix("cgk migrate"));
+        return Ok(CheckResult::of(Verdict::Warning, found)
+            .naming(behind.into_iter().chain(unfinished))
+            .fix("cgk migrate"));
     }
     if let Some(fix) = continues {
         let found = format!("{} being created or dropped", are(unfinished.len(), "tenant", "tenants"));
-        return Ok(Found::of(Verdict::Warning, found).naming(unfinished).fix(fix));
+        return Ok(CheckResult::of(Verdict::Warning, found).naming(unfinished).fix(fix));
     }
-    Ok(Found::good(format!("{} at the newest migration", are(state.tenants.len(), "tenant", "tenants"))))
+    Ok(CheckResult::good(format!("{} at the newest migration", are(state.tenants.len(), "tenant", "tenants"))))
 }
 
 /// Checks for schemas and roles that have the name of a tenant's, but no row in the registry.
-pub(super) async fn strays(operator: &Operator) -> Result<Found> {
+pub(super) async fn strays(operator: &Operator) -> Result<CheckResult> {
     // If row security hides the registry from the role, every tenant would look like an orphan.
     registry::require_sight(operator).await?;
     let strays = drift::strays(operator).await?;
     if strays.is_empty() {
-        return Ok(Found::good("every schema and role that looks like a tenant's is in the registry"));
+        return Ok(CheckResult::good("every schema and role that looks like a tenant's is in the registry"));
     }
     let found = format!(
         "{} named like a tenant's, and not in the registry",
         are(strays.len(), "schema or role", "schemas and roles")
     );
     let names = strays.iter().map(ToString::to_string);
-    Ok(Found::of(Verdict::Warning, found)
+    Ok(CheckResult::of(Verdict::Warning, found)
         .naming(names)
         .fix("cgk drift explains each; back it up and drop it, or adopt it"))
 }
 
 /// The schemas that are kept ready for new tenants.
-pub(super) async fn warm(operator: &Operator, migrations: &Migrations) -> Result<Found> {
+pub(super) async fn warm(operator: &Operator, migrations: &Migrations) -> Result<CheckResult> {
     let WarmStatus { ready, unfinished, stale, .. } = warm_status(operator, migrations).await?;
     let found = format!("{} ready for new tenants", are(ready, "schema", "schemas"));
     if unfinished + stale == 0 {
-        return Ok(Found::good(found));
+        return Ok(CheckResult::good(found));
     }
     let found = format!("{found}; {unfinished} unfinished, {stale} that no tenant takes");
-    Ok(Found::of(Verdict::Warning, found).fix(format!("cgk tenant:warm {}", ready + unfinished + stale)))
+    Ok(CheckResult::of(Verdict::Warning, found).fix(format!("cgk tenant:warm {}", ready + unfinished + stale)))
 }
 
 /// The known differences between schemas and migrations.
@@ -148,23 +150,23 @@ pub(crate) async fn known_drift(
     Ok(KnownDrift::Recorded { schemas, unchanged })
 }
 
-pub(super) fn drift(known: std::result::Result<&KnownDrift, &Error>) -> Found {
+pub(super) fn drift(known: std::result::Result<&KnownDrift, &Error>) -> CheckResult {
     let (schemas, unchanged) = match known {
         Ok(KnownDrift::Compared(report)) => return compared(report),
         Ok(KnownDrift::Recorded { schemas, unchanged }) => (schemas, unchanged),
-        Ok(KnownDrift::NoFleet) => return Found::unknown("could not look: see fleet.shared_schema"),
+        Ok(KnownDrift::NoFleet) => return CheckResult::unknown("could not look: see fleet.shared_schema"),
         Err(error) => return could_not_look(error),
     };
     let names = schemas.iter().map(|schema| schema.as_str().to_owned());
     let changed: Vec<String> = names.filter(|name| !unchanged.contains(name)).collect();
     if changed.is_empty() {
-        return Found::good("no schema has changed since the last comparison, which found no difference");
+        return CheckResult::good("no schema has changed since the last comparison, which found no difference");
     }
     let found = format!("{} not compared since its last change, or differs", are(changed.len(), "schema", "schemas"));
-    Found::unknown(found).naming(changed).fix("cgk drift")
+    CheckResult::unknown(found).naming(changed).fix("cgk drift")
 }
 
-fn compared(report: &DriftReport) -> Found {
+fn compared(report: &DriftReport) -> CheckResult {
     let mut different: Vec<String> = report.rights.iter().map(|difference| format!("rights: {difference}")).collect();
     let mut not_compared = Vec::new();
     for schema in report.schemas() {
@@ -175,11 +177,13 @@ fn compared(report: &DriftReport) -> Found {
     if !different.is_empty() {
         let found =
             format!("{} found between schemas and migrations", are(different.len(), "difference", "differences"));
-        return Found::of(Verdict::Failed, found).naming(different).fix("cgk drift --sql shows statements to review");
+        return CheckResult::of(Verdict::Failed, found)
+            .naming(different)
+            .fix("cgk drift --sql shows statements to review");
     }
     if !not_compared.is_empty() {
         let found = format!("{} not compared", are(not_compared.len(), "schema", "schemas"));
-        return Found::unknown(found).naming(not_compared).fix("cgk drift");
+        return CheckResult::unknown(found).naming(not_compared).fix("cgk drift");
     }
-    Found::good("every schema is as its migrations create it")
+    CheckResult::good("every schema is as its migrations create it")
 }

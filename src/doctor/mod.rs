@@ -111,14 +111,14 @@ impl Default for DoctorOptions {
 }
 
 /// The result of a check, without its name.
-struct Found {
+struct CheckResult {
     verdict: Verdict,
     found: String,
     objects: Vec<String>,
     fix: Option<String>,
 }
 
-impl Found {
+impl CheckResult {
     fn of(verdict: Verdict, found: impl Into<String>) -> Self {
         Self { verdict, found: found.into(), objects: Vec::new(), fix: None }
     }
@@ -162,7 +162,7 @@ impl Found {
 /// Writes nothing.
 pub async fn examine(operator: &Operator, migrations: &Migrations, options: &DoctorOptions) -> Result<Diagnosis> {
     operator.read_only().await?;
-    let state = crate::migrate::plan::state::look(operator, migrations).await;
+    let state = crate::migrate::plan::state::read_state(operator, migrations).await;
     let drift = fleet::known_drift(operator, migrations, state.as_ref(), COMPARED_MAX).await;
     diagnose(operator, migrations, options, state.as_ref(), drift.as_ref()).await
 }
@@ -203,20 +203,20 @@ pub(crate) async fn diagnose(
 }
 
 impl Diagnosis {
-    fn add(&mut self, name: &'static str, found: Result<Found>) -> Result<()> {
+    fn add(&mut self, name: &'static str, found: Result<CheckResult>) -> Result<()> {
         let found = match found {
             Ok(found) => found,
             Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error),
             Err(error) => could_not_look(&error),
         };
-        let Found { verdict, found, objects, fix } = found;
+        let CheckResult { verdict, found, objects, fix } = found;
         self.checks.push(Check { name, verdict, found, objects, fix });
         Ok(())
     }
 }
 
-fn could_not_look(error: &Error) -> Found {
-    Found::unknown(format!("could not look: {}", error.report()))
+fn could_not_look(error: &Error) -> CheckResult {
+    CheckResult::unknown(format!("could not look: {}", error.report()))
 }
 
 /// Returns the rows of a query without parameters.

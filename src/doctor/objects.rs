@@ -1,13 +1,13 @@
 //! Checks of objects in the shared schema and in tenants' schemas.
 
-use super::{Found, Verdict, are, texts};
+use super::{CheckResult, Verdict, are, texts};
 use crate::{db::Operator, error::Result};
 
 /// The schemas whose objects are checked: `public`, and those with the name of a tenant's schema.
 const IN_OUR_SCHEMAS: &str = "(n.nspname = 'public' or pg_catalog.starts_with(n.nspname::pg_catalog.text, 'tenant_'))";
 
 /// Checks for indexes that a failed `create index concurrently` left. Indexes that are being built now do not count.
-pub(super) async fn indexes(operator: &Operator) -> Result<Found> {
+pub(super) async fn indexes(operator: &Operator) -> Result<CheckResult> {
     let sql = format!(
         "select pg_catalog.quote_ident(n.nspname::pg_catalog.text) || '.' || pg_catalog.quote_ident(c.relname::pg_catalog.text)
          from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid
@@ -18,16 +18,16 @@ pub(super) async fn indexes(operator: &Operator) -> Result<Found> {
     );
     let invalid = texts(operator, "list the invalid indexes", &sql).await?;
     if invalid.is_empty() {
-        return Ok(Found::good("every index is valid"));
+        return Ok(CheckResult::good("every index is valid"));
     }
     let found = format!("{} invalid: slower writes, and no query uses it", are(invalid.len(), "index", "indexes"));
-    Ok(Found::of(Verdict::Warning, found).naming(invalid).fix("reindex index concurrently NAME, or drop it"))
+    Ok(CheckResult::of(Verdict::Warning, found).naming(invalid).fix("reindex index concurrently NAME, or drop it"))
 }
 
 /// Checks for functions that run with the rights of their owner, and that a caller can make do something else. They look
 /// names up in the caller's search path; or they are trigger functions, which a caller may put on a temporary table, with
 /// columns whose types and casts are the caller's own functions.
-pub(super) async fn functions(operator: &Operator) -> Result<Found> {
+pub(super) async fn functions(operator: &Operator) -> Result<CheckResult> {
     let without_path = definers(
         operator,
         "not exists (select from pg_catalog.unnest(p.proconfig) c (setting) where pg_catalog.starts_with(c.setting, 'search_path='))",
@@ -38,7 +38,7 @@ pub(super) async fn functions(operator: &Operator) -> Result<Found> {
             "{} SECURITY DEFINER without a search path: the caller chooses what their names mean",
             are(without_path.len(), "function", "functions")
         );
-        return Ok(Found::of(Verdict::Failed, found)
+        return Ok(CheckResult::of(Verdict::Failed, found)
             .naming(without_path)
             .fix("alter routine NAME set search_path = pg_catalog, pg_temp"));
     }
@@ -48,7 +48,7 @@ pub(super) async fn functions(operator: &Operator) -> Result<Found> {
     )
     .await?;
     if open_triggers.is_empty() {
-        return Ok(Found::good(
+        return Ok(CheckResult::good(
             "every SECURITY DEFINER function has its own search path, and triggers of them are closed",
         ));
     }
@@ -56,7 +56,7 @@ pub(super) async fn functions(operator: &Operator) -> Result<Found> {
         "{} SECURITY DEFINER and open to every role: a tenant can put it on a table of its own",
         are(open_triggers.len(), "trigger function", "trigger functions")
     );
-    Ok(Found::of(Verdict::Failed, found).naming(open_triggers).fix("revoke execute on function NAME from public"))
+    Ok(CheckResult::of(Verdict::Failed, found).naming(open_triggers).fix("revoke execute on function NAME from public"))
 }
 
 /// Returns the functions with the rights of their owner that meet a condition.
@@ -74,7 +74,7 @@ async fn definers(operator: &Operator, condition: &str) -> Result<Vec<String>> {
 }
 
 /// Checks for views of the shared schema that read one tenant's tables. Every tenant would read that tenant's rows.
-pub(super) async fn shared_views(operator: &Operator) -> Result<Found> {
+pub(super) async fn shared_views(operator: &Operator) -> Result<CheckResult> {
     let sql = "
         select distinct 'public.' || pg_catalog.quote_ident(v.relname::pg_catalog.text) || ' reads ' || pg_catalog.quote_ident(t.nspname::pg_catalog.text)
                         || '.' || pg_catalog.quote_ident(r.relname::pg_catalog.text)
@@ -88,19 +88,19 @@ pub(super) async fn shared_views(operator: &Operator) -> Result<Found> {
         order by 1";
     let bound = texts(operator, "list the views of the shared schema", sql).await?;
     if bound.is_empty() {
-        return Ok(Found::good("no view of the shared schema reads a tenant's tables"));
+        return Ok(CheckResult::good("no view of the shared schema reads a tenant's tables"));
     }
     let found = format!(
         "{} bound to a tenant's tables",
         are(bound.len(), "view of the shared schema", "views of the shared schema")
     );
-    Ok(Found::of(Verdict::Failed, found)
+    Ok(CheckResult::of(Verdict::Failed, found)
         .naming(bound)
         .fix("drop view NAME; create it in each tenant, by a tenant migration"))
 }
 
 /// Checks for foreign keys from tenants to the shared schema. A delete in the shared table reads every tenant's table.
-pub(super) async fn foreign_keys(operator: &Operator) -> Result<Found> {
+pub(super) async fn foreign_keys(operator: &Operator) -> Result<CheckResult> {
     let sql = "
         select 'to public.' || pg_catalog.quote_ident(r.relname::pg_catalog.text) || ': ' || count(distinct c.connamespace)
                || ' tenants, constraint ' || pg_catalog.quote_ident(c.conname::pg_catalog.text)
@@ -111,13 +111,13 @@ pub(super) async fn foreign_keys(operator: &Operator) -> Result<Found> {
         where c.contype = 'f' group by r.relname, c.conname order by 1";
     let keys = texts(operator, "list the foreign keys into the shared schema", sql).await?;
     if keys.is_empty() {
-        return Ok(Found::good("no foreign key leads from a tenant into the shared schema"));
+        return Ok(CheckResult::good("no foreign key leads from a tenant into the shared schema"));
     }
     let found = format!(
         "{} from tenants into the shared schema: a delete there reads a table of every tenant",
         are(keys.len(), "foreign key", "foreign keys")
     );
-    Ok(Found::of(Verdict::Warning, found)
+    Ok(CheckResult::of(Verdict::Warning, found)
         .naming(keys)
         .fix("drop the constraints, and keep the id without a foreign key"))
 }

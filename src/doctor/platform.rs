@@ -1,6 +1,6 @@
 //! Checks of the shared tables of the business layer, if the database has them.
 
-use super::{DoctorOptions, Found, Verdict, are, rows};
+use super::{CheckResult, DoctorOptions, Verdict, are, rows};
 use crate::{
     db::Operator,
     error::{Result, while_doing},
@@ -29,12 +29,12 @@ async fn is_hidden(operator: &Operator, table: &str) -> Result<bool> {
 }
 
 /// Checks for domain events that wait longer than the limit, or that are marked as failed.
-pub(super) async fn events(operator: &Operator, options: &DoctorOptions) -> Result<Found> {
+pub(super) async fn events(operator: &Operator, options: &DoctorOptions) -> Result<CheckResult> {
     if !has(operator, "domain_events").await? {
-        return Ok(Found::good("this database has no domain events"));
+        return Ok(CheckResult::good("this database has no domain events"));
     }
     if is_hidden(operator, "domain_events").await? {
-        return Ok(Found::unknown("row level security shows this role no domain event"));
+        return Ok(CheckResult::unknown("row level security shows this role no domain event"));
     }
     let doing = "count the domain events";
     let sql = format!(
@@ -44,17 +44,18 @@ pub(super) async fn events(operator: &Operator, options: &DoctorOptions) -> Resu
         options.event_age_max.as_millis()
     );
     let rows = rows(operator, doing, &sql).await?;
-    let [row] = rows.as_slice() else { return Ok(Found::unknown("the server returned no row")) };
+    let [row] = rows.as_slice() else { return Ok(CheckResult::unknown("the server returned no row")) };
     let (waiting, dead): (i64, i64) =
         (row.try_get(0).map_err(while_doing(doing))?, row.try_get(1).map_err(while_doing(doing))?);
     let number = |count: i64| usize::try_from(count).unwrap_or_default();
     match (waiting, dead) {
-        (0, 0) => Ok(Found::good("no domain event waits for long, and none was given up")),
-        (0, dead) => {
-            Ok(Found::of(Verdict::Warning, format!("{} given up", are(number(dead), "domain event", "domain events")))
-                .fix("cgk events:list --status dead, then cgk events:retry"))
-        }
-        (waiting, _) => Ok(Found::of(
+        (0, 0) => Ok(CheckResult::good("no domain event waits for long, and none was given up")),
+        (0, dead) => Ok(CheckResult::of(
+            Verdict::Warning,
+            format!("{} given up", are(number(dead), "domain event", "domain events")),
+        )
+        .fix("cgk events:list --status dead, then cgk events:retry")),
+        (waiting, _) => Ok(CheckResult::of(
             Verdict::Warning,
             format!(
                 "{} not delivered for a long time; {dead} were given up",
@@ -67,9 +68,9 @@ pub(super) async fn events(operator: &Operator, options: &DoctorOptions) -> Resu
 
 /// Checks whether the audit log has a partition for this month and the next one. Without a partition, rows are stored
 /// in the default partition, and creating the month later must move them under a lock.
-pub(super) async fn audit_months(operator: &Operator) -> Result<Found> {
+pub(super) async fn audit_months(operator: &Operator) -> Result<CheckResult> {
     if !has(operator, "audit_events").await? {
-        return Ok(Found::good("this database has no audit log"));
+        return Ok(CheckResult::good("this database has no audit log"));
     }
     let doing = "look for the months of the audit log";
     let sql = "
@@ -81,8 +82,8 @@ pub(super) async fn audit_months(operator: &Operator) -> Result<Found> {
         order by 1";
     let missing = super::texts(operator, doing, sql).await?;
     if missing.is_empty() {
-        return Ok(Found::good("the audit log has partitions for this month and the next one"));
+        return Ok(CheckResult::good("the audit log has partitions for this month and the next one"));
     }
     let found = format!("the audit log has no partition for {}", missing.join(" and "));
-    Ok(Found::of(Verdict::Warning, found).naming(missing).fix("cgk audit:retain"))
+    Ok(CheckResult::of(Verdict::Warning, found).naming(missing).fix("cgk audit:retain"))
 }

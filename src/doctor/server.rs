@@ -1,6 +1,6 @@
 //! Checks of the server: version, settings, connections, locks, transaction ids.
 
-use super::{Found, Verdict, rows};
+use super::{CheckResult, Verdict, rows};
 use crate::{
     db::Operator,
     error::{Result, while_doing},
@@ -10,13 +10,13 @@ use crate::{
 /// Source: PostgreSQL's security page. Later major versions already contained the fix.
 const ROLE_RESET_CORRECTED: [(u32, u32); 4] = [(14, 14), (15, 9), (16, 5), (17, 1)];
 
-pub(super) fn version(operator: &Operator) -> Found {
+pub(super) fn version(operator: &Operator) -> CheckResult {
     let facts = operator.facts();
     let (major, minor) = (facts.major(), facts.version_number % 10_000);
     let needed = ROLE_RESET_CORRECTED.iter().find(|(of, _)| *of == major).map_or(0, |(_, minor)| *minor);
     match minor < needed {
-        false => Found::good(format!("PostgreSQL {major}.{minor}")),
-        true => Found::of(
+        false => CheckResult::good(format!("PostgreSQL {major}.{minor}")),
+        true => CheckResult::of(
             Verdict::Failed,
             format!("PostgreSQL {major}.{minor} may reset a session to a wrong role (CVE-2024-10978)"),
         )
@@ -25,7 +25,7 @@ pub(super) fn version(operator: &Operator) -> Found {
 }
 
 /// Checks for settings that risk data loss, and for settings that disable features that cgk needs.
-pub(super) async fn settings(operator: &Operator) -> Result<Found> {
+pub(super) async fn settings(operator: &Operator) -> Result<CheckResult> {
     let doing = "read the server's settings";
     let sql = "
         select s.name || ' = ' || s.setting, w.fails
@@ -44,20 +44,22 @@ pub(super) async fn settings(operator: &Operator) -> Result<Found> {
         }
     }
     if wrong.is_empty() {
-        return Ok(Found::good("the settings that protect data and isolation have their defaults"));
+        return Ok(CheckResult::good("the settings that protect data and isolation have their defaults"));
     }
-    Ok(Found::of(verdict, format!("not at the default that protects data or isolation: {}", wrong.join(", ")))
+    Ok(CheckResult::of(verdict, format!("not at the default that protects data or isolation: {}", wrong.join(", ")))
         .naming(wrong)
         .fix("alter system reset NAME, or remove the setting from the database, the role or the server's files"))
 }
 
-pub(super) async fn connections(operator: &Operator) -> Result<Found> {
+pub(super) async fn connections(operator: &Operator) -> Result<CheckResult> {
     let free = operator.free_connections().await?;
     let pool = operator.config().pool().size_max;
     if free >= pool {
-        return Ok(Found::good(format!("{free} connections are free; a process of a service opens up to {pool}")));
+        return Ok(CheckResult::good(format!(
+            "{free} connections are free; a process of a service opens up to {pool}"
+        )));
     }
-    Ok(Found::of(
+    Ok(CheckResult::of(
         Verdict::Warning,
         format!("only {free} connections are free, and a process of a service opens up to {pool}"),
     )
@@ -66,7 +68,7 @@ pub(super) async fn connections(operator: &Operator) -> Result<Found> {
 
 /// Checks the size of the lock table. A transaction that uses every table, such as that of pg_dump, needs a lock for
 /// each.
-pub(super) async fn locks(operator: &Operator) -> Result<Found> {
+pub(super) async fn locks(operator: &Operator) -> Result<CheckResult> {
     let doing = "count tables and locks";
     let sql = "
         select pg_catalog.current_setting('max_locks_per_transaction')::pg_catalog.int8
@@ -74,13 +76,13 @@ pub(super) async fn locks(operator: &Operator) -> Result<Found> {
                     + pg_catalog.current_setting('max_prepared_transactions')::pg_catalog.int8),
                (select count(*) from pg_catalog.pg_class where relkind in ('r', 'p', 'v', 'm', 'S'))";
     let rows = rows(operator, doing, sql).await?;
-    let [row] = rows.as_slice() else { return Ok(Found::unknown("the server returned no row")) };
+    let [row] = rows.as_slice() else { return Ok(CheckResult::unknown("the server returned no row")) };
     let (locks, tables): (i64, i64) =
         (row.try_get(0).map_err(while_doing(doing))?, row.try_get(1).map_err(while_doing(doing))?);
     if tables <= locks {
-        return Ok(Found::good(format!("{tables} tables, views and sequences, and room for {locks} locks")));
+        return Ok(CheckResult::good(format!("{tables} tables, views and sequences, and room for {locks} locks")));
     }
-    Ok(Found::of(
+    Ok(CheckResult::of(
         Verdict::Warning,
         format!(
             "{tables} tables, views and sequences, and room for {locks} locks: pg_dump of the whole database fails"
@@ -93,25 +95,25 @@ pub(super) async fn locks(operator: &Operator) -> Result<Found> {
 const AGE_WARNING: i64 = 500_000_000;
 const AGE_FAILED: i64 = 1_500_000_000;
 
-pub(super) async fn transaction_ids(operator: &Operator) -> Result<Found> {
+pub(super) async fn transaction_ids(operator: &Operator) -> Result<CheckResult> {
     let doing = "read the age of the oldest transaction id";
     let sql = "select greatest(pg_catalog.age(d.datfrozenxid), pg_catalog.mxid_age(d.datminmxid))::pg_catalog.int8
                from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()";
     let rows = rows(operator, doing, sql).await?;
-    let [row] = rows.as_slice() else { return Ok(Found::unknown("the server returned no row")) };
+    let [row] = rows.as_slice() else { return Ok(CheckResult::unknown("the server returned no row")) };
     Ok(by_age(row.try_get(0).map_err(while_doing(doing))?))
 }
 
-fn by_age(age: i64) -> Found {
+fn by_age(age: i64) -> CheckResult {
     let millions = age / 1_000_000;
     let behind =
         format!("vacuum is {millions} million transactions behind; at 2,146 million the server refuses writes");
     match age {
-        ..AGE_WARNING => Found::good(format!("the oldest transaction id is {millions} million old")),
+        ..AGE_WARNING => CheckResult::good(format!("the oldest transaction id is {millions} million old")),
         AGE_WARNING..AGE_FAILED => {
-            Found::of(Verdict::Warning, behind).fix("vacuumdb --freeze, and end old transactions")
+            CheckResult::of(Verdict::Warning, behind).fix("vacuumdb --freeze, and end old transactions")
         }
-        _ => Found::of(Verdict::Failed, behind).fix("vacuumdb --freeze, and end old transactions"),
+        _ => CheckResult::of(Verdict::Failed, behind).fix("vacuumdb --freeze, and end old transactions"),
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) fn of_schema(slug: &TenantSlug, facts: &TenantFacts) -> Option<Differ
 
 /// Returns the problems with the triggers that keep an organization in the registry while its schema exists.
 pub(super) async fn of_registry(operator: &Operator) -> Result<Vec<Difference>> {
-    let GuardFound::Wrong(wrong) = registry::look_at_guard(operator).await? else { return Ok(Vec::new()) };
+    let GuardFound::Wrong(wrong) = registry::inspect_guard(operator).await? else { return Ok(Vec::new()) };
     let difference = |(name, what): (&str, &str)| {
         let what = format!("{what}; `cgk setup:database` makes it anew");
         Difference::wrong("trigger", format!("organizations.{name}"), what)

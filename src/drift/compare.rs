@@ -114,7 +114,7 @@ mod tests {
         catalogue
     }
 
-    fn told(given: &[(&str, &str, &str, &str)], found: &[(&str, &str, &str, &str)]) -> Vec<String> {
+    fn found_lines(given: &[(&str, &str, &str, &str)], found: &[(&str, &str, &str, &str)]) -> Vec<String> {
         differences(&catalogue(given), &catalogue(found)).iter().map(ToString::to_string).collect()
     }
 
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn the_same_is_no_difference() {
-        assert_eq!(told(&[TABLE], &[TABLE]), Vec::<String>::new());
+        assert_eq!(found_lines(&[TABLE], &[TABLE]), Vec::<String>::new());
     }
 
     #[test]
@@ -139,34 +139,34 @@ mod tests {
             ("column", "copy", "a", ""),
         ];
         assert_eq!(
-            told(&given, &found),
+            found_lines(&given, &found),
             [
                 "table copy: not from any migration",
                 "column orders.total: type is bigint, migrations give integer",
                 "index i: missing"
             ]
         );
-        assert_eq!(told(&given, &[]), ["table orders: missing"]);
+        assert_eq!(found_lines(&given, &[]), ["table orders: missing"]);
     }
 
     #[test]
     fn an_index_is_told_by_its_constraint() {
         let given = [TABLE, ("constraint", "orders", "k", "definition=x"), ("index", "orders", "k", "state=valid")];
-        assert_eq!(told(&given, &[TABLE]), ["constraint orders.k: missing"]);
-        assert_eq!(told(&[TABLE], &given), ["constraint orders.k: not from any migration"]);
-        assert_eq!(told(&given, &given[..2]), ["index k: missing"]);
+        assert_eq!(found_lines(&given, &[TABLE]), ["constraint orders.k: missing"]);
+        assert_eq!(found_lines(&[TABLE], &given), ["constraint orders.k: not from any migration"]);
+        assert_eq!(found_lines(&given, &given[..2]), ["index k: missing"]);
         let broken = [TABLE, given[1], ("index", "orders", "k", "state=INVALID")];
-        assert_eq!(told(&given, &broken), ["index k: state is INVALID, migrations give valid"]);
+        assert_eq!(found_lines(&given, &broken), ["index k: state is INVALID, migrations give valid"]);
     }
 
     #[test]
     fn what_hangs_on_a_table_is_told_by_it() {
         let sequence = ("sequence", "", "copy_id_seq", "owned by=copy.id");
         assert_eq!(
-            told(&[TABLE], &[TABLE, ("table", "", "copy", ""), sequence]),
+            found_lines(&[TABLE], &[TABLE, ("table", "", "copy", ""), sequence]),
             ["table copy: not from any migration"]
         );
-        assert_eq!(told(&[TABLE], &[TABLE, sequence]), ["sequence copy_id_seq: not from any migration"]);
+        assert_eq!(found_lines(&[TABLE], &[TABLE, sequence]), ["sequence copy_id_seq: not from any migration"]);
     }
 
     #[test]
@@ -175,7 +175,7 @@ mod tests {
         let of = |kind: &'static str, aspect: &str, text: &str| (kind, format!("{aspect}={text}"));
         let differs = |kind, aspect, given: &str, found: &str| {
             let ((_, given), (_, found)) = (of(kind, aspect, given), of(kind, aspect, found));
-            !told(&[TABLE, (kind, "orders", "x", &given)], &[TABLE, (kind, "orders", "x", &found)]).is_empty()
+            !found_lines(&[TABLE, (kind, "orders", "x", &given)], &[TABLE, (kind, "orders", "x", &found)]).is_empty()
         };
         for (kind, aspect) in [
             ("constraint", "definition"),
@@ -195,7 +195,7 @@ mod tests {
         assert!(!differs("function", "body", &atomic(made), &atomic(restored)));
         // What only one side has differs, whatever it is.
         assert_eq!(
-            told(
+            found_lines(
                 &[TABLE, ("column", "orders", "x", "type=text|default=1")],
                 &[TABLE, ("column", "orders", "x", "type=text")]
             ),
@@ -208,8 +208,8 @@ mod tests {
         let items = ("table", "", "items", "row security=off");
         let (total, named) = (("column", "orders", "total", "type=text"), ("column", "items", "orders", "type=text"));
         let (less, more) = (
-            told(&[TABLE, items, total, named], &[TABLE, items]),
-            told(&[TABLE, items], &[TABLE, items, total, named]),
+            found_lines(&[TABLE, items, total, named], &[TABLE, items]),
+            found_lines(&[TABLE, items], &[TABLE, items, total, named]),
         );
         assert_eq!(less, ["column items.orders: missing", "column orders.total: missing"]);
         assert_eq!(
@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn columns_in_another_order_are_told_where_they_are_the_same_columns() {
         let columns = |list| ("columns", "orders", "", list);
-        let differs = |found| told(&[TABLE, columns("a, b, c")], &[TABLE, columns(found)]);
+        let differs = |found| found_lines(&[TABLE, columns("a, b, c")], &[TABLE, columns(found)]);
         assert_eq!(differs("a, b, c"), Vec::<String>::new());
         assert_eq!(differs("b, a, c").len(), 1);
         // These have lines of their own.
@@ -244,8 +244,8 @@ mod tests {
             ("table", "", "items", "row security=off"),
             ("trigger", "items", "t", "x=y"),
         ];
-        let told = told(&given, &found);
-        let objects: Vec<&str> = told.iter().map(|line| line.split(':').next().unwrap()).collect();
+        let found_lines = found_lines(&given, &found);
+        let objects: Vec<&str> = found_lines.iter().map(|line| line.split(':').next().unwrap()).collect();
         assert_eq!(
             objects,
             [

@@ -85,7 +85,7 @@ pub(super) async fn tenants(
         let groups = rest.into_iter().map(|(slug, _)| (None, vec![slug])).collect();
         (groups, roles::findings(operator, whose, false).await?)
     } else {
-        quickly(operator, migrations, scope, whose, rest, &mut references, &mut done).await?
+        compare_fingerprints(operator, migrations, scope, whose, rest, &mut references, &mut done).await?
     };
     for (schema, found) in login_rights::findings(operator, whose).await? {
         roles.entry(schema).or_default().extend(found);
@@ -102,7 +102,7 @@ pub(super) async fn tenants(
 }
 
 /// Records the tenants without differences, and groups the others by their differences.
-async fn quickly(
+async fn compare_fingerprints(
     operator: &Operator,
     migrations: &Migrations,
     scope: &Scope,

@@ -141,7 +141,7 @@ mod tests {
     ];
 
     /// Returns the lines about a partition `new` of the table, and about its objects.
-    fn told(facts: &'static str, more: &[Row]) -> Vec<String> {
+    fn found_lines(facts: &'static str, more: &[Row]) -> Vec<String> {
         let given = catalogue(&TABLE);
         let mut found = given.clone();
         let added = catalogue(&[&[("table", "", "new", facts)], more].concat());
@@ -160,7 +160,7 @@ mod tests {
             ("trigger", "new", "t", "definition=on new|state=enabled|comment=x"),
             ("table", "", "below", "owner=the schema's|partition=x|inherits=new|row security=on, forced"),
         ];
-        assert_eq!(told(FITS, &whole), Vec::<String>::new());
+        assert_eq!(found_lines(FITS, &whole), Vec::<String>::new());
         for (facts, line) in [
             ("owner=bob|partition=x|inherits=orders|row security=on", "owner is bob, migrations give the schema's"),
             ("partition=x|inherits=orders|row security=off", "row security is off, migrations give on"),
@@ -169,8 +169,11 @@ mod tests {
             ("partition=x|inherits=elsewhere", "not from any migration"),
             ("inherits=orders", "not from any migration"),
         ] {
-            let told = told(facts, &[]);
-            assert!(told.len() == 1 && told[0].starts_with("table new: ") && told[0].ends_with(line), "{told:?}");
+            let found_lines = found_lines(facts, &[]);
+            assert!(
+                found_lines.len() == 1 && found_lines[0].starts_with("table new: ") && found_lines[0].ends_with(line),
+                "{found_lines:?}"
+            );
         }
     }
 
@@ -197,7 +200,7 @@ mod tests {
             ),
             (("rule", "new", "r", "state=enabled"), "rule new.r: not from any migration"),
         ] {
-            assert_eq!(told(FITS, &[row]), [line]);
+            assert_eq!(found_lines(FITS, &[row]), [line]);
         }
     }
 }

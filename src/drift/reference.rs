@@ -132,7 +132,7 @@ fn script(operator: &Operator, set: Set, files: &[&MigrationFile], schema: &Sche
             set_local("search_path", path),
         )
     };
-    let role = (set == Set::Tenant && isolation == Isolation::Role).then(RoleName::stand_in);
+    let role = (set == Set::Tenant && isolation == Isolation::Role).then(RoleName::placeholder);
     let own = schema.as_str();
     let mut sql = String::from("set transaction isolation level read committed;\n");
     sql.push_str(&format!("{};\ncreate schema {};\n", settings(""), schema.quoted()));

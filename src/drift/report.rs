@@ -283,7 +283,7 @@ fn shortened(found: Option<&str>, given: Option<&str>) -> (Option<String>, Optio
 mod tests {
     use super::*;
 
-    fn told(aspect: &str, found: Option<&str>, given: Option<&str>) -> String {
+    fn line_of(aspect: &str, found: Option<&str>, given: Option<&str>) -> String {
         let change =
             Change::Differs { aspect: aspect.into(), found: found.map(Into::into), given: given.map(Into::into) };
         Difference::new("column", "t.a", change).to_string()
@@ -292,12 +292,12 @@ mod tests {
     #[test]
     fn a_line_says_what_is_and_what_should_be() {
         assert_eq!(
-            told("type", Some("bigint"), Some("integer")),
+            line_of("type", Some("bigint"), Some("integer")),
             "column t.a: type is bigint, migrations give integer"
         );
-        assert_eq!(told("default", None, Some("now()")), "column t.a: no default, migrations give now()");
+        assert_eq!(line_of("default", None, Some("now()")), "column t.a: no default, migrations give now()");
         assert_eq!(
-            told("grants", Some("bob: select"), None),
+            line_of("grants", Some("bob: select"), None),
             "column t.a: grants are bob: select, migrations give none"
         );
     }
@@ -305,7 +305,7 @@ mod tests {
     #[test]
     fn long_values_are_shown_where_they_part() {
         let (a, b) = ("x ".repeat(200) + "end one", "x ".repeat(200) + "end two\nmore");
-        let line = told("body", Some(&a), Some(&b));
+        let line = line_of("body", Some(&a), Some(&b));
         assert!(line.contains("one") && line.contains("two more") && !line.contains('\n'), "{line}");
         assert!(line.chars().count() < 300, "{line}");
     }

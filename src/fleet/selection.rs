@@ -23,14 +23,14 @@ pub enum Scope {
 ///
 /// ```
 /// use cgk::migrate::{Scope, Selection};
-/// let selection = Selection::from(Scope::Tenants).excluding(["acme".parse()?]).part("1/3".parse()?);
+/// let selection = Selection::from(Scope::Tenants).excluding(["acme".parse()?]).shard("1/3".parse()?);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
     pub(crate) scope: Scope,
     pub(crate) exclude: BTreeSet<TenantSlug>,
-    pub(crate) part: Option<Part>,
+    pub(crate) shard: Option<Shard>,
 }
 
 impl From<Scope> for Selection {
@@ -59,8 +59,8 @@ impl Selection {
     }
 
     /// Selects only one part of the fleet.
-    pub fn part(mut self, part: Part) -> Self {
-        self.part = Some(part);
+    pub fn shard(mut self, shard: Shard) -> Self {
+        self.shard = Some(shard);
         self
     }
 
@@ -76,7 +76,7 @@ impl Selection {
 
     /// Returns whether a tenant of the scope is selected.
     pub(crate) fn takes(&self, slug: &TenantSlug) -> bool {
-        !self.exclude.contains(slug) && self.part.is_none_or(|part| part.holds(slug))
+        !self.exclude.contains(slug) && self.shard.is_none_or(|part| part.holds(slug))
     }
 }
 
@@ -92,7 +92,7 @@ impl fmt::Display for Selection {
         if !self.exclude.is_empty() {
             write!(f, " except {}", self.exclude.len())?;
         }
-        match self.part {
+        match self.shard {
             Some(part) => write!(f, ", part {part}"),
             None => Ok(()),
         }
@@ -102,12 +102,12 @@ impl fmt::Display for Selection {
 /// One of several parts of a fleet, for several machines that share the work. Its text is for instance `1/3`. A
 /// tenant's part depends only on its slug, so it does not change when other tenants are added or removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct Shard {
     number: NonZeroU32,
     of: NonZeroU32,
 }
 
-impl Part {
+impl Shard {
     /// Creates part `number` of `of`. Numbers start at 1. Returns `None` if a number is 0 or `number` is larger than
     /// `of`.
     pub fn new(number: u32, of: u32) -> Option<Self> {
@@ -122,27 +122,27 @@ impl Part {
     }
 }
 
-impl fmt::Display for Part {
+impl fmt::Display for Shard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.number, self.of)
     }
 }
 
-impl FromStr for Part {
-    type Err = InvalidPart;
+impl FromStr for Shard {
+    type Err = InvalidShard;
 
-    fn from_str(text: &str) -> Result<Self, InvalidPart> {
+    fn from_str(text: &str) -> Result<Self, InvalidShard> {
         let number = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?;
         text.split_once('/')
             .and_then(|(part, of)| Self::new(number(part)?, number(of)?))
-            .ok_or_else(|| InvalidPart { text: text.into() })
+            .ok_or_else(|| InvalidShard { text: text.into() })
     }
 }
 
 /// The error for a text that is not a part of a fleet.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a part of a fleet: use for example 1/3, 2/3 or 3/3")]
-pub struct InvalidPart {
+pub struct InvalidShard {
     /// The given text.
     pub text: String,
 }
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn every_tenant_is_in_one_part() {
-        let parts: Vec<Part> = ["1/3", "2/3", "3/3"].map(|text| text.parse().unwrap()).into();
+        let parts: Vec<Shard> = ["1/3", "2/3", "3/3"].map(|text| text.parse().unwrap()).into();
         let mut sizes = [0; 3];
         for number in 0..3000 {
             let slug: TenantSlug = format!("t{number}").parse().unwrap();
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn parts_that_are_none_are_refused() {
         for text in ["", "1", "0/3", "4/3", "1/0", "1/3/3", "+1/3", "a/b", "1/ 3"] {
-            assert!(text.parse::<Part>().is_err(), "{text}");
+            assert!(text.parse::<Shard>().is_err(), "{text}");
         }
     }
 }

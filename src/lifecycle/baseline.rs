@@ -290,20 +290,20 @@ impl<'a> Adoption<'a> {
     /// Returns the newest migration that the schema is assumed to contain.
     async fn upto(&self, options: &BaselineOptions) -> Result<Option<Version>> {
         let source = self.migrations.set(self.set);
-        let told = match &options.from_table {
+        let recorded = match &options.from_table {
             Some(table) => Some(foreign::newest(self.operator, self.schema, table, source).await?),
             None => None,
         };
-        match (options.version, told) {
-            (Some(version), Some(told)) if told != Some(version) => {
+        match (options.version, recorded) {
+            (Some(version), Some(recorded)) if recorded != Some(version) => {
                 let table = options.from_table.clone().unwrap_or_default();
-                Err(self.refuse(LedgerProblem::OtherVersionInTable { table, recorded: told, wanted: version }))
+                Err(self.refuse(LedgerProblem::OtherVersionInTable { table, recorded, wanted: version }))
             }
             (Some(version), _) if !source.files().iter().any(|file| file.id().version == version) => {
                 Err(self.refuse(LedgerProblem::NoFile { version, set: self.set }))
             }
             (Some(version), _) => Ok(Some(version)),
-            (None, Some(told)) => Ok(told),
+            (None, Some(recorded)) => Ok(recorded),
             (None, None) => Ok(source.head().map(|head| head.version)),
         }
     }

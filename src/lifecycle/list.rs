@@ -124,7 +124,7 @@ impl StateFilter {
 ///
 /// Writes nothing.
 pub async fn list(operator: &Operator, migrations: &Migrations, options: &ListOptions) -> Result<TenantList> {
-    let fleet = migrate::look(operator, migrations).await?;
+    let fleet = migrate::read_state(operator, migrations).await?;
     let registered = fleet.tenants.len();
     let mut tenants = fleet.tenants;
     tenants.retain(|tenant| {

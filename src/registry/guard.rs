@@ -42,7 +42,7 @@ pub(crate) enum GuardFound {
 
 /// Checks whether each trigger exists, is enabled, and calls the function as created by [`guard_registry`]. Writes
 /// nothing.
-pub(crate) async fn look_at_guard(operator: &Operator) -> Result<GuardFound> {
+pub(crate) async fn inspect_guard(operator: &Operator) -> Result<GuardFound> {
     let doing = || while_doing("look at the guard of the registry");
     let sql = "select w.name, t.oid is not null, t.tgenabled in ('O', 'A'), t.tgtype = w.type
                       and p.proname = 'cgk_guard_registry' and p.pronamespace = c.relnamespace and p.prosrc = $3
@@ -77,7 +77,7 @@ pub(crate) async fn look_at_guard(operator: &Operator) -> Result<GuardFound> {
 /// missing, disabled or changed trigger is created again.
 pub(crate) async fn guard_registry(operator: &Operator) -> Result<RegistryGuard> {
     let doing = || while_doing("guard the registry");
-    match look_at_guard(operator).await? {
+    match inspect_guard(operator).await? {
         GuardFound::NotPossible => return Ok(RegistryGuard::NotPossible),
         GuardFound::Wrong(wrong) if wrong.is_empty() => return Ok(RegistryGuard::Present),
         GuardFound::Wrong(_) => {}

@@ -38,7 +38,7 @@ pub(crate) use find::{FIND, found_tenant, slug_of};
 #[cfg(feature = "migrate")]
 pub use guard::RegistryGuard;
 #[cfg(feature = "migrate")]
-pub(crate) use guard::{GuardFound, guard_registry, look_at_guard};
+pub(crate) use guard::{GuardFound, guard_registry, inspect_guard};
 #[cfg(feature = "migrate")]
 pub use keep_aliases::TenantAlias;
 #[cfg(feature = "migrate")]

@@ -98,7 +98,7 @@ impl Default for ReportOptions {
 /// Writes nothing.
 pub async fn examine(operator: &Operator, migrations: &Migrations, options: &ReportOptions) -> Result<FleetReport> {
     operator.read_only().await?;
-    let state = migrate::look(operator, migrations).await;
+    let state = migrate::read_state(operator, migrations).await;
     let compared_max = match options.drift {
         DriftMode::Recorded => doctor::COMPARED_MAX,
         DriftMode::Compared => usize::MAX,

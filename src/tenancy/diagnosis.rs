@@ -60,7 +60,7 @@ pub(super) async fn diagnose(
     if let Err(error) = identity::refuse_isolation(database, modes, config) {
         return Ok(Some(error));
     }
-    let rows = match look(client, target).await {
+    let rows = match read_target(client, target).await {
         Ok(rows) => rows,
         Err(source) => return unreadable(client, database, slug, source).await.map(Some),
     };
@@ -86,7 +86,7 @@ pub(super) async fn diagnose(
 }
 
 /// Reads the registry and the catalogue.
-async fn look(client: &Client, target: &TenantTarget) -> Result<Vec<Row>, tokio_postgres::Error> {
+async fn read_target(client: &Client, target: &TenantTarget) -> Result<Vec<Row>, tokio_postgres::Error> {
     let role = target.role.as_ref().map_or("", RoleName::as_str);
     let (slug, schema) = (target.slug.as_str(), target.schema.as_str());
     client.query_typed(&diagnose_sql(), &[(&slug, Type::TEXT), (&schema, Type::TEXT), (&role, Type::TEXT)]).await

@@ -30,6 +30,7 @@ const RUNNING_GRACE: Duration = Duration::from_millis(5);
 const IDLE_GRACE: Duration = Duration::from_secs(5);
 
 /// A connection that one transaction uses.
+/// "Lease" is the usual word for a connection that was taken out of a pool for a limited time.
 ///
 /// If it is dropped before [`Lease::release`], a separate task cleans the connection up: it rolls back and returns the
 /// connection to the pool. If the connection does not respond at once, the task sends a cancel request and discards the

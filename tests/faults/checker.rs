@@ -36,7 +36,7 @@ pub(crate) async fn faults(url: &str, files: &Files, demand: Demand, tenants: Op
     faults.extend(rehearsals(&client, demand).await);
     faults.extend(public(&client, files, demand).await);
     for schema in schemas(&client).await {
-        let found = look(&client, &schema).await;
+        let found = inspect(&client, &schema).await;
         faults.extend(judge(&found, files, demand).into_iter().map(|fault| format!("{schema}: {fault}")));
     }
     faults
@@ -47,7 +47,7 @@ pub(crate) async fn stands(url: &str) -> Vec<(i64, usize)> {
     let client = connect(url).await;
     let mut stands = Vec::new();
     for schema in schemas(&client).await {
-        let found = look(&client, &schema).await;
+        let found = inspect(&client, &schema).await;
         let done = found.steps.map_or(0, |(_, done, begun)| 1 + 2 * done + usize::from(begun));
         stands.push((found.ledger.last().copied().unwrap_or(0), done));
     }
@@ -123,7 +123,7 @@ async fn public(client: &Client, files: &Files, demand: Demand) -> Vec<String> {
 }
 
 /// Reads everything in one statement, and so as of one moment.
-async fn look(client: &Client, schema: &str) -> Found {
+async fn inspect(client: &Client, schema: &str) -> Found {
     let has = async |table: &str| -> bool {
         let sql = format!("select to_regclass('{schema}.{table}') is not null");
         client.query_one(&sql, &[]).await.unwrap().get(0)

@@ -142,7 +142,7 @@ impl Stage {
     pub(crate) async fn next_user(&self, db: &Db, tenant: &str) -> (Duration, i32) {
         let began = Instant::now();
         let slug = slug(tenant);
-        let session = must_end("the next user", db.with_tenant(&slug, async |tx| Session::look(tx).await)).await;
+        let session = must_end("the next user", db.with_tenant(&slug, async |tx| Session::read(tx).await)).await;
         let waited = began.elapsed();
         let session = session.unwrap_or_else(|error| panic!("the next user is refused: {error:?}"));
         session.assert_clean(tenant, &self.role(tenant));
@@ -178,7 +178,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) async fn look(tx: &TenantTx<'_>) -> Result<Self, Error> {
+    pub(crate) async fn read(tx: &TenantTx<'_>) -> Result<Self, Error> {
         let sql = "select pg_backend_pid(), current_setting('search_path'), current_user::text, session_user::text,
                           (select usename::text from pg_stat_activity where pid = pg_backend_pid()),
                           pg_current_xact_id_if_assigned() is not null, current_setting('transaction_read_only')::bool,

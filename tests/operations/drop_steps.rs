@@ -94,7 +94,7 @@ async fn every_step_can_fail(stage: &Stage) {
             let error =
                 lifecycle::create(&operator, &stage.db, &migrations, &slug("acme"), &options).await.unwrap_err();
             assert_eq!(error.code(), "CGK0861", "{step}");
-            let fleet = cgk::migrate::look(&operator, &migrations).await.unwrap();
+            let fleet = cgk::migrate::read_state(&operator, &migrations).await.unwrap();
             let state = &fleet.tenants.iter().find(|tenant| tenant.tenant.slug.as_str() == "acme").unwrap().state;
             assert!(matches!(state, cgk::migrate::SchemaState::BeingDropped), "{step}: {state:?}");
         }

@@ -5,7 +5,7 @@
 //! `public.organizations` for that login alone. `tenant::create` finds the logins through it, whichever role runs it,
 //! and it shows the login the registry's rows when row level security is on.
 
-mod look;
+mod facts;
 mod name;
 mod tables;
 
@@ -20,13 +20,13 @@ use crate::{
     lock, registry,
     slug::TenantSlug,
 };
-use look::{LoginFacts, TenantRights};
+use facts::{LoginFacts, TenantRights};
 use std::{collections::BTreeSet, fmt::Write as _};
 use tokio_postgres::error::SqlState;
 
 #[cfg(feature = "migrate")]
-pub(crate) use look::admitted_to;
-pub(crate) use look::{Admitted, admitted};
+pub(crate) use facts::admitted_to;
+pub(crate) use facts::{Admitted, admitted};
 
 /// How often an admission is repeated because another session changed the same login.
 const TRIES_MAX: u32 = 4;
@@ -128,7 +128,7 @@ pub struct Admission {
 pub async fn admit(operator: &Operator, name: &LoginName, options: &LoginOptions) -> Result<Admission> {
     registry::require(operator).await?;
     for _ in 0..TRIES_MAX {
-        let found = LoginFacts::look(operator, name).await?;
+        let found = LoginFacts::read(operator, name).await?;
         found.refuse_unfit(name)?;
         check_privileges(operator, &found)?;
         if found.exists && options.direct_rights == DirectRights::Revoke {
@@ -147,7 +147,7 @@ pub async fn admit(operator: &Operator, name: &LoginName, options: &LoginOptions
             Err(error) => return Err(doing()(error)),
         }
         let failure = admit_to_tenants(operator, name).await.err();
-        let tenants = match look::tenants(operator, name).await {
+        let tenants = match facts::tenants(operator, name).await {
             Ok(tenants) => tenants,
             // A password that was set must not be lost because of an unanswered query.
             Err(_) if failure.is_some() => Vec::new(),
@@ -228,11 +228,13 @@ async fn base_sql(
     let form = match operator.config().isolation() {
         // With its own rights on tenants' schemas the login may also work in path mode, where a setting identifies the
         // tenant.
-        Isolation::Role if !found.exists || look::direct_rights(operator, name).await? == 0 => tables::Form::Everything,
+        Isolation::Role if !found.exists || facts::direct_rights(operator, name).await? == 0 => {
+            tables::Form::Everything
+        }
         _ => tables::Form::Setting,
     };
     sql.push_str(&tables::rights_sql(operator, name, found, shared, form).await?);
-    if shared == SharedTables::All && look::has_readers(operator).await? {
+    if shared == SharedTables::All && facts::has_readers(operator).await? {
         // The role of Db::as_user. Where the operator may not create or grant it, that function says which right is
         // missing.
         let _ = writeln!(sql, "select public.cgk_admit_reader({});", literal(name.as_str()));
@@ -242,7 +244,7 @@ async fn base_sql(
 
 /// Grants the login access to every tenant that it cannot enter and that is ready for it.
 async fn admit_to_tenants(operator: &Operator, name: &LoginName) -> Result<()> {
-    let tenants = look::tenants(operator, name).await?;
+    let tenants = facts::tenants(operator, name).await?;
     let missing: Vec<&TenantRights> = tenants.iter().filter(|tenant| !tenant.may_enter && tenant.is_ready).collect();
     match operator.config().isolation() {
         Isolation::Role => {
@@ -273,10 +275,10 @@ async fn admit_to_tenants(operator: &Operator, name: &LoginName) -> Result<()> {
 pub async fn with_direct_rights(operator: &Operator) -> Result<Vec<LoginName>> {
     registry::require(operator).await?;
     let mut direct = Vec::new();
-    for login in look::admitted_names(operator, look::LoginSelection::AnyIsolation).await? {
+    for login in facts::admitted_names(operator, facts::LoginSelection::AnyIsolation).await? {
         // No version of cgk has admitted a name that `admit` refuses.
         let Ok(name) = login.as_str().parse::<LoginName>() else { continue };
-        if look::direct_rights(operator, &name).await? > 0 {
+        if facts::direct_rights(operator, &name).await? > 0 {
             direct.push(name);
         }
     }
@@ -285,7 +287,7 @@ pub async fn with_direct_rights(operator: &Operator) -> Result<Vec<LoginName>> {
 
 /// Returns the logins that the database has admitted, for any isolation.
 pub(crate) async fn admitted_names(operator: &Operator) -> Result<Vec<Ident>> {
-    look::admitted_names(operator, look::LoginSelection::AnyIsolation).await
+    facts::admitted_names(operator, facts::LoginSelection::AnyIsolation).await
 }
 
 /// Returns the admitted logins that enter tenants under the configured isolation. With path isolation these are the
@@ -293,10 +295,10 @@ pub(crate) async fn admitted_names(operator: &Operator) -> Result<Vec<Ident>> {
 /// that.
 async fn serving(operator: &Operator) -> Result<Vec<LoginName>> {
     let mut serving = Vec::new();
-    for login in look::admitted_names(operator, look::LoginSelection::ThisIsolation).await? {
+    for login in facts::admitted_names(operator, facts::LoginSelection::ThisIsolation).await? {
         // No version of cgk has admitted a name that `admit` refuses.
         let Ok(name) = login.as_str().parse::<LoginName>() else { continue };
-        if operator.config().isolation() == Isolation::Role || look::direct_rights(operator, &name).await? > 0 {
+        if operator.config().isolation() == Isolation::Role || facts::direct_rights(operator, &name).await? > 0 {
             serving.push(name);
         }
     }
@@ -344,7 +346,7 @@ pub(crate) async fn locked_out(operator: &Operator) -> Result<Vec<TenantSlug>> {
         .map(|(slug, _)| slug.clone())
         .collect();
     for name in serving(operator).await? {
-        let tenants = look::tenants(operator, &name).await?.into_iter();
+        let tenants = facts::tenants(operator, &name).await?.into_iter();
         let lacking = tenants.filter(|tenant| !tenant.may_enter && fleet.tenants.get(&tenant.slug).is_some_and(whole));
         locked_out.extend(lacking.map(|tenant| tenant.slug));
     }
@@ -400,7 +402,7 @@ async fn revoke_direct(operator: &Operator, name: &LoginName) -> Result<()> {
     if operator.config().isolation() != Isolation::Role {
         return Ok(());
     }
-    let tenants = look::tenants(operator, name).await?;
+    let tenants = facts::tenants(operator, name).await?;
     let direct: Vec<&TenantRights> = tenants.iter().filter(|tenant| tenant.direct && tenant.may_enter).collect();
     for tenants in direct.chunks(SCHEMAS_PER_MESSAGE_MAX) {
         on_schemas(operator, tenants, |schema| isolation::revoke_sql(schema, name.ident())).await?;

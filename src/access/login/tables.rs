@@ -2,7 +2,7 @@
 
 use super::{
     LoginName, SharedTables,
-    look::{LoginFacts, ident, run},
+    facts::{LoginFacts, ident, run},
 };
 use crate::{
     db::Operator,
@@ -44,7 +44,7 @@ pub(super) async fn rights_sql(
     shared: SharedTables,
     form: Form,
 ) -> Result<String> {
-    let tables = look(operator, name).await?;
+    let tables = read_shared_tables(operator, name).await?;
     let mut sql = match (shared, found.shared_tables) {
         (SharedTables::All, _) => every_right_sql(name, &tables, &sequences(operator).await?, RightChange::Given),
         (SharedTables::Registry, SharedTables::All) => {
@@ -148,7 +148,7 @@ fn policy_of(name: &LoginName) -> Result<Ident> {
     ident(format!("{LOGIN_POLICY_PREFIX}{}", name.as_str()))
 }
 
-async fn look(operator: &Operator, name: &LoginName) -> Result<Vec<SharedTable>> {
+async fn read_shared_tables(operator: &Operator, name: &LoginName) -> Result<Vec<SharedTable>> {
     let doing = || while_doing("look at the shared tables");
     let sql = format!(
         "select c.relname::pg_catalog.text, c.relrowsecurity,

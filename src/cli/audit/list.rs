@@ -10,7 +10,7 @@ use crate::cli::{
     session::Session,
     ui::{
         style::{COMMAND, paint},
-        table::{Grid, Look},
+        table::{CellStyle, Grid},
         time,
     },
 };
@@ -115,10 +115,10 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
             None => event.actor_kind.clone(),
         };
         grid.row([
-            (time::rfc3339(event.occurred_at).as_str(), Look::Faint),
-            (actor.as_str(), Look::Plain),
-            (event.action.as_str(), Look::Plain),
-            (format!("{} {}", event.resource_kind, event.resource_id).as_str(), Look::Plain),
+            (time::rfc3339(event.occurred_at).as_str(), CellStyle::Faint),
+            (actor.as_str(), CellStyle::Plain),
+            (event.action.as_str(), CellStyle::Plain),
+            (format!("{} {}", event.resource_kind, event.resource_id).as_str(), CellStyle::Plain),
         ]);
     }
     printer.output(grid);

@@ -19,7 +19,7 @@ use super::{
         printer::Printer,
         report::{Missing, Refusal},
         style::{FAINT, count, paint, sanitize},
-        table::Look,
+        table::CellStyle,
     },
 };
 
@@ -133,11 +133,11 @@ impl State {
         }
     }
 
-    fn look(self) -> Look {
+    fn style(self) -> CellStyle {
         match self {
-            Self::Live => Look::Good,
-            Self::Expired => Look::Warning,
-            Self::Revoked => Look::Faint,
+            Self::Live => CellStyle::Good,
+            Self::Expired => CellStyle::Warning,
+            Self::Revoked => CellStyle::Faint,
         }
     }
 }

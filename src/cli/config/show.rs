@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::cli::{
     exit::Exit,
     session::Session,
-    ui::table::{Grid, Look},
+    ui::table::{CellStyle, Grid},
 };
 
 pub(crate) const EXAMPLES: &str = "\
@@ -61,12 +61,12 @@ pub(crate) fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> 
     }
     let mut grid = Grid::new(&["SETTING", "VALUE", "FROM"]);
     for setting in &settings {
-        let (value, look) = match &setting.value {
-            Some(value) => (value.as_str(), Look::Plain),
-            None => ("none", Look::Faint),
+        let (value, style) = match &setting.value {
+            Some(value) => (value.as_str(), CellStyle::Plain),
+            None => ("none", CellStyle::Faint),
         };
-        let origin = if setting.is_default() { Look::Faint } else { Look::Plain };
-        grid.row([(setting.name, Look::Plain), (value, look), (setting.origin.as_str(), origin)]);
+        let origin = if setting.is_default() { CellStyle::Faint } else { CellStyle::Plain };
+        grid.row([(setting.name, CellStyle::Plain), (value, style), (setting.origin.as_str(), origin)]);
     }
     session.printer.output(grid);
     session.printer.record(&Answer { v: crate::cli::JSON_VERSION, settings, exit: Exit::Done });

@@ -10,7 +10,7 @@ use crate::cli::{
     session::Session,
     ui::{
         style::{COMMAND, paint},
-        table::{Grid, Look},
+        table::{CellStyle, Grid},
         time,
     },
 };
@@ -55,15 +55,15 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &ListArguments) -> Res
     }
     let mut grid = Grid::new(&["DOMAIN", "STATE", "SINCE", "TOKEN"]);
     for domain in &domains {
-        let (state, look, since) = match domain.verified_at {
-            Some(at) => ("verified", Look::Good, at),
-            None => ("claimed", Look::Warning, domain.created_at),
+        let (state, style, since) = match domain.verified_at {
+            Some(at) => ("verified", CellStyle::Good, at),
+            None => ("claimed", CellStyle::Warning, domain.created_at),
         };
         grid.row([
-            (domain.name.as_str(), Look::Plain),
-            (state, look),
-            (time::date(since).as_str(), Look::Faint),
-            (domain.verification_token.as_str(), Look::Faint),
+            (domain.name.as_str(), CellStyle::Plain),
+            (state, style),
+            (time::date(since).as_str(), CellStyle::Faint),
+            (domain.verification_token.as_str(), CellStyle::Faint),
         ]);
     }
     printer.output(grid);

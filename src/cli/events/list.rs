@@ -10,7 +10,7 @@ use crate::cli::{
     session::Session,
     ui::{
         style::{COMMAND, paint},
-        table::{Grid, Look},
+        table::{CellStyle, Grid},
         time,
     },
 };
@@ -102,19 +102,19 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     }
     let mut grid = Grid::new(&["EVENT", "TYPE", "SUBJECT", "STATUS", "ATTEMPTS", "WRITTEN", "LAST ERROR"]);
     for event in &events {
-        let look = match event.status {
-            EventStatus::Delivered => Look::Good,
-            EventStatus::Dead => Look::Bad,
-            _ => Look::Warning,
+        let style = match event.status {
+            EventStatus::Delivered => CellStyle::Good,
+            EventStatus::Dead => CellStyle::Bad,
+            _ => CellStyle::Warning,
         };
         grid.row([
-            (event.id.to_string().as_str(), Look::Faint),
-            (event.event_type.as_str(), Look::Plain),
-            (event.subject.as_deref().unwrap_or_default(), Look::Plain),
-            (event.status.to_string().as_str(), look),
-            (event.attempts.to_string().as_str(), Look::Plain),
-            (time::rfc3339(event.occurred_at).as_str(), Look::Faint),
-            (event.error.as_deref().unwrap_or_default(), Look::Plain),
+            (event.id.to_string().as_str(), CellStyle::Faint),
+            (event.event_type.as_str(), CellStyle::Plain),
+            (event.subject.as_deref().unwrap_or_default(), CellStyle::Plain),
+            (event.status.to_string().as_str(), style),
+            (event.attempts.to_string().as_str(), CellStyle::Plain),
+            (time::rfc3339(event.occurred_at).as_str(), CellStyle::Faint),
+            (event.error.as_deref().unwrap_or_default(), CellStyle::Plain),
         ]);
     }
     printer.output(grid);

@@ -12,7 +12,7 @@ use crate::cli::{
     session::Session,
     ui::{
         style::{COMMAND, FAINT, count, paint},
-        table::{Grid, Look},
+        table::{CellStyle, Grid},
         time,
     },
 };
@@ -86,17 +86,17 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
 fn table(shown: &[&Invitation]) -> Grid {
     let mut grid = Grid::new(&["INVITATION", "EMAIL", "ROLE", "STATE", "UNTIL"]);
     for one in shown {
-        let look = match one.state {
-            InvitationState::Open => Look::Good,
-            InvitationState::Expired => Look::Warning,
-            _ => Look::Faint,
+        let style = match one.state {
+            InvitationState::Open => CellStyle::Good,
+            InvitationState::Expired => CellStyle::Warning,
+            _ => CellStyle::Faint,
         };
         grid.row([
-            (short(one.id).as_str(), Look::Faint),
-            (one.email.as_str(), Look::Plain),
-            (one.role.to_string().as_str(), Look::Plain),
-            (one.state.as_str(), look),
-            (time::date(one.expires_at).as_str(), Look::Faint),
+            (short(one.id).as_str(), CellStyle::Faint),
+            (one.email.as_str(), CellStyle::Plain),
+            (one.role.to_string().as_str(), CellStyle::Plain),
+            (one.state.as_str(), style),
+            (time::date(one.expires_at).as_str(), CellStyle::Faint),
         ]);
     }
     grid

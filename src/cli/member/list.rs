@@ -14,7 +14,7 @@ use crate::cli::{
     session::Session,
     ui::{
         style::{COMMAND, paint},
-        table::{Grid, Look},
+        table::{CellStyle, Grid},
         time,
     },
 };
@@ -68,17 +68,17 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     }
     let mut grid = Grid::new(&["USER", "EMAIL", "ROLE", "STATE", "SINCE"]);
     for member in &page.items {
-        let (state, look) = match (&member.status, member.confirmed_at) {
-            (UserStatus::Active, Some(_)) => ("confirmed".to_owned(), Look::Good),
-            (UserStatus::Active | UserStatus::Invited, _) => ("invited".to_owned(), Look::Warning),
-            (status, _) => (status.to_string(), Look::Faint),
+        let (state, style) = match (&member.status, member.confirmed_at) {
+            (UserStatus::Active, Some(_)) => ("confirmed".to_owned(), CellStyle::Good),
+            (UserStatus::Active | UserStatus::Invited, _) => ("invited".to_owned(), CellStyle::Warning),
+            (status, _) => (status.to_string(), CellStyle::Faint),
         };
         grid.row([
-            (crate::cli::auth::short(member.user_id).as_str(), Look::Faint),
-            (member.email.as_str(), Look::Plain),
-            (member.role.to_string().as_str(), Look::Plain),
-            (state.as_str(), look),
-            (time::date(member.confirmed_at.unwrap_or(member.created_at)).as_str(), Look::Faint),
+            (crate::cli::auth::short(member.user_id).as_str(), CellStyle::Faint),
+            (member.email.as_str(), CellStyle::Plain),
+            (member.role.to_string().as_str(), CellStyle::Plain),
+            (state.as_str(), style),
+            (time::date(member.confirmed_at.unwrap_or(member.created_at)).as_str(), CellStyle::Faint),
         ]);
     }
     printer.output(grid);

@@ -14,7 +14,7 @@ use crate::cli::{
     ui::{
         report::Refusal,
         style::{COMMAND, FAINT, count, paint, sanitize},
-        table::{self, Grid, Look},
+        table::{self, CellStyle, Grid},
         time,
     },
 };
@@ -121,15 +121,15 @@ fn show_list(session: &Session<'_>, operator: &Operator, runs: &[RunRecord]) {
     }
     let mut grid = Grid::new(&["RUN", "STARTED", "ROLE", "SELECTION", "RESULT", "TIME"]);
     for run in runs {
-        let (result, look) = result(run);
+        let (result, style) = result(run);
         let id = run.id.to_string();
         grid.row([
-            (&id[..ID_SHOWN], Look::Plain),
-            (time::rfc3339(run.started_at).as_str(), Look::Faint),
-            (run.started_by.as_str(), Look::Plain),
-            (of(run).as_str(), Look::Plain),
-            (result.as_str(), look),
-            (took(run).as_str(), Look::Faint),
+            (&id[..ID_SHOWN], CellStyle::Plain),
+            (time::rfc3339(run.started_at).as_str(), CellStyle::Faint),
+            (run.started_by.as_str(), CellStyle::Plain),
+            (of(run).as_str(), CellStyle::Plain),
+            (result.as_str(), style),
+            (took(run).as_str(), CellStyle::Faint),
         ]);
     }
     printer.output(grid);
@@ -169,13 +169,13 @@ fn show_detail(session: &Session<'_>, operator: &Operator, detail: &RunDetail) {
         let state = schema.sqlstate.as_ref().map(|state| format!(" ({state})")).unwrap_or_default();
         let message = schema.message.as_ref().map(|message| format!("{message}{state}")).unwrap_or_default();
         grid.row([
-            (schema.schema.as_str(), Look::Plain),
-            (schema.result.as_str(), look(schema)),
-            (version(schema.from_version).as_str(), Look::Plain),
-            (version(schema.to_version).as_str(), Look::Plain),
-            (schema.attempts.to_string().as_str(), Look::Faint),
-            (time::elapsed(schema.duration).as_str(), Look::Faint),
-            (message.as_str(), Look::Plain),
+            (schema.schema.as_str(), CellStyle::Plain),
+            (schema.result.as_str(), style(schema)),
+            (version(schema.from_version).as_str(), CellStyle::Plain),
+            (version(schema.to_version).as_str(), CellStyle::Plain),
+            (schema.attempts.to_string().as_str(), CellStyle::Faint),
+            (time::elapsed(schema.duration).as_str(), CellStyle::Faint),
+            (message.as_str(), CellStyle::Plain),
         ]);
     }
     printer.output(format!("\n{grid}"));
@@ -185,11 +185,11 @@ fn show_detail(session: &Session<'_>, operator: &Operator, detail: &RunDetail) {
     }
 }
 
-fn look(schema: &SchemaRecord) -> Look {
+fn style(schema: &SchemaRecord) -> CellStyle {
     match schema.result.as_str() {
-        "migrated" => Look::Good,
-        "skipped" => Look::Warning,
-        _ => Look::Bad,
+        "migrated" => CellStyle::Good,
+        "skipped" => CellStyle::Warning,
+        _ => CellStyle::Bad,
     }
 }
 
@@ -203,7 +203,7 @@ fn took(run: &RunRecord) -> String {
     end.map(time::elapsed).unwrap_or_default()
 }
 
-fn result(run: &RunRecord) -> (String, Look) {
+fn result(run: &RunRecord) -> (String, CellStyle) {
     let stopped = run.stopped.map(|reason| match reason {
         StopReason::Canary => "a canary failed",
         StopReason::Failures => "too many failures",
@@ -214,30 +214,30 @@ fn result(run: &RunRecord) -> (String, Look) {
     let counts = [(run.migrated, "migrated"), (run.failed, "failed"), (run.skipped, "skipped"), (run.left, "left")];
     let mut parts: Vec<String> =
         counts.iter().filter(|(number, _)| *number > 0).map(|(number, what)| format!("{number} {what}")).collect();
-    let look = match (run.state, stopped) {
+    let style = match (run.state, stopped) {
         (RunState::Running, _) => {
             parts.insert(0, format!("running, {} to do", run.planned));
-            Look::Warning
+            CellStyle::Warning
         }
         (RunState::Died, _) => {
             parts.insert(0, "interrupted".into());
-            Look::Bad
+            CellStyle::Bad
         }
         (_, Some(why)) => {
             parts.insert(0, why.into());
-            Look::Bad
+            CellStyle::Bad
         }
         _ if run.error.is_some() => {
             parts.insert(0, "failed".into());
-            Look::Bad
+            CellStyle::Bad
         }
-        _ if run.failed > 0 => Look::Bad,
-        _ => Look::Good,
+        _ if run.failed > 0 => CellStyle::Bad,
+        _ => CellStyle::Good,
     };
     if parts.is_empty() {
         parts.push("only the shared schema".into());
     }
-    (parts.join(", "), look)
+    (parts.join(", "), style)
 }
 
 impl<'a> RunView<'a> {

@@ -95,10 +95,10 @@ pub(crate) fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> 
                 let bundled = Migrations::bundled();
                 LintResult { findings: bundled.warnings(), locks: locks_of(&bundled, |_| true), tools: Vec::new() }
             }
-            MigrationsFrom::Directory(directory) => look_at(&directory, |_| true)?,
+            MigrationsFrom::Directory(directory) => lint_directory(&directory, |_| true)?,
         }
     } else {
-        look_at_files(&arguments.files)?
+        lint_files(&arguments.files)?
     };
     let number = |severity| findings.iter().filter(|finding| finding.severity() == severity).count();
     let (errors, warnings) = (number(Severity::Error), number(Severity::Warning));
@@ -143,7 +143,7 @@ pub(crate) fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> 
 
 /// Checks the named files, each together with the other files of its directory, because a later file can need an
 /// earlier one.
-fn look_at_files(files: &[PathBuf]) -> Result<LintResult> {
+fn lint_files(files: &[PathBuf]) -> Result<LintResult> {
     let mut wanted: BTreeSet<PathBuf> = BTreeSet::new();
     let mut directories: BTreeSet<PathBuf> = BTreeSet::new();
     for file in files {
@@ -165,7 +165,7 @@ fn look_at_files(files: &[PathBuf]) -> Result<LintResult> {
     }
     let mut all = LintResult::default();
     for directory in &directories {
-        let LintResult { findings, locks, tools } = look_at(directory, |path| wanted.contains(path))?;
+        let LintResult { findings, locks, tools } = lint_directory(directory, |path| wanted.contains(path))?;
         all.findings.extend(findings);
         all.locks.extend(locks);
         all.tools.extend(tools);
@@ -173,7 +173,7 @@ fn look_at_files(files: &[PathBuf]) -> Result<LintResult> {
     Ok(all)
 }
 
-fn look_at(directory: &Path, wanted: impl Fn(&Path) -> bool) -> Result<LintResult> {
+fn lint_directory(directory: &Path, wanted: impl Fn(&Path) -> bool) -> Result<LintResult> {
     let mut findings = migrate::lint_directory(directory)?;
     let usable = findings.iter().all(|finding| finding.severity() != Severity::Error);
     let (mut locks, mut tools) = (Vec::new(), Vec::new());
@@ -238,8 +238,8 @@ fn severity(finding: &Finding) -> &'static str {
 /// Returns a text such as `migrations/tenant/008_vip.sql:3: warning index-not-concurrent: …`.
 fn line(finding: &Finding) -> String {
     let place = place(finding);
-    let look = if finding.severity() == Severity::Error { BAD } else { WARNING };
-    let what = paint(look, format!("{} {}", severity(finding), finding.lint));
+    let style = if finding.severity() == Severity::Error { BAD } else { WARNING };
+    let what = paint(style, format!("{} {}", severity(finding), finding.lint));
     let (reason, fix) = (sanitize(&finding.reason), finding.lint.advice());
     format!("{}: {what}: {reason}\n  {} {fix}", sanitize(&place), paint(FAINT, "help:"))
 }

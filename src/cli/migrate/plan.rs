@@ -15,7 +15,7 @@ use crate::cli::{
         printer::{Annotation, Printer},
         report::{Report, display_path, listed},
         style::{BAD, COMMAND, HEADING, WARNING, count, paint, sanitize},
-        table::{Grid, Look},
+        table::{CellStyle, Grid},
     },
 };
 
@@ -147,13 +147,21 @@ pub(crate) fn show(
         let mut grid = Grid::new(&["MIGRATION", "PENDING IN", ""]);
         for file in &public {
             let name = format!("public/{}", file.id());
-            grid.row([(name.as_str(), Look::Plain), ("the shared schema", Look::Warning), ("", Look::Plain)]);
+            grid.row([
+                (name.as_str(), CellStyle::Plain),
+                ("the shared schema", CellStyle::Warning),
+                ("", CellStyle::Plain),
+            ]);
         }
         for planned in tenants.values() {
             let name = format!("tenant/{}", planned.file.id());
             let pending = count(planned.tenants.len(), "tenant");
             let slugs = listed(&planned.tenants);
-            grid.row([(name.as_str(), Look::Plain), (pending.as_str(), Look::Warning), (slugs.as_str(), Look::Faint)]);
+            grid.row([
+                (name.as_str(), CellStyle::Plain),
+                (pending.as_str(), CellStyle::Warning),
+                (slugs.as_str(), CellStyle::Faint),
+            ]);
         }
         printer.output(grid);
         show_locks(printer, &files);
@@ -206,17 +214,17 @@ fn show_locks(printer: &Printer, files: &[(String, &MigrationFile, usize)]) {
                 continue;
             }
             any = true;
-            let (who, look) = match lock.blocks() {
-                Blocks::Nothing => ("nothing", Look::Good),
-                Blocks::Writes => ("writers", Look::Warning),
-                _ => ("readers and writers", Look::Bad),
+            let (who, style) = match lock.blocks() {
+                Blocks::Nothing => ("nothing", CellStyle::Good),
+                Blocks::Writes => ("writers", CellStyle::Warning),
+                _ => ("readers and writers", CellStyle::Bad),
             };
             grid.row([
-                (format!("{name}:{}", lock.line).as_str(), Look::Plain),
-                (lock.relation.as_str(), Look::Plain),
-                (lock.mode.name(), Look::Faint),
-                (who, look),
-                (lock.reason.as_str(), Look::Plain),
+                (format!("{name}:{}", lock.line).as_str(), CellStyle::Plain),
+                (lock.relation.as_str(), CellStyle::Plain),
+                (lock.mode.name(), CellStyle::Faint),
+                (who, style),
+                (lock.reason.as_str(), CellStyle::Plain),
             ]);
         }
     }

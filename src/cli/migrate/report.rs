@@ -15,7 +15,7 @@ use crate::cli::{
     ui::{
         report::Report,
         style::{BAD, COMMAND, GOOD, WARNING, count, paint},
-        table::{self, Grid, Look, TenantRow},
+        table::{self, CellStyle, Grid, TenantRow},
         time,
     },
 };
@@ -156,21 +156,23 @@ fn next(report: &RunReport) -> String {
 
 fn outcomes(report: &RunReport, everything: bool) -> Grid {
     let row = |outcome: &SchemaOutcome| {
-        let (result, look, text) = match &outcome.result {
-            Outcome::Migrated { applied } if applied.is_empty() => ("done", Look::Good, "by another run".to_owned()),
-            Outcome::Migrated { applied } => ("done", Look::Good, span(applied)),
-            Outcome::Skipped { reason } => ("skipped", Look::Warning, reason.clone()),
-            Outcome::Failed { error } => ("failed", Look::Bad, Report::of_library(error).short()),
+        let (result, style, text) = match &outcome.result {
+            Outcome::Migrated { applied } if applied.is_empty() => {
+                ("done", CellStyle::Good, "by another run".to_owned())
+            }
+            Outcome::Migrated { applied } => ("done", CellStyle::Good, span(applied)),
+            Outcome::Skipped { reason } => ("skipped", CellStyle::Warning, reason.clone()),
+            Outcome::Failed { error } => ("failed", CellStyle::Bad, Report::of_library(error).short()),
         };
         TenantRow {
-            alike: format!("{result} {}", if look == Look::Good { "" } else { &text }),
+            alike: format!("{result} {}", if style == CellStyle::Good { "" } else { &text }),
             cells: [
-                (outcome.schema.as_str().to_owned(), Look::Plain),
-                (result.to_owned(), look),
-                (text, Look::Plain),
-                (time::elapsed(outcome.elapsed), Look::Faint),
+                (outcome.schema.as_str().to_owned(), CellStyle::Plain),
+                (result.to_owned(), style),
+                (text, CellStyle::Plain),
+                (time::elapsed(outcome.elapsed), CellStyle::Faint),
             ],
-            good: look == Look::Good,
+            good: style == CellStyle::Good,
             always: outcome.slug.is_none(),
         }
     };

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use cgk::{
     TenantSlug,
-    migrate::{self, Canary, Part, RunOptions, SavedPlan, Scope, Selection, Target, Version},
+    migrate::{self, Canary, RunOptions, SavedPlan, Scope, Selection, Shard, Target, Version},
 };
 use clap::Args;
 use std::{
@@ -90,7 +90,7 @@ struct Which {
     exclude: Vec<String>,
     /// One part of the tenants, for example 1/3, if several machines share the work
     #[arg(long, value_name = "I/N", conflicts_with = "public")]
-    part: Option<Part>,
+    part: Option<Shard>,
     /// Migrate tenants up to this version
     #[arg(long, value_name = "VERSION", conflicts_with = "public")]
     target: Option<Version>,
@@ -207,7 +207,7 @@ fn selection(which: &Which) -> Result<Selection> {
     }
     let selection = Selection::from(scope).excluding(exclude);
     Ok(match which.part {
-        Some(part) => selection.part(part),
+        Some(part) => selection.shard(part),
         None => selection,
     })
 }

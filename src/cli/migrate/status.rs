@@ -16,7 +16,7 @@ use crate::cli::{
     tenant::list::{StateView, StrangeView, TenantView, schema, status_look, warn_of_strange},
     ui::{
         style::{COMMAND, count, paint},
-        table::{self, Grid, Look, TenantRow},
+        table::{self, CellStyle, Grid, TenantRow},
     },
 };
 
@@ -79,7 +79,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     operator.read_only().await?;
     session.say_database(&operator);
     loop {
-        let fleet = migrate::look(&operator, &migrations).await?;
+        let fleet = migrate::read_state(&operator, &migrations).await?;
         let exit = if arguments.check { checked(&fleet) } else { Exit::Done };
         if arguments.watch.is_some() {
             session.printer.clear_screen();
@@ -138,30 +138,30 @@ fn show(
 }
 
 fn grid(fleet: &FleetState, everything: bool) -> Grid {
-    let head = |id: Option<&MigrationId>| (id.map(ToString::to_string).unwrap_or_default(), Look::Plain);
-    let (words, look) = StateView::words(&fleet.public);
+    let head = |id: Option<&MigrationId>| (id.map(ToString::to_string).unwrap_or_default(), CellStyle::Plain);
+    let (words, style) = StateView::words(&fleet.public);
     let public = TenantRow {
         cells: [
-            ("public".into(), Look::Plain),
-            (String::new(), Look::Plain),
+            ("public".into(), CellStyle::Plain),
+            (String::new(), CellStyle::Plain),
             head(fleet.public_head.as_ref()),
-            (words, look),
+            (words, style),
         ],
         alike: String::new(),
         good: false,
         always: true,
     };
     let tenants = fleet.tenants.iter().map(|tenant| {
-        let (words, look) = StateView::words(&tenant.state);
+        let (words, style) = StateView::words(&tenant.state);
         let status = &tenant.tenant.status;
         let head = head(tenant.head.as_ref());
         TenantRow {
             alike: format!("{status} {} {words}", head.0),
             cells: [
-                (schema(&tenant.tenant), Look::Plain),
+                (schema(&tenant.tenant), CellStyle::Plain),
                 (status.to_string(), status_look(status)),
                 head,
-                (words, look),
+                (words, style),
             ],
             good: tenant.state.is_at_head(),
             always: false,

@@ -14,7 +14,7 @@ use crate::cli::{
     session::Session,
     ui::{
         style::{COMMAND, paint},
-        table::{Grid, Look},
+        table::{CellStyle, Grid},
         time,
     },
 };
@@ -64,16 +64,16 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     }
     let mut grid = Grid::new(&["TENANT", "NAME", "STATUS", "CREATED"]);
     for one in &page.items {
-        let look = match one.status {
-            TenantStatus::Active => Look::Good,
-            TenantStatus::Suspended => Look::Bad,
-            _ => Look::Warning,
+        let style = match one.status {
+            TenantStatus::Active => CellStyle::Good,
+            TenantStatus::Suspended => CellStyle::Bad,
+            _ => CellStyle::Warning,
         };
         grid.row([
-            (one.slug.as_str(), Look::Plain),
-            (one.name.as_str(), Look::Plain),
-            (one.status.as_str(), look),
-            (time::date(one.created_at).as_str(), Look::Faint),
+            (one.slug.as_str(), CellStyle::Plain),
+            (one.name.as_str(), CellStyle::Plain),
+            (one.status.as_str(), style),
+            (time::date(one.created_at).as_str(), CellStyle::Faint),
         ]);
     }
     printer.output(grid);

@@ -9,7 +9,7 @@ use crate::cli::{
     exit::Exit,
     session::Session,
     ui::{
-        table::{Grid, Look},
+        table::{CellStyle, Grid},
         time,
     },
 };
@@ -83,16 +83,16 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     }
     let mut grid = Grid::new(&["PLAN", "NAME", "STATE", "INCLUDES"]);
     for plan in &plans {
-        let (state, look) = match plan.archived_at {
-            Some(_) => ("archived", Look::Faint),
-            None => ("on sale", Look::Good),
+        let (state, style) = match plan.archived_at {
+            Some(_) => ("archived", CellStyle::Faint),
+            None => ("on sale", CellStyle::Good),
         };
         let includes: Vec<String> = plan.entitlements.iter().map(shown).collect();
         grid.row([
-            (plan.key.as_str(), Look::Plain),
-            (plan.name.as_str(), Look::Plain),
-            (state, look),
-            (includes.join(", ").as_str(), Look::Plain),
+            (plan.key.as_str(), CellStyle::Plain),
+            (plan.name.as_str(), CellStyle::Plain),
+            (state, style),
+            (includes.join(", ").as_str(), CellStyle::Plain),
         ]);
     }
     printer.output(grid);

@@ -11,7 +11,7 @@ use crate::cli::{
     session::Session,
     ui::{
         style::{COMMAND, paint},
-        table::{Grid, Look},
+        table::{CellStyle, Grid},
         time,
     },
 };
@@ -53,18 +53,18 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     }
     let mut grid = Grid::new(&["TENANT", "STATUS", "ATTEMPTS", "REQUESTED", "LAST ERROR"]);
     for request in &requests {
-        let look = match request.status {
-            ProvisioningStatus::Done => Look::Good,
-            ProvisioningStatus::Failed => Look::Bad,
-            _ => Look::Warning,
+        let style = match request.status {
+            ProvisioningStatus::Done => CellStyle::Good,
+            ProvisioningStatus::Failed => CellStyle::Bad,
+            _ => CellStyle::Warning,
         };
         let error = request.failure.as_ref().map(|failure| format!("[{}] {}", failure.code, failure.message));
         grid.row([
-            (request.slug.as_str(), Look::Plain),
-            (request.status.to_string().as_str(), look),
-            (request.attempts.to_string().as_str(), Look::Plain),
-            (time::rfc3339(request.created_at).as_str(), Look::Faint),
-            (error.unwrap_or_default().as_str(), Look::Plain),
+            (request.slug.as_str(), CellStyle::Plain),
+            (request.status.to_string().as_str(), style),
+            (request.attempts.to_string().as_str(), CellStyle::Plain),
+            (time::rfc3339(request.created_at).as_str(), CellStyle::Faint),
+            (error.unwrap_or_default().as_str(), CellStyle::Plain),
         ]);
     }
     printer.output(grid);

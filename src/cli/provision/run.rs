@@ -148,7 +148,7 @@ fn show(printer: &Printer, attempt: &Attempt) {
     });
     let slug = sanitize(&attempt.slug);
     let elapsed = time::elapsed(attempt.elapsed);
-    let (look, more) = match (result, error, pause) {
+    let (style, more) = match (result, error, pause) {
         ("created" | "existed", ..) => (GOOD, format!(" in {elapsed}")),
         (_, Some(error), Some(pause)) => {
             let next = format!("next attempt in {} at the earliest", time::elapsed(pause));
@@ -159,5 +159,5 @@ fn show(printer: &Printer, attempt: &Attempt) {
         }
         _ => (WARNING, String::new()),
     };
-    printer.output(format!("{} tenant {slug}{more}", paint(look, result)));
+    printer.output(format!("{} tenant {slug}{more}", paint(style, result)));
 }

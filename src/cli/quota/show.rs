@@ -11,7 +11,7 @@ use crate::cli::{
     session::Session,
     ui::{
         style::{COMMAND, paint},
-        table::{Grid, Look},
+        table::{CellStyle, Grid},
         time,
     },
 };
@@ -89,13 +89,13 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         let mut grid = Grid::new(&["KIND", "SOURCE", "AMOUNT", "LEFT", "STARTS", "EXPIRES", "REFERENCE"]);
         for grant in &grants {
             grid.row([
-                (grant.kind.as_str(), Look::Plain),
-                (grant.source.as_str(), Look::Plain),
-                (number(grant.amount).as_str(), Look::Plain),
-                (number(grant.balance).as_str(), Look::Plain),
-                (time::date(grant.starts_at).as_str(), Look::Faint),
-                (grant.expires_at.map(time::date).unwrap_or_default().as_str(), Look::Faint),
-                (grant.reference.as_deref().unwrap_or_default(), Look::Faint),
+                (grant.kind.as_str(), CellStyle::Plain),
+                (grant.source.as_str(), CellStyle::Plain),
+                (number(grant.amount).as_str(), CellStyle::Plain),
+                (number(grant.balance).as_str(), CellStyle::Plain),
+                (time::date(grant.starts_at).as_str(), CellStyle::Faint),
+                (grant.expires_at.map(time::date).unwrap_or_default().as_str(), CellStyle::Faint),
+                (grant.reference.as_deref().unwrap_or_default(), CellStyle::Faint),
             ]);
         }
         printer.output(grid);
@@ -103,13 +103,13 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     }
     let mut grid = Grid::new(&["KIND", "GRANTED", "USED", "LEFT", "RESETS"]);
     for balance in &balances {
-        let look = if balance.left == Allowance::Limited(0) { Look::Warning } else { Look::Plain };
+        let style = if balance.left == Allowance::Limited(0) { CellStyle::Warning } else { CellStyle::Plain };
         grid.row([
-            (balance.kind.as_str(), Look::Plain),
-            (number(balance.granted).as_str(), Look::Plain),
-            (balance.used.to_string().as_str(), Look::Plain),
-            (number(balance.left).as_str(), look),
-            (balance.resets_at.map(time::date).unwrap_or_default().as_str(), Look::Faint),
+            (balance.kind.as_str(), CellStyle::Plain),
+            (number(balance.granted).as_str(), CellStyle::Plain),
+            (balance.used.to_string().as_str(), CellStyle::Plain),
+            (number(balance.left).as_str(), style),
+            (balance.resets_at.map(time::date).unwrap_or_default().as_str(), CellStyle::Faint),
         ]);
     }
     printer.output(grid);

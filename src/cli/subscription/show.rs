@@ -9,7 +9,7 @@ use crate::cli::{
     exit::Exit,
     session::Session,
     ui::{
-        table::{Grid, Look},
+        table::{CellStyle, Grid},
         time,
     },
 };
@@ -55,11 +55,11 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     let mut grid = Grid::new(&["PLAN", "STATUS", "SINCE", "PERIOD ENDS", "ENDED"]);
     for subscription in &subscriptions {
         grid.row([
-            (subscription.plan.as_str(), Look::Plain),
-            (subscription.status.to_string().as_str(), Look::Plain),
-            (time::date(subscription.created_at).as_str(), Look::Faint),
-            (time::date(subscription.period_end).as_str(), Look::Faint),
-            (subscription.canceled_at.map(time::date).unwrap_or_default().as_str(), Look::Faint),
+            (subscription.plan.as_str(), CellStyle::Plain),
+            (subscription.status.to_string().as_str(), CellStyle::Plain),
+            (time::date(subscription.created_at).as_str(), CellStyle::Faint),
+            (time::date(subscription.period_end).as_str(), CellStyle::Faint),
+            (subscription.canceled_at.map(time::date).unwrap_or_default().as_str(), CellStyle::Faint),
         ]);
     }
     session.printer.output(grid);

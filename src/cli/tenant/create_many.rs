@@ -18,7 +18,7 @@ use crate::cli::{
         progress_bar::ProgressBar,
         report::Report,
         style::{BAD, COMMAND, GOOD, WARNING, count, paint},
-        table::{self, Grid, Look, TenantRow},
+        table::{self, CellStyle, Grid, TenantRow},
         time,
     },
 };
@@ -136,19 +136,19 @@ fn exit(session: &Session<'_>, report: &CreateManyReport) -> Exit {
 
 fn grid(report: &CreateManyReport, everything: bool) -> Grid {
     let row = |outcome: &CreateOutcome| {
-        let (result, look, text) = match &outcome.result {
-            Ok(creation) => (word(*creation), Look::Good, String::new()),
-            Err(error) => ("failed", Look::Bad, Report::of_library(error).short()),
+        let (result, style, text) = match &outcome.result {
+            Ok(creation) => (word(*creation), CellStyle::Good, String::new()),
+            Err(error) => ("failed", CellStyle::Bad, Report::of_library(error).short()),
         };
         TenantRow {
             alike: format!("{result} {text}"),
             cells: [
-                (outcome.slug.to_string(), Look::Plain),
-                (result.to_owned(), look),
-                (text, Look::Plain),
-                (time::elapsed(outcome.elapsed), Look::Faint),
+                (outcome.slug.to_string(), CellStyle::Plain),
+                (result.to_owned(), style),
+                (text, CellStyle::Plain),
+                (time::elapsed(outcome.elapsed), CellStyle::Faint),
             ],
-            good: look == Look::Good,
+            good: style == CellStyle::Good,
             always: false,
         }
     };

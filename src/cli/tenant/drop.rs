@@ -25,7 +25,7 @@ use crate::cli::{
         printer::Printer,
         size,
         style::{GOOD, WARNING, count, paint, sanitize},
-        table::{Grid, Look},
+        table::{CellStyle, Grid},
         time,
     },
 };
@@ -248,12 +248,12 @@ async fn export_before(
 fn show(printer: &Printer, preview: &DropPreview, is_answer: bool) {
     let mut grid = Grid::new(&["TENANT", "STATUS", "TABLES", "ROWS (ESTIMATE)", "SIZE", "ROLE"]);
     grid.row([
-        (preview.tenant.slug.as_str(), Look::Plain),
-        (preview.tenant.status.to_string().as_str(), Look::Plain),
-        (preview.tables.to_string().as_str(), Look::Plain),
-        (preview.rows_estimated.to_string().as_str(), Look::Plain),
-        (size::of(preview.bytes).as_str(), Look::Plain),
-        (preview.role.as_ref().map_or("none", cgk::ident::RoleName::as_str), Look::Faint),
+        (preview.tenant.slug.as_str(), CellStyle::Plain),
+        (preview.tenant.status.to_string().as_str(), CellStyle::Plain),
+        (preview.tables.to_string().as_str(), CellStyle::Plain),
+        (preview.rows_estimated.to_string().as_str(), CellStyle::Plain),
+        (size::of(preview.bytes).as_str(), CellStyle::Plain),
+        (preview.role.as_ref().map_or("none", cgk::ident::RoleName::as_str), CellStyle::Faint),
     ]);
     if is_answer {
         printer.output(grid);

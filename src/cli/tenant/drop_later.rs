@@ -14,7 +14,7 @@ use crate::cli::{
         printer::Printer,
         report::Report,
         style::{COMMAND, GOOD, paint},
-        table::{Grid, Look},
+        table::{CellStyle, Grid},
         time,
     },
 };
@@ -99,10 +99,10 @@ pub(super) async fn waiting(printer: &Printer, operator: &Operator) -> Result<Ex
     let mut grid = Grid::new(&["TENANT", "STATUS", "DROPPED AFTER", "DUE"]);
     for schedule in &planned {
         grid.row([
-            (schedule.tenant.slug.as_str(), Look::Plain),
-            (schedule.tenant.status.to_string().as_str(), Look::Plain),
-            (time::rfc3339(schedule.after).as_str(), Look::Plain),
-            (if schedule.is_due { "yes" } else { "no" }, Look::Plain),
+            (schedule.tenant.slug.as_str(), CellStyle::Plain),
+            (schedule.tenant.status.to_string().as_str(), CellStyle::Plain),
+            (time::rfc3339(schedule.after).as_str(), CellStyle::Plain),
+            (if schedule.is_due { "yes" } else { "no" }, CellStyle::Plain),
         ]);
     }
     printer.output(grid);

@@ -19,7 +19,7 @@ use crate::cli::{
         printer::Printer,
         size,
         style::{COMMAND, count, paint, sanitize},
-        table::{Grid, Look},
+        table::{CellStyle, Grid},
         time,
     },
 };
@@ -197,16 +197,16 @@ impl StateView {
     }
 
     /// Returns the text of a state, and its style.
-    pub(crate) fn words(state: &SchemaState) -> (String, Look) {
+    pub(crate) fn words(state: &SchemaState) -> (String, CellStyle) {
         match state {
-            SchemaState::AtHead => ("at head".into(), Look::Good),
-            SchemaState::Behind { pending } => (format!("{pending} pending"), Look::Warning),
-            SchemaState::Diverged(divergence) => (format!("diverged: {}", divergence.summary()), Look::Bad),
-            SchemaState::Missing => ("no schema".into(), Look::Bad),
-            SchemaState::HalfProvisioned { missing } => (format!("lacks {missing}"), Look::Bad),
-            SchemaState::OtherOrganization { found } => (belongs_to(found), Look::Bad),
-            SchemaState::BeingDropped => ("being dropped".into(), Look::Bad),
-            _ => ("unknown".into(), Look::Warning),
+            SchemaState::AtHead => ("at head".into(), CellStyle::Good),
+            SchemaState::Behind { pending } => (format!("{pending} pending"), CellStyle::Warning),
+            SchemaState::Diverged(divergence) => (format!("diverged: {}", divergence.summary()), CellStyle::Bad),
+            SchemaState::Missing => ("no schema".into(), CellStyle::Bad),
+            SchemaState::HalfProvisioned { missing } => (format!("lacks {missing}"), CellStyle::Bad),
+            SchemaState::OtherOrganization { found } => (belongs_to(found), CellStyle::Bad),
+            SchemaState::BeingDropped => ("being dropped".into(), CellStyle::Bad),
+            _ => ("unknown".into(), CellStyle::Warning),
         }
     }
 }
@@ -249,10 +249,10 @@ pub(crate) fn schema(tenant: &cgk::Tenant) -> String {
     cgk::ident::SchemaName::of_tenant(&tenant.slug).as_str().to_owned()
 }
 
-pub(crate) fn status_look(status: &TenantStatus) -> Look {
+pub(crate) fn status_look(status: &TenantStatus) -> CellStyle {
     match status {
-        TenantStatus::Active => Look::Plain,
-        _ => Look::Warning,
+        TenantStatus::Active => CellStyle::Plain,
+        _ => CellStyle::Warning,
     }
 }
 
@@ -295,27 +295,27 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     let mut grid = Grid::new(&headings);
     for tenant in &fleet.tenants {
         let row = &tenant.state.tenant;
-        let (words, look) = StateView::words(&tenant.state.state);
+        let (words, style) = StateView::words(&tenant.state.state);
         let mut cells = vec![
-            (row.slug.to_string(), Look::Plain),
-            (row.name.clone(), Look::Plain),
+            (row.slug.to_string(), CellStyle::Plain),
+            (row.name.clone(), CellStyle::Plain),
             (status(&tenant.state), status_look(&row.status)),
-            (words, look),
-            (time::date(row.created_at), Look::Faint),
+            (words, style),
+            (time::date(row.created_at), CellStyle::Faint),
         ];
         if arguments.wide {
             let contents = tenant.contents.unwrap_or_default();
             let aliases: Vec<&str> = tenant.aliases.iter().map(|alias| alias.slug.as_str()).collect();
             cells.extend([
-                (schema(row), Look::Faint),
-                (contents.tables.to_string(), Look::Plain),
-                (contents.rows_estimated.to_string(), Look::Plain),
-                (size::of(contents.bytes), Look::Plain),
-                (row.id.to_string(), Look::Faint),
+                (schema(row), CellStyle::Faint),
+                (contents.tables.to_string(), CellStyle::Plain),
+                (contents.rows_estimated.to_string(), CellStyle::Plain),
+                (size::of(contents.bytes), CellStyle::Plain),
+                (row.id.to_string(), CellStyle::Faint),
             ]);
-            cells.extend(has_aliases.then(|| (aliases.join(" "), Look::Plain)));
+            cells.extend(has_aliases.then(|| (aliases.join(" "), CellStyle::Plain)));
         }
-        grid.row(cells.iter().map(|(text, look)| (text.as_str(), *look)));
+        grid.row(cells.iter().map(|(text, style)| (text.as_str(), *style)));
     }
     printer.output(grid);
     let is_estimated = |contents: SchemaContents| contents.size_source == SizeSource::Estimated;

@@ -8,7 +8,7 @@ use super::style::{BAD, FAINT, GOOD, HEADING, WARNING, paint, sanitize};
 
 /// The style of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Look {
+pub(crate) enum CellStyle {
     Plain,
     Good,
     Warning,
@@ -16,7 +16,7 @@ pub(crate) enum Look {
     Faint,
 }
 
-impl Look {
+impl CellStyle {
     fn paint(self, text: &str) -> String {
         match self {
             Self::Plain => text.to_owned(),
@@ -31,7 +31,7 @@ impl Look {
 pub(crate) struct Grid {
     table: Table,
     headings: Vec<String>,
-    rows: Vec<Vec<(String, Look)>>,
+    rows: Vec<Vec<(String, CellStyle)>>,
     /// The length of the longest word of each column.
     words: Vec<usize>,
     /// A line below the table.
@@ -56,20 +56,20 @@ impl Grid {
         Self { table, headings, rows: Vec::new(), words, footer: None }
     }
 
-    pub(crate) fn row<'a>(&mut self, cells: impl IntoIterator<Item = (&'a str, Look)>) {
+    pub(crate) fn row<'a>(&mut self, cells: impl IntoIterator<Item = (&'a str, CellStyle)>) {
         let words = &mut self.words;
-        let cells: Vec<_> = cells.into_iter().map(|(text, look)| (sanitize(text), look)).collect();
-        self.table.add_row(cells.iter().enumerate().map(|(column, (text, look))| {
+        let cells: Vec<_> = cells.into_iter().map(|(text, style)| (sanitize(text), style)).collect();
+        self.table.add_row(cells.iter().enumerate().map(|(column, (text, style))| {
             if let Some(longest) = words.get_mut(column) {
                 *longest = longest_word(text).max(*longest);
             }
             let cell = Cell::new(text);
-            match look {
-                Look::Plain => cell,
-                Look::Good => cell.fg(Color::DarkGreen),
-                Look::Warning => cell.fg(Color::DarkYellow),
-                Look::Bad => cell.fg(Color::DarkRed),
-                Look::Faint => cell.add_attribute(Attribute::Dim),
+            match style {
+                CellStyle::Plain => cell,
+                CellStyle::Good => cell.fg(Color::DarkGreen),
+                CellStyle::Warning => cell.fg(Color::DarkYellow),
+                CellStyle::Bad => cell.fg(Color::DarkRed),
+                CellStyle::Faint => cell.add_attribute(Attribute::Dim),
             }
         }));
         self.rows.push(cells);
@@ -78,7 +78,7 @@ impl Grid {
 
 /// A row of four columns about one tenant or schema. The first column is its name.
 pub(crate) struct TenantRow {
-    pub(crate) cells: [(String, Look); 4],
+    pub(crate) cells: [(String, CellStyle); 4],
     /// Rows with the same text in this field are similar, and most of them are only counted.
     pub(crate) alike: String,
     /// Whether the row shows no problem.
@@ -110,7 +110,7 @@ pub(crate) fn tenants(headings: &[&str; 4], rows: &[TenantRow], everything: bool
             number = groups[group].1;
         }
         if all || row.always || (!row.good && number <= ALIKE_SHOWN_MAX) {
-            grid.row(row.cells.iter().map(|(text, look)| (text.as_str(), *look)));
+            grid.row(row.cells.iter().map(|(text, style)| (text.as_str(), *style)));
         }
     }
     for (row, rows) in groups.iter().filter(|_| !all) {
@@ -120,9 +120,9 @@ pub(crate) fn tenants(headings: &[&str; 4], rows: &[TenantRow], everything: bool
             let name = format!("{hidden} {more}{}", if hidden == 1 { "tenant" } else { "tenants" });
             // The state is the second column or the last one: the column with a colour.
             let cell = |index: usize| (row.cells[index].0.as_str(), row.cells[index].1);
-            let last = if cell(3).1 == Look::Faint { ("", Look::Plain) } else { cell(3) };
-            let cause = if row.good { ("", Look::Plain) } else { cell(2) };
-            grid.row([(name.as_str(), Look::Faint), cell(1), cause, last]);
+            let last = if cell(3).1 == CellStyle::Faint { ("", CellStyle::Plain) } else { cell(3) };
+            let cause = if row.good { ("", CellStyle::Plain) } else { cell(2) };
+            grid.row([(name.as_str(), CellStyle::Faint), cell(1), cause, last]);
             grid.footer = Some(format!("{all_flag} lists every tenant."));
         }
     }
@@ -167,11 +167,11 @@ impl Grid {
     /// out.
     fn stacked(&self) -> String {
         let indent = self.headings.iter().map(|heading| heading.chars().count()).max().unwrap_or_default();
-        let block = |row: &Vec<(String, Look)>| {
+        let block = |row: &Vec<(String, CellStyle)>| {
             let cells = self.headings.iter().zip(row).filter(|(_, (text, _))| !text.is_empty());
-            let line = |(heading, (text, look)): (&String, &(String, Look))| {
+            let line = |(heading, (text, style)): (&String, &(String, CellStyle))| {
                 let text = &text.replace('\n', &format!("\n{:indent$}  ", ""));
-                format!("{}  {}", paint(HEADING, format!("{heading:indent$}")), look.paint(text))
+                format!("{}  {}", paint(HEADING, format!("{heading:indent$}")), style.paint(text))
             };
             cells.map(line).collect::<Vec<_>>().join("\n")
         };
@@ -230,9 +230,9 @@ mod tests {
     use super::*;
 
     fn row(name: &str, good: bool, text: &str) -> TenantRow {
-        let look = if good { Look::Good } else { Look::Bad };
-        let cells = [(name, Look::Plain), ("x", look), (text, Look::Plain), ("1 ms", Look::Faint)];
-        let cells = cells.map(|(text, look)| (text.to_owned(), look));
+        let style = if good { CellStyle::Good } else { CellStyle::Bad };
+        let cells = [(name, CellStyle::Plain), ("x", style), (text, CellStyle::Plain), ("1 ms", CellStyle::Faint)];
+        let cells = cells.map(|(text, style)| (text.to_owned(), style));
         TenantRow { cells, alike: text.to_owned(), good, always: false }
     }
 
@@ -267,7 +267,11 @@ mod tests {
             let mut grid = Grid::new(&["TENANT", "NAME", "CREATED"]);
             grid.table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
             let name = "A name of many words that does not fit";
-            grid.row([("a_slug_of_some_length", Look::Plain), (name, Look::Plain), ("2026-11-27", Look::Faint)]);
+            grid.row([
+                ("a_slug_of_some_length", CellStyle::Plain),
+                (name, CellStyle::Plain),
+                ("2026-11-27", CellStyle::Faint),
+            ]);
             let text = grid.to_string();
             let plain = anstream::adapter::strip_str(&text).to_string();
             for word in ["a_slug_of_some_length", "2026-11-27"].into_iter().chain(name.split(' ')) {
@@ -281,8 +285,12 @@ mod tests {
         let shown = |width: u16| {
             let mut grid = Grid::new(&["TENANT", "NAME", "STATUS"]);
             grid.table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
-            grid.row([("acme_international", Look::Plain), ("Acme", Look::Plain), ("active", Look::Good)]);
-            grid.row([("globex", Look::Plain), ("", Look::Plain), ("suspended", Look::Warning)]);
+            grid.row([
+                ("acme_international", CellStyle::Plain),
+                ("Acme", CellStyle::Plain),
+                ("active", CellStyle::Good),
+            ]);
+            grid.row([("globex", CellStyle::Plain), ("", CellStyle::Plain), ("suspended", CellStyle::Warning)]);
             anstream::adapter::strip_str(&grid.to_string()).to_string()
         };
         let stacked = "TENANT  acme_international\nNAME    Acme\nSTATUS  active\n\nTENANT  globex\nSTATUS  suspended";
@@ -295,7 +303,7 @@ mod tests {
         let name = "Acme\nSTATUS  active";
         let mut grid = Grid::new(&["TENANT", "NAME", "STATUS"]);
         grid.table.set_content_arrangement(ContentArrangement::Dynamic).set_width(10);
-        grid.row([("acme", Look::Plain), (name, Look::Warning), ("suspended", Look::Plain)]);
+        grid.row([("acme", CellStyle::Plain), (name, CellStyle::Warning), ("suspended", CellStyle::Plain)]);
         let rows = [("name".to_owned(), name.to_owned()), ("status".to_owned(), "suspended".to_owned())];
         for (text, indent) in [(grid.to_string(), 0), (facts(HEADING, &rows), 2)] {
             let text = anstream::adapter::strip_str(&text).to_string();
@@ -309,7 +317,7 @@ mod tests {
     #[test]
     fn no_line_ends_in_blanks() {
         let mut grid = Grid::new(&["A", "LONG HEADING"]);
-        grid.row([("name\u{1b}[2J", Look::Plain), ("x", Look::Good)]);
+        grid.row([("name\u{1b}[2J", CellStyle::Plain), ("x", CellStyle::Good)]);
         let text = grid.to_string();
         let plain = anstream::adapter::strip_str(&text).to_string();
         assert_eq!(plain, "A              LONG HEADING\nname\\u{1b}[2J  x");

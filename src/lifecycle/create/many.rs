@@ -201,7 +201,7 @@ async fn jobs(operator: &Operator, tenants: &[NewTenant]) -> Result<Vec<CreateJo
     let mut facts: BTreeMap<TenantSlug, TenantFacts> = registry::facts_of_all(operator, &slugs).await?.tenants;
     let job = |tenant: &NewTenant| {
         let facts = facts.remove(&tenant.slug)?;
-        Some(CreateJob { tenant: tenant.clone(), facts, grouping: Grouping::Together })
+        Some(CreateJob { tenant: tenant.clone(), facts, grouping: Grouping::Batch })
     };
     Ok(tenants.iter().filter_map(job).collect())
 }

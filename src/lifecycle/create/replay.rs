@@ -31,7 +31,7 @@ impl Replay {
     }
 
     pub(super) fn grouping(&self) -> Grouping {
-        if self.file_by_file.load(Ordering::Relaxed) { Grouping::FileByFile } else { Grouping::Together }
+        if self.file_by_file.load(Ordering::Relaxed) { Grouping::FileByFile } else { Grouping::Batch }
     }
 
     /// Whether to try again after a failure in one transaction. A rehearsal finds whether it works file by file.

@@ -234,7 +234,7 @@ impl<'a> Maker<'a> {
             ledger,
             owner: None,
             commits: Commits::WithMessage,
-            grouping: Grouping::Together,
+            grouping: Grouping::Batch,
             sessions: SchemaAccess::None,
             // The effects of a file outside of the schema would exist before there is a tenant.
             purpose: Purpose::Drop,

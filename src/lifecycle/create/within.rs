@@ -84,7 +84,7 @@ impl<'a> NewTenantParts<'a> {
             ledger,
             owner: None,
             commits: Commits::Later,
-            grouping: Grouping::Together,
+            grouping: Grouping::Batch,
             sessions: SchemaAccess::None,
             purpose: Purpose::Use,
             files: Some((&self.files, Set::Tenant)),

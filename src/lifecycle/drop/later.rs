@@ -2,7 +2,7 @@
 //! stored in the comment on the schema, beside the organization's id: a rename does not change it, and only the
 //! schema's owner can.
 
-use super::{Doomed, DropObserver, DropOptions, Dropped, Occasion, Run, StepOutcome, look};
+use super::{Doomed, DropObserver, DropOptions, Dropped, Occasion, Run, StepOutcome, inspect};
 use crate::{
     binding::{self, PlannedDrop},
     db::Operator,
@@ -94,7 +94,7 @@ pub async fn schedule_drop(
     options: &DropOptions,
 ) -> Result<ScheduledDrop> {
     operator.facts().require_writable()?;
-    let doomed = look(operator, slug).await?;
+    let doomed = inspect(operator, slug).await?;
     let was_active = requires_use(&doomed)?;
     let was_after = doomed.facts.drop_after();
     let planned = PlannedDrop::of(doomed.facts.schema_comment.as_deref());
@@ -134,7 +134,7 @@ pub async fn schedule_drop(
 /// If the future is dropped, the server may still commit. Call it again.
 pub async fn undrop(operator: &Operator, slug: &TenantSlug, options: &DropOptions) -> Result<Undropped> {
     operator.facts().require_writable()?;
-    let doomed = look(operator, slug).await?;
+    let doomed = inspect(operator, slug).await?;
     doomed.facts.refuse_being_dropped()?;
     let was_after = doomed.facts.drop_after();
     let Some(planned) = PlannedDrop::of(doomed.facts.schema_comment.as_deref()) else {
@@ -240,7 +240,7 @@ async fn drop_one_due(
     observer: &mut dyn DropObserver,
 ) -> Result<Dropped> {
     let tenant = schedule.tenant.slug.clone();
-    let doomed = look(operator, &tenant).await?;
+    let doomed = inspect(operator, &tenant).await?;
     if doomed.id() != schedule.tenant.id || doomed.facts.drop_after() != Some(schedule.after) {
         return Err(Error::Tenant(TenantError::Changed { tenant }));
     }

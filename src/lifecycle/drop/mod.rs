@@ -91,7 +91,7 @@ struct Doomed {
 ///
 /// Writes nothing.
 pub async fn preview_drop(operator: &Operator, slug: &TenantSlug) -> Result<DropPreview> {
-    let doomed = look(operator, slug).await?;
+    let doomed = inspect(operator, slug).await?;
     let role = doomed.role.as_ref();
     let schemas = std::slice::from_ref(&doomed.schema);
     let contents = registry::contents_of(operator, schemas).await?.remove(doomed.schema.as_str()).unwrap_or_default();
@@ -154,7 +154,7 @@ pub async fn drop_tenant(
     options: &DropOptions,
     observer: &mut dyn DropObserver,
 ) -> Result<Dropped> {
-    let doomed = look(operator, slug).await?;
+    let doomed = inspect(operator, slug).await?;
     if let Some(expected) = &options.expected {
         expected.refuse_other(&doomed)?;
     }
@@ -170,7 +170,7 @@ enum Occasion {
     Due,
 }
 
-async fn look(operator: &Operator, slug: &TenantSlug) -> Result<Doomed> {
+async fn inspect(operator: &Operator, slug: &TenantSlug) -> Result<Doomed> {
     let facts = registry::facts_of(operator, slug).await?;
     let Some(tenant) = facts.tenant.clone() else {
         registry::require(operator).await?;

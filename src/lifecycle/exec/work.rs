@@ -106,8 +106,8 @@ impl<'r, 'o> TenantExec<'r, 'o> {
     ) -> Result<()> {
         let slug = job.slug.clone();
         let columns = |columns: &[ExecColumn]| {
-            let told = self.sink().observer.columns(&slug, number, columns);
-            told.map_err(|problem| {
+            let answer = self.sink().observer.columns(&slug, number, columns);
+            answer.map_err(|problem| {
                 ExecError::ColumnsRefused { tenant: slug.clone(), statement: number, problem }.into()
             })
         };

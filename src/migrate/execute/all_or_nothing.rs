@@ -215,7 +215,7 @@ async fn inside(
             owner: part.owner.clone(),
             commits: Commits::Later,
             files: Some((files, part.set())),
-            grouping: Grouping::Together,
+            grouping: Grouping::Batch,
             sessions: SchemaAccess::Any,
             purpose: Purpose::Use,
         };

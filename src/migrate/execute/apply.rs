@@ -71,7 +71,7 @@ pub(crate) async fn attempt(
         let landed = loop {
             let turn = if is_first { turn } else { LockWait::Block };
             let tried = match piece.how {
-                SendMode::Together => batch::send_batch(operator, &part, turn).await,
+                SendMode::Batch => batch::send_batch(operator, &part, turn).await,
                 SendMode::StepByStep => non_transactional::run(operator, &part, turn).await,
             };
             match tried {
@@ -111,29 +111,29 @@ struct Piece<'a> {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum SendMode {
-    Together,
+    Batch,
     StepByStep,
 }
 
 fn pieces<'a>(unit: &Unit<'a>) -> Vec<Piece<'a>> {
-    let together = unit.grouping == Grouping::Together;
+    let is_batch = unit.grouping == Grouping::Batch;
     let needs_beginning = !unit.provision.is_empty() || unit.ledger == LedgerPresence::Absent;
     // A schema that is being created has no other users.
     let is_birth = unit.is_birth() || (unit.commits == Commits::Later && !unit.provision.is_empty());
-    if together && is_birth && !is_born_in_steps(unit.plan) {
-        return vec![Piece { how: SendMode::Together, files: unit.plan.pending.to_vec() }];
+    if is_batch && is_birth && !is_born_in_steps(unit.plan) {
+        return vec![Piece { how: SendMode::Batch, files: unit.plan.pending.to_vec() }];
     }
     let mut pieces: Vec<Piece<'a>> = Vec::new();
     if needs_beginning || unit.plan.pending.is_empty() {
-        pieces.push(Piece { how: SendMode::Together, files: Vec::new() });
+        pieces.push(Piece { how: SendMode::Batch, files: Vec::new() });
     }
     for file in unit.plan.pending.iter().copied() {
         match pieces.last_mut() {
-            Some(last) if together && last.how == SendMode::Together && file.is_transactional() => {
+            Some(last) if is_batch && last.how == SendMode::Batch && file.is_transactional() => {
                 last.files.push(file);
             }
             _ => {
-                let how = if file.is_transactional() { SendMode::Together } else { SendMode::StepByStep };
+                let how = if file.is_transactional() { SendMode::Batch } else { SendMode::StepByStep };
                 pieces.push(Piece { how, files: vec![file] });
             }
         }

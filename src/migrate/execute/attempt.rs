@@ -53,7 +53,7 @@ pub(crate) async fn attempt<'a>(
     let schema = task.plan.schema.clone();
     let upto = task.plan.pending.last().map(|file| file.id().version);
     let mut applied = Vec::new();
-    let mut grouping = Grouping::Together;
+    let mut grouping = Grouping::Batch;
     for _ in 0..REPLANS_MAX {
         let unit = Unit {
             plan: &task.plan,

@@ -40,7 +40,7 @@ pub(in crate::migrate) enum Concurrent {
 
 /// What to do, depending on the existing objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::migrate) enum Outlook {
+pub(in crate::migrate) enum ConcurrentStep {
     /// A server that had lost its client has completed the statement.
     Done,
     Run,
@@ -87,37 +87,37 @@ impl Concurrent {
     }
 
     /// Checks the existing objects before the statement runs, and removes the remains of an earlier attempt.
-    pub(in crate::migrate) async fn look(
+    pub(in crate::migrate) async fn prepare(
         &self,
         operator: &Operator,
         schema: &SchemaName,
         begun: bool,
-    ) -> Result<Outlook> {
+    ) -> Result<ConcurrentStep> {
         match self {
             Self::CreateIndex { index, table } => {
                 refuse_shared_table(operator, schema, index, table).await?;
                 match find(operator, schema, index).await? {
-                    IndexState::Valid if begun => return Ok(Outlook::Done),
+                    IndexState::Valid if begun => return Ok(ConcurrentStep::Done),
                     IndexState::Invalid => drop_index(operator, schema, index).await?,
                     _ => {}
                 }
             }
             Self::DropIndex { index } if begun && find(operator, schema, index).await? == IndexState::Nothing => {
-                return Ok(Outlook::Done);
+                return Ok(ConcurrentStep::Done);
             }
             Self::Reindex { .. } if begun => self.clean_up(operator, schema).await?,
             Self::Detach { parent, child } if begun => match pending(operator, schema, parent, child).await? {
-                None => return Ok(Outlook::Done),
+                None => return Ok(ConcurrentStep::Done),
                 Some(true) => {
                     let (parent, child) = (schema.qualified(parent), schema.qualified(child));
                     let text = format!("alter table {parent} detach partition {child} finalize");
-                    return Ok(Outlook::RunInstead(text));
+                    return Ok(ConcurrentStep::RunInstead(text));
                 }
                 Some(false) => {}
             },
             _ => {}
         }
-        Ok(Outlook::Run)
+        Ok(ConcurrentStep::Run)
     }
 
     /// Checks that the statement had its effect.

@@ -16,7 +16,7 @@ use tokio_postgres::error::SqlState;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Grouping {
     /// One for all of them, except files without a transaction.
-    Together,
+    Batch,
     /// One per file.
     FileByFile,
 }

@@ -120,7 +120,7 @@ mod tests {
             owner: None,
             commits: Commits::WithMessage,
             files: None,
-            grouping: Grouping::Together,
+            grouping: Grouping::Batch,
             sessions: SchemaAccess::Any,
             purpose: Purpose::Use,
         };

@@ -3,7 +3,7 @@
 //! - `run.rs` processes the fleet. It passes the tenants to the workers of `src/fleet`, as `tenants.rs` defines.
 //! - `attempt.rs` applies one schema's plan, and plans again if another run changed the schema first.
 //! - `apply.rs` divides one schema's files into pieces.
-//! - `together/` sends a piece as one message.
+//! - `batch/` sends a piece as one message.
 //! - `non_transactional/` runs a file that cannot share a transaction, statement by statement.
 //! - `all_or_nothing.rs` applies every schema in one transaction.
 

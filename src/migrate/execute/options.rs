@@ -12,7 +12,7 @@ pub struct RunOptions {
     pub(crate) failures_max: Option<usize>,
     pub(crate) interrupt: Interrupt,
     pub(crate) unrecorded: bool,
-    pub(crate) together: bool,
+    pub(crate) all_or_nothing: bool,
     pub(crate) exact: bool,
     pub(crate) unrehearsed: bool,
 }
@@ -54,7 +54,7 @@ impl RunOptions {
     /// fleets. The transaction holds the locks of every schema until its end. It is refused if they do not fit into the
     /// server's lock table.
     pub fn all_or_nothing(mut self) -> Self {
-        self.together = true;
+        self.all_or_nothing = true;
         self
     }
 

@@ -143,8 +143,8 @@ async fn run_within(
         tracing::Span::current().record("run", tracing::field::display(id));
     }
     let mut sink = ReportSink { observer, report, recorder: &recorder };
-    let done = match options.together {
-        true => step("together", all_or_nothing(operator, migrations, planned, &files, options, &mut sink)).await,
+    let done = match options.all_or_nothing {
+        true => step("all_or_nothing", all_or_nothing(operator, migrations, planned, &files, options, &mut sink)).await,
         false => one_by_one(operator, migrations, planned, &files, options, &mut sink).await,
     };
     let ReportSink { observer, report, .. } = sink;

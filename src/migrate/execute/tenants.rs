@@ -89,8 +89,8 @@ impl<'a, 's, 'o> TenantMigration<'a, 's, 'o> {
     /// older snapshot in the database, so it and the transactions of other tenants would block each other.
     async fn work(&self, pool: &WorkerPool<'_>, jobs: Vec<TenantJob<'a>>) -> Option<Stop> {
         let recorder = self.sink().recorder;
-        let (quiet, together): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.plan.needs_quiet());
-        if let Some(mut stop) = recorder.while_working(pool.work(self, together)).await {
+        let (quiet, concurrent): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.plan.needs_quiet());
+        if let Some(mut stop) = recorder.while_working(pool.work(self, concurrent)).await {
             stop.left += quiet.len();
             return Some(stop);
         }

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     db::Operator,
     error::Result,
-    fleet::selection::{Part, Scope, Selection},
+    fleet::selection::{Scope, Selection, Shard},
     migrate::ledger::LedgerDigest,
     slug::TenantSlug,
     version::Version,
@@ -116,8 +116,8 @@ impl SavedPlan {
             SavedScope::Only(texts) => Scope::Only(slugs(texts)?),
         };
         let selection = Selection::from(scope).excluding(slugs(&self.selection.exclude)?);
-        Ok(match self.selection.part.as_ref().and_then(|text| text.parse::<Part>().ok()) {
-            Some(part) => selection.part(part),
+        Ok(match self.selection.part.as_ref().and_then(|text| text.parse::<Shard>().ok()) {
+            Some(part) => selection.shard(part),
             None => selection,
         })
     }
@@ -205,7 +205,7 @@ impl SavedSelection {
                 Scope::Only(slugs) => SavedScope::Only(texts(slugs)),
             },
             exclude: selection.exclude.iter().map(|slug| slug.as_str().to_owned()).collect(),
-            part: selection.part.map(|part| part.to_string()),
+            part: selection.shard.map(|part| part.to_string()),
         }
     }
 }

@@ -118,8 +118,8 @@ impl TenantState {
 /// # Cancel safety
 ///
 /// Writes nothing.
-pub async fn look(operator: &Operator, migrations: &Migrations) -> Result<FleetState> {
-    let (public, public_head) = look_at_public(operator, migrations).await?;
+pub async fn read_state(operator: &Operator, migrations: &Migrations) -> Result<FleetState> {
+    let (public, public_head) = read_shared_state(operator, migrations).await?;
     registry::require(operator).await?;
     let (mut tenants, mut strange) = (Vec::new(), Vec::new());
     each_tenant(operator, migrations, TenantFilter::All, &mut strange, |tenant| tenants.push(tenant)).await?;
@@ -128,7 +128,7 @@ pub async fn look(operator: &Operator, migrations: &Migrations) -> Result<FleetS
 }
 
 /// Reads the state of the shared schema only. Needs no registry.
-pub(crate) async fn look_at_public(
+pub(crate) async fn read_shared_state(
     operator: &Operator,
     migrations: &Migrations,
 ) -> Result<(SchemaState, Option<MigrationId>)> {

@@ -7,10 +7,10 @@
 //! set that was already rehearsed is not rehearsed again.
 
 mod carry;
-mod found;
 mod record;
 mod session_lock;
 pub(crate) mod shared;
+mod snapshot;
 mod translate;
 
 pub(crate) use record::{OWN_NAME, SchemaSnapshot, given, is_denied, is_missing_table, isolation_name, texts_sql};
@@ -163,7 +163,7 @@ async fn run(operator: &Operator, migrations: &Migrations, wanted: &[bool]) -> R
         return try_groupings(operator, &planned, wanted).await;
     }
     match try_groupings(operator, &planned, &vec![false; wanted.len()]).await?.0 {
-        Grouping::Together => Ok((Grouping::Together, at_once(operator, &planned, wanted).await.map_err(failed)?)),
+        Grouping::Batch => Ok((Grouping::Batch, at_once(operator, &planned, wanted).await.map_err(failed)?)),
         Grouping::FileByFile => Ok((Grouping::FileByFile, one_by_one(operator, &planned, wanted).await?)),
     }
 }
@@ -172,7 +172,7 @@ async fn run(operator: &Operator, migrations: &Migrations, wanted: &[bool]) -> R
 async fn try_groupings(operator: &Operator, planned: &SchemaPlan<'_>, wanted: &[bool]) -> Result<(Grouping, Observed)> {
     if !apply::is_born_in_steps(planned) {
         match at_once(operator, planned, wanted).await {
-            Ok(observed) => return Ok((Grouping::Together, observed)),
+            Ok(observed) => return Ok((Grouping::Batch, observed)),
             Err(error) if planned.pending.len() < 2 || !is_of_the_files(&error) => return Err(failed(error)),
             Err(error) => tracing::info!(%error, "the set does not apply in one transaction"),
         }
@@ -231,7 +231,7 @@ fn failed(error: Error) -> Error {
 
 /// Returns the role that replaces the tenant's role. It gets the same grants.
 fn role(operator: &Operator) -> Option<RoleName> {
-    (operator.config().isolation() == Isolation::Role).then(RoleName::stand_in)
+    (operator.config().isolation() == Isolation::Role).then(RoleName::placeholder)
 }
 
 /// Creates the schema, as for a tenant. The registry has no row for it.
@@ -254,7 +254,7 @@ async fn at_once(operator: &Operator, planned: &SchemaPlan<'_>, wanted: &[bool])
         ledger: LedgerPresence::Absent,
         owner: None,
         commits: Commits::WithMessage,
-        grouping: Grouping::Together,
+        grouping: Grouping::Batch,
         sessions: SchemaAccess::None,
         purpose: Purpose::RollBack { observe: &observe, wanted },
         files: None,

@@ -172,7 +172,7 @@ impl Memory {
         let is_recorded: bool = row.try_get(4).map_err(doing())?;
         let known = (is_recorded && remembered.as_deref() == Some(context.as_str())).then_some(match file_by_file {
             Some(true) => Grouping::FileByFile,
-            _ => Grouping::Together,
+            _ => Grouping::Batch,
         });
         Ok(Self { known, has_leftover: row.try_get(3).map_err(doing())?, is_current, context })
     }

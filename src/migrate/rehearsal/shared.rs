@@ -14,9 +14,10 @@
 
 use super::{
     carry::carried_over,
-    found::look,
     record::{self, SchemaSnapshot},
-    session_lock, translate,
+    session_lock,
+    snapshot::read_shared_schema,
+    translate,
 };
 use crate::{
     catalogue::Query,
@@ -94,7 +95,7 @@ async fn begin(operator: &Operator) -> Result<()> {
         return Ok(());
     }
     let (digest, is_new) = ledger_digest(operator).await?;
-    let before = look(operator, Query::CURRENT).await?;
+    let before = read_shared_schema(operator, Query::CURRENT).await?;
     let given = match rows.get(&digest) {
         Some(given) => given.clone(),
         None if is_new => Vec::new(),
@@ -108,7 +109,7 @@ async fn begin(operator: &Operator) -> Result<()> {
 async fn end(operator: &Operator) -> Result<()> {
     let rows = read_rows(operator).await?.unwrap_or_default().rows;
     let (Some(before), Some(given)) = (rows.get(BEFORE), rows.get(GIVEN)) else { return Ok(()) };
-    let after = look(operator, Query::CURRENT).await?;
+    let after = read_shared_schema(operator, Query::CURRENT).await?;
     let objects = carried_over(given, before, &after.objects);
     let (digest, _) = ledger_digest(operator).await?;
     let snapshot = SchemaSnapshot { fingerprint: String::new(), objects };

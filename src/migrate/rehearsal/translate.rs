@@ -9,7 +9,7 @@
 
 use super::{
     carry::{carried_over, keyed},
-    found::look,
+    snapshot::read_shared_schema,
 };
 use crate::{catalogue::Query, db::Operator, error::Result};
 use std::collections::HashMap;
@@ -55,7 +55,7 @@ impl Looks {
         if let Some(answer) = self.answers.get(&digest) {
             return Ok(answer.clone());
         }
-        let answer = look(operator, query).await?.objects;
+        let answer = read_shared_schema(operator, query).await?.objects;
         self.answers.insert(digest, answer.clone());
         Ok(answer)
     }

@@ -67,12 +67,12 @@ impl Invitations {
         let hash = self.hash(token)?;
         let platform = self.db.platform();
         let accepted = platform.transaction(async |tx| {
-            let found = look(tx, &hash).await?;
+            let found = open_invitation(tx, &hash).await?;
             organizations::lock(tx, found.organization_id).await?;
             demand_open(tx, found.organization_id).await?;
             if tx.execute(CLAIM, &[&found.id, &hash.bytes()]).await? == 0 {
                 // Another call accepted it first, or it has a new token now.
-                look(tx, &hash).await?;
+                open_invitation(tx, &hash).await?;
                 return Err(PlatformError::Busy);
             }
             demand_sender(tx, &found).await?;
@@ -97,7 +97,7 @@ impl Invitations {
 }
 
 /// Returns the invitation of a token, if it may be accepted.
-pub(super) async fn look(tx: &PlatformTx<'_>, hash: &TokenHash) -> Result<Invitation> {
+pub(super) async fn open_invitation(tx: &PlatformTx<'_>, hash: &TokenHash) -> Result<Invitation> {
     let invitation = of_token(tx.query_opt(OF_TOKEN, &[&hash.bytes()]).await?, hash)?;
     invitation.state.demand_open()?;
     Ok(invitation)

@@ -248,7 +248,7 @@ impl Invitations {
         let hash = self.hash(token)?;
         let platform = self.db.platform();
         let found = platform.transaction(async |tx| {
-            let invitation = accept::look(tx, &hash).await?;
+            let invitation = accept::open_invitation(tx, &hash).await?;
             demand_open(tx, invitation.organization_id).await?;
             accept::demand_sender(tx, &invitation).await?;
             Ok(invitation)

@@ -153,7 +153,7 @@ impl RequestQueue {
             .map_err(while_doing("read the provisioning queue"))?
             .flatten();
         Ok(seconds.map(|seconds| {
-            Duration::try_from_secs_f64(seconds.max(LOOK_PAUSE_MIN.as_secs_f64())).unwrap_or(LOOK_PAUSE_MIN)
+            Duration::try_from_secs_f64(seconds.max(CLAIM_PAUSE_MIN.as_secs_f64())).unwrap_or(CLAIM_PAUSE_MIN)
         }))
     }
 
@@ -182,7 +182,7 @@ impl RequestQueue {
 }
 
 /// The shortest pause between two reads of the queue, while another server works on the due requests.
-const LOOK_PAUSE_MIN: Duration = Duration::from_millis(500);
+const CLAIM_PAUSE_MIN: Duration = Duration::from_millis(500);
 
 /// Returns the error and its causes, without control characters.
 fn plain_text(error: &Error) -> String {

@@ -8,7 +8,7 @@ use crate::report::{
 use maud::{Markup, html};
 
 /// Returns the text of a state, the style of this text, and the style of its bar.
-fn look(state: &str) -> (&'static str, &'static str, &'static str) {
+fn style_of(state: &str) -> (&'static str, &'static str, &'static str) {
     match state {
         "at_head" => ("at the newest migration", "good", "fill-good"),
         "behind" => ("behind", "warning", "fill-warning"),
@@ -24,7 +24,7 @@ fn look(state: &str) -> (&'static str, &'static str, &'static str) {
 
 pub(super) fn body(report: &FleetReport) -> Markup {
     let public = &report.public;
-    let (public_state, class, _) = look(public.state);
+    let (public_state, class, _) = style_of(public.state);
     html! {
         p {
             "The shared schema is at " (public.head.as_deref().unwrap_or("no migration")) ": " (mark(class, public_state))
@@ -56,10 +56,10 @@ fn stack(report: &FleetReport) -> Markup {
     let mut parts = Vec::new();
     for group in &report.states {
         let width = group.tenants as f64 / all * 100.0;
-        parts.push((from, width, look(&group.key)));
+        parts.push((from, width, style_of(&group.key)));
         from += width;
     }
-    let text = |group: &TenantGroup| format!("{}: {}", look(&group.key).0, number(group.tenants as u64));
+    let text = |group: &TenantGroup| format!("{}: {}", style_of(&group.key).0, number(group.tenants as u64));
     let description = report.states.iter().map(text).collect::<Vec<_>>().join("; ");
     html! {
         svg class="stack" role="img" width="100%" height="28" aria-labelledby="stack-title stack-text" {
@@ -75,7 +75,7 @@ fn stack(report: &FleetReport) -> Markup {
 fn states(report: &FleetReport) -> Markup {
     let all = report.tenants.len() as u64;
     let row = |group: &TenantGroup| {
-        let (word, class, fill) = look(&group.key);
+        let (word, class, fill) = style_of(&group.key);
         let named = if group.key == "at_head" {
             html! {}
         } else {
@@ -107,7 +107,7 @@ fn unusable(report: &FleetReport) -> Markup {
         return html! {};
     }
     let shown = found.iter().take(report.named_max).map(|tenant| {
-        let (word, class, _) = look(tenant.state);
+        let (word, class, _) = style_of(tenant.state);
         vec![
             html! { (tenant.tenant) },
             html! { (tenant.name) },

@@ -274,7 +274,7 @@ async fn strangers_and_second_operators_see_nothing_and_are_told() {
     // An operator who may not act as the owner: not an empty fleet.
     raw.run(&format!("grant select on organizations, schema_migrations to {stranger}")).await;
     let operator = Operator::connect(&config).await.unwrap();
-    let error = cgk::migrate::look(&operator, &Migrations::bundled()).await.unwrap_err();
+    let error = cgk::migrate::read_state(&operator, &Migrations::bundled()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
     let Error::Setup(SetupError::Privilege { grant, .. }) = error else { unreachable!() };
     assert!(grant.starts_with("grant ") && grant.ends_with(&format!(" to \"{stranger}\"")), "{grant}");

@@ -120,7 +120,7 @@ async fn who_only_looks_is_served_by_a_read_only_role_on_a_standby() {
     let planned = migrate::plan_fleet(&reader, &migrations, &Scope::Everything, Target::Head).await.unwrap();
     assert_eq!(planned.tenants.len(), 2);
     assert!(planned.tenants.iter().all(|tenant| matches!(&tenant.step, Step::Apply(plan) if plan.pending.len() == 1)));
-    let state = migrate::look(&reader, &migrations).await.unwrap();
+    let state = migrate::read_state(&reader, &migrations).await.unwrap();
     assert!(state.public.is_at_head() && matches!(state.tenants[0].state, SchemaState::Behind { pending: 1 }));
 
     let shell = Shell::new().set("DATABASE_URL", &url).set("CGK_MIGRATIONS", &files.path().display().to_string());

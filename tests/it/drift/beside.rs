@@ -204,7 +204,7 @@ impl Fleet {
         Self { database, migrations, slugs }
     }
 
-    async fn look(&self, rules: Vec<IgnoreRule>) -> Vec<SchemaDrift> {
+    async fn compare(&self, rules: Vec<IgnoreRule>) -> Vec<SchemaDrift> {
         let config: Config = self.database.config().clone().with_drift_ignore(rules);
         let operator = Operator::connect(&config).await.unwrap();
         let report = drift::verify(&operator, &self.migrations, &Scope::Tenants).await.unwrap();
@@ -216,7 +216,7 @@ impl Fleet {
 #[tokio::test]
 async fn what_is_beside_the_migrations_is_judged_as_the_table_says() {
     let fleet = Fleet::made().await;
-    for schema in fleet.look(Vec::new()).await {
+    for schema in fleet.compare(Vec::new()).await {
         assert!(schema.is_clean(), "the control: {:?}", lines(&schema));
     }
     let raw = Raw::on(&fleet.database).await;
@@ -227,7 +227,7 @@ async fn what_is_beside_the_migrations_is_judged_as_the_table_says() {
     }
     // Twice: what is noted of a clean schema must not hide what is found of it.
     for _ in 0..2 {
-        for (case, schema) in CASES.iter().zip(fleet.look(Vec::new()).await) {
+        for (case, schema) in CASES.iter().zip(fleet.compare(Vec::new()).await) {
             let mut found = lines(&schema);
             // Up to PostgreSQL 14 the server's own trigger on a partition is none of those that are compared.
             found.retain(|line| line != "trigger events_2026.events_touch: missing");
@@ -253,7 +253,7 @@ async fn what_is_beside_the_migrations_is_judged_as_the_table_says() {
         rule
     };
     let rules = CASES.iter().filter_map(|case| case.rule).map(rule).collect();
-    for (case, schema) in CASES.iter().zip(fleet.look(rules).await) {
+    for (case, schema) in CASES.iter().zip(fleet.compare(rules).await) {
         if case.rule.is_some() {
             let left = lines(&schema);
             let of_trigger = left.iter().all(|line| line.starts_with("trigger events_2026"));

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 /// More than are looked at one by one.
 const TENANTS: usize = 24;
 
-async fn look(operator: &Operator, migrations: &Migrations) -> DriftReport {
+async fn compare(operator: &Operator, migrations: &Migrations) -> DriftReport {
     drift::verify(operator, migrations, &Scope::Everything).await.unwrap()
 }
 
@@ -40,26 +40,26 @@ async fn fleet(files: &[(&str, &str)]) -> (cgk::testing::TestDatabase, Migration
 #[tokio::test]
 async fn what_has_not_changed_is_not_read_again() {
     let (_database, migrations, operator, raw) = fleet(&[("001_a.sql", "create table a (id int)")]).await;
-    assert!(!look(&operator, &migrations).await.has_drift());
+    assert!(!compare(&operator, &migrations).await.has_drift());
     let first = kept(&raw).await;
     assert_eq!(first.len(), TENANTS);
-    assert!(!look(&operator, &migrations).await.has_drift());
+    assert!(!compare(&operator, &migrations).await.has_drift());
     assert_eq!(kept(&raw).await, first, "nothing was read again");
     // The control: by what is kept, a schema is as it should be whatever it holds. A fingerprint in another's place is found.
     raw.run("update cgk_stamps set fingerprint = 'none' where schema_name = 'tenant_s3'").await;
-    assert!(!look(&operator, &migrations).await.has_drift(), "a closer look says that it is");
+    assert!(!compare(&operator, &migrations).await.has_drift(), "a closer look says that it is");
     assert_eq!(kept(&raw).await.len(), TENANTS);
     // One that changed, and changed back, is read again, and only that one.
     let before = kept(&raw).await;
     raw.run("alter table tenant_s5.a add b int; alter table tenant_s5.a drop b").await;
-    assert!(!look(&operator, &migrations).await.has_drift());
+    assert!(!compare(&operator, &migrations).await.has_drift());
     let after = kept(&raw).await;
     let changed: Vec<_> = before.keys().filter(|schema| after.get(*schema) != before.get(*schema)).collect();
     assert_eq!(changed, ["tenant_s5"]);
     assert_ne!(own(&before["tenant_s5"]), own(&after["tenant_s5"]));
     // A tenant that is gone leaves no stamp.
     raw.run("drop schema tenant_s7 cascade; delete from organizations where slug = 's7'").await;
-    look(&operator, &migrations).await;
+    compare(&operator, &migrations).await;
     assert!(!kept(&raw).await.contains_key("tenant_s7"));
 }
 
@@ -68,7 +68,7 @@ async fn what_has_not_changed_is_not_read_again() {
 #[tokio::test]
 async fn no_change_is_hidden_by_a_stamp() {
     let (database, migrations, operator, raw, slugs) = planted_with(&["untouched"]).await;
-    assert!(!look(&operator, &migrations).await.has_drift());
+    assert!(!compare(&operator, &migrations).await.has_drift());
     let by_scan = kept(&raw).await;
     assert_eq!(by_scan.len(), slugs.len() + 1, "the precondition: each is taken for unchanged from now on");
     raw.run("delete from cgk_stamps").await;
@@ -81,12 +81,12 @@ async fn no_change_is_hidden_by_a_stamp() {
     for (schema, row) in &by_index {
         assert_eq!(own(row), own(&by_scan[schema]), "{schema}");
     }
-    assert!(!look(&operator, &migrations).await.has_drift());
+    assert!(!compare(&operator, &migrations).await.has_drift());
     for (slug, (sql, _)) in slugs.iter().zip(PLANTED) {
         let sql = sql.replace("{schema}", &format!("tenant_{slug}")).replace("{role}", &role(&database, slug));
         raw.run(&format!("set search_path = tenant_{slug}, public; {sql}")).await;
     }
-    let found = look(&operator, &migrations).await;
+    let found = compare(&operator, &migrations).await;
     for (slug, (sql, _)) in slugs.iter().zip(PLANTED) {
         assert!(!lines(of(&found, slug)).is_empty(), "{sql}");
     }
@@ -115,7 +115,7 @@ async fn a_change_outside_of_the_schemas_is_not_hidden() {
     let slugs: Vec<String> = (0..TENANTS).map(|index| format!("s{index}")).collect();
     let operator = tenants(&database, &migrations, &slugs.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let clean = |report: &DriftReport| report.tenants.iter().all(drift::SchemaDrift::is_clean);
-    assert!(clean(&look(&operator, &migrations).await));
+    assert!(clean(&compare(&operator, &migrations).await));
     let renamed = format!("{reader}_renamed");
     for (change, back) in [
         ("alter type public.mood rename to temper".to_owned(), "alter type public.temper rename to mood".to_owned()),
@@ -131,10 +131,10 @@ async fn a_change_outside_of_the_schemas_is_not_hidden() {
         ("alter table places rename to spots".to_owned(), "alter table spots rename to places".to_owned()),
     ] {
         raw.run(&change).await;
-        let found = look(&operator, &migrations).await;
+        let found = compare(&operator, &migrations).await;
         assert!(found.tenants.iter().all(|tenant| !tenant.differences.is_empty()), "{change}");
         raw.run(&back).await;
-        assert!(clean(&look(&operator, &migrations).await), "{back}");
+        assert!(clean(&compare(&operator, &migrations).await), "{back}");
     }
     raw.run(&format!("drop owned by {reader}; drop role {reader}")).await;
 }
@@ -148,7 +148,7 @@ async fn a_login_that_may_only_read_writes_no_stamps() {
     let reader = Operator::connect(&config).await.unwrap();
     let looked = drift::verify(&reader, &migrations, &Scope::Tenants).await.unwrap();
     assert!(!looked.has_drift() && kept(&raw).await.is_empty());
-    assert!(!look(&operator, &migrations).await.has_drift());
+    assert!(!compare(&operator, &migrations).await.has_drift());
     let before = kept(&raw).await;
     assert_eq!(before.len(), TENANTS, "the control: the operator's are kept");
     raw.run("alter table tenant_s2.a add b int").await;
@@ -181,10 +181,10 @@ async fn stamps_that_do_not_fit_are_not_used() {
         "update cgk_stamps set shared = '0'",
         "update cgk_stamps set stamp = '0:1:1'",
     ] {
-        assert!(!look(&operator, &migrations).await.has_drift());
+        assert!(!compare(&operator, &migrations).await.has_drift());
         raw.run(change).await;
         let planted = kept(&raw).await;
-        assert!(!look(&operator, &migrations).await.has_drift());
+        assert!(!compare(&operator, &migrations).await.has_drift());
         let after = kept(&raw).await;
         assert!(planted.iter().all(|(schema, row)| after[schema] != *row), "{change}");
     }

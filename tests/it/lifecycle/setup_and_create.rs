@@ -61,7 +61,7 @@ impl Shop {
 
     /// Whether a tenant is whole: its ledger at head and a query through the front door.
     async fn is_whole(&self, text: &str) -> bool {
-        let state = migrate::look(&self.operator, &Migrations::bundled()).await.unwrap();
+        let state = migrate::read_state(&self.operator, &Migrations::bundled()).await.unwrap();
         let at_head = state.tenants.iter().any(|tenant| {
             tenant.tenant.slug.as_str() == text
                 && tenant.tenant.status == TenantStatus::Active
@@ -89,7 +89,7 @@ async fn setup_makes_the_registry_and_may_be_run_again() {
     let database = TestServer::shared().database().await.unwrap();
     let (operator, raw) = (database.operator().await.unwrap(), Raw::on(&database).await);
     decoys(&raw).await;
-    let error = migrate::look(&operator, &Migrations::bundled()).await.unwrap_err();
+    let error = migrate::read_state(&operator, &Migrations::bundled()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotReady);
     let report = set_up(&operator).await.unwrap();
     let files = bundled_files();
@@ -356,7 +356,7 @@ async fn two_hundred_tenants() {
         let made = lifecycle::create(&shop.operator, &shop.db, &migrations, &slug, &options).await.unwrap();
         assert_eq!(made.creation, Creation::New);
     }
-    let state = migrate::look(&shop.operator, &migrations).await.unwrap();
+    let state = migrate::read_state(&shop.operator, &migrations).await.unwrap();
     assert_eq!(state.tenants.iter().filter(|tenant| matches!(tenant.state, SchemaState::AtHead)).count(), 200);
 }
 

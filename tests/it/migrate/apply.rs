@@ -215,7 +215,7 @@ async fn everything_that_disagrees_is_listed_at_once() {
     let listed: Vec<_> = mismatches.iter().map(|found| found.id.to_string()).collect();
     assert_eq!(listed, ["001_first", "003_three", "004_four", "005_five", "007_seven"]);
     // What is wrong with the one ledger.
-    let state = migrate::look(&operator, &migrations).await.unwrap();
+    let state = migrate::read_state(&operator, &migrations).await.unwrap();
     let migrate::SchemaState::Diverged(found) = &state.tenants[0].state else { panic!("{state:?}") };
     let names = |ids: &[migrate::MigrationId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(names(&found.edited), ["001_first", "005_five"]);
@@ -353,7 +353,7 @@ async fn rows_decide_where_the_comment_is_missing_or_nonsense() {
     let digest_of_nothing = "cgk:1 head=9 applied=9 sha256=".to_owned() + &"0".repeat(64);
     for comment in ["null", "'a note'", "'cgk:99 sha256=x'", &format!("'{digest_of_nothing}'")] {
         raw.run(&format!("comment on table tenant_acme.schema_migrations is {comment}")).await;
-        let state = migrate::look(&operator, &files.load()).await.unwrap();
+        let state = migrate::read_state(&operator, &files.load()).await.unwrap();
         assert!(matches!(state.tenants[0].state, SchemaState::Behind { pending: 1 }), "{comment}: {state:?}");
     }
     let report = migrate_all(&operator, &files.load()).await.unwrap();
@@ -410,7 +410,7 @@ async fn objects_belong_to_the_schemas_owner() {
         raw.one("select pg_get_userbyid(relowner)::text from pg_class where oid = 'tenant_acme.x'::regclass").await;
     assert_eq!(owned, owner);
     // The session goes on as itself.
-    assert_eq!(migrate::look(&operator, &files.load()).await.unwrap().tenants.len(), 1);
+    assert_eq!(migrate::read_state(&operator, &files.load()).await.unwrap().tenants.len(), 1);
 }
 
 #[tokio::test]

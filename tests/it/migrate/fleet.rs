@@ -185,12 +185,12 @@ async fn ledgers_without_a_comment_are_all_read() {
     let migrations = files.load();
     let look = async {
         let plan = plan_all(&operator, &migrations).await.unwrap();
-        let state = migrate::look(&operator, &migrations).await.unwrap();
+        let state = migrate::read_state(&operator, &migrations).await.unwrap();
         (plan.at_head, plan.tenants.len(), state.tenants.len())
     };
     let looked = tokio::time::timeout(Duration::from_secs(60), look).await.expect("an answer");
     assert_eq!(looked, (801, 0, 801));
-    let state = migrate::look(&operator, &migrations).await.unwrap();
+    let state = migrate::read_state(&operator, &migrations).await.unwrap();
     assert!(state.tenants.is_sorted_by_key(|tenant| tenant.tenant.slug.clone()));
 }
 
@@ -233,7 +233,7 @@ async fn planning_needs_no_right_to_write() {
     let planned = plan_all(&reader, &migrations).await.unwrap();
     assert_eq!(planned.tenants.len(), 2);
     assert!(planned.tenants.iter().all(|tenant| matches!(&tenant.step, Step::Apply(plan) if plan.pending.len() == 1)));
-    let state = migrate::look(&reader, &migrations).await.unwrap();
+    let state = migrate::read_state(&reader, &migrations).await.unwrap();
     assert!(state.public.is_at_head() && matches!(state.tenants[0].state, SchemaState::Behind { pending: 1 }));
     // The control: that session can write nothing.
     let error = migrate::run(&reader, &migrations, planned, &mut Silent).await.unwrap_err();

@@ -35,7 +35,7 @@ async fn a_table_of_another_tool_is_never_the_ledger() {
         assert!(error.to_string().contains("belongs to another tool"), "{columns}: {error}");
         assert_eq!((report.migrated(), report.failed()), (1, 1), "{columns}: the other tenant is migrated");
         assert!(!exists(&raw, "tenant_acme.next").await, "{columns}");
-        let state = migrate::look(&operator, &migrations).await.unwrap();
+        let state = migrate::read_state(&operator, &migrations).await.unwrap();
         assert!(
             matches!(&state.tenants[0].state, SchemaState::HalfProvisioned { missing } if missing.contains("belongs to another tool"))
         );

@@ -72,7 +72,7 @@ async fn an_edited_file_is_accepted_and_the_reason_kept() {
     ));
     let done = outcomes_of(&operator, &migrations, &Scope::Tenants, &accept(1)).await;
     assert!(matches!(&done[..], [RepairOutcome::NothingToDo, RepairOutcome::Repaired { .. }]), "{done:?}");
-    let look = migrate::look(&operator, &migrations).await.unwrap();
+    let look = migrate::read_state(&operator, &migrations).await.unwrap();
     assert!(look.tenants.iter().all(|tenant| matches!(tenant.state, SchemaState::AtHead)));
     assert_eq!(
         raw.one::<i64>(
@@ -124,7 +124,7 @@ async fn a_missing_or_false_comment_is_written_anew() {
     assert_eq!(raw.one::<String>(comment).await, right);
     assert_eq!(raw.one::<String>("select obj_description('tenant_globex.schema_migrations'::regclass)").await, right);
     // Now the lie is seen by everybody.
-    let look = migrate::look(&operator, &migrations).await.unwrap();
+    let look = migrate::read_state(&operator, &migrations).await.unwrap();
     assert!(matches!(look.tenants[1].state, SchemaState::Behind { pending: 1 }), "{:?}", look.tenants[1].state);
 }
 

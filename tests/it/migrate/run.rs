@@ -13,8 +13,8 @@ use crate::{
 use cgk::{
     Error, ErrorKind, MigrationError, Operator, TenantError, TenantSlug,
     migrate::{
-        self, Canary, FleetPlan, Interrupt, Migrations, Observer, Outcome, Part, RunOptions, RunReport, RunState,
-        SavedPlan, SchemaOutcome, Scope, Selection, Silent, StopReason, Target,
+        self, Canary, FleetPlan, Interrupt, Migrations, Observer, Outcome, RunOptions, RunReport, RunState, SavedPlan,
+        SchemaOutcome, Scope, Selection, Shard, Silent, StopReason, Target,
     },
     testing::{TestDatabase, TestServer},
 };
@@ -337,8 +337,8 @@ async fn a_selection_leaves_out_whom_it_says() {
     assert!(matches!(error, cgk::Error::Migration(cgk::MigrationError::NoSuchVersion { .. })), "{error:?}");
     let mut parts = Vec::new();
     for part in ["1/3", "2/3", "3/3"] {
-        let part: Part = part.parse().unwrap();
-        parts.extend(planned(Selection::default().part(part), Target::Head).await);
+        let part: Shard = part.parse().unwrap();
+        parts.extend(planned(Selection::default().shard(part), Target::Head).await);
     }
     parts.sort();
     assert_eq!(parts, (0..9).map(name).collect::<Vec<_>>());

@@ -97,7 +97,7 @@ async fn a_new_schema_carries_its_organization_and_every_way_to_one_compares_it(
         0,
         "with_tenant, one statement, creation, adoption",
     );
-    let state = migrate::look(&shop.operator, &Migrations::bundled()).await.unwrap();
+    let state = migrate::read_state(&shop.operator, &Migrations::bundled()).await.unwrap();
     let states: Vec<_> = state.tenants.iter().map(|tenant| &tenant.state).collect();
     assert!(matches!(states[..], [SchemaState::OtherOrganization { found }, SchemaState::AtHead] if *found == old));
     let bound = shop.setup().await.bound;

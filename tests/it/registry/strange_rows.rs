@@ -64,13 +64,13 @@ async fn the_others_are_listed_migrated_compared_and_made_as_without_them() {
         let tenants = fleet.tenants.iter().filter(|tenant| known.contains(&tenant.tenant.slug.as_str()));
         tenants.map(|tenant| (tenant.tenant.slug.to_string(), format!("{:?}", tenant.state))).collect()
     };
-    let before = migrate::look(&operator, &bundled).await.unwrap();
+    let before = migrate::read_state(&operator, &bundled).await.unwrap();
     assert_eq!((states(&before).len(), before.strange.len()), (3, 0));
     let clean = drift::verify(&operator, &bundled, &Scope::Tenants).await.unwrap();
     assert!(!clean.has_drift(), "{clean:?}");
 
     plant(&raw).await;
-    let after = migrate::look(&operator, &bundled).await.unwrap();
+    let after = migrate::read_state(&operator, &bundled).await.unwrap();
     assert_eq!(states(&after), states(&before));
     assert_eq!(texts(&after.strange), STRANGE);
     let trial = after.tenants.iter().find(|tenant| tenant.tenant.slug == slug("trial")).unwrap();

@@ -43,7 +43,7 @@ async fn ask(platform: &Platform, request: Builder) -> Result<RequestTenant, Req
 }
 
 /// The slug and who named it, or status and text.
-async fn told(platform: &Platform, request: Builder) -> (u16, String) {
+async fn response(platform: &Platform, request: Builder) -> (u16, String) {
     match ask(platform, request).await {
         Ok(found) => (200, found.tenant.slug.to_string()),
         Err(error) => (error.status().as_u16(), error.to_string()),
@@ -93,7 +93,7 @@ async fn without_a_credential_a_name_is_a_tenant_that_is_active() {
         for (slug, status) in
             [("acme", 200), ("globex", 200), ("dormant", 403), ("unborn", 403), ("nobody", 404), ("1x", 404)]
         {
-            let (found, text) = told(&platform, named(by, slug)).await;
+            let (found, text) = response(&platform, named(by, slug)).await;
             assert_eq!(found, status, "{by:?} {slug}: {text}");
             assert!(text == slug || !text.contains(slug), "{text}");
         }
@@ -103,9 +103,9 @@ async fn without_a_credential_a_name_is_a_tenant_that_is_active() {
         assert_eq!(found.identity().unwrap_err().status().as_u16(), 401);
     }
     let custom = Request::get("/").header("host", "SHOP.acme.org.:443");
-    assert_eq!(told(&platform, custom).await, (200, "acme".into()));
-    assert_eq!(told(&platform, Request::get("/").header("host", "example.com")).await.0, 404);
-    assert_eq!(told(&platform, Request::get("/").header("host", "other.org")).await.0, 404);
+    assert_eq!(response(&platform, custom).await, (200, "acme".into()));
+    assert_eq!(response(&platform, Request::get("/").header("host", "example.com")).await.0, 404);
+    assert_eq!(response(&platform, Request::get("/").header("host", "other.org")).await.0, 404);
 }
 
 #[tokio::test]
@@ -133,25 +133,25 @@ async fn with_a_credential_every_name_must_be_its_own() {
             }
             // Refused alike, whatever it is.
             for slug in ["globex", "dormant", "unborn", "nobody", "1x"] {
-                let refused = told(&platform, named(by, slug).header(*header, value)).await;
+                let refused = response(&platform, named(by, slug).header(*header, value)).await;
                 assert_eq!(refused, (403, "access is denied".into()), "{by:?} {slug}");
             }
             let (_, wrong) = value.split_at(1);
             let garbled = if *header == "cookie" { "sid=x".to_owned() } else { format!("Bearer {wrong}") };
             // A credential that is not accepted is refused alike, whatever the name is.
             for slug in ["acme", "globex", "dormant", "nobody", "1x"] {
-                let refused = told(&platform, named(by, slug).header(*header, &garbled)).await;
+                let refused = response(&platform, named(by, slug).header(*header, &garbled)).await;
                 assert_eq!(refused, (401, "the credential is not accepted".into()), "{by:?} {slug}");
             }
         }
     }
     platform.stage.sql("update organizations set status = 'suspended' where slug = 'acme'").await;
-    let suspended = told(&platform, named(NamedBy::Host, "acme").header("x-api-key", key.reveal())).await;
+    let suspended = response(&platform, named(NamedBy::Host, "acme").header("x-api-key", key.reveal())).await;
     assert_eq!(suspended, (403, "the credential is not accepted".into()));
     platform.stage.sql("update organizations set status = 'active' where slug = 'acme'").await;
     platform.stage.sql("update api_keys set revoked_at = now()").await;
     for slug in ["acme", "nobody"] {
-        assert_eq!(told(&platform, named(NamedBy::Host, slug).header("x-api-key", key.reveal())).await.0, 401);
+        assert_eq!(response(&platform, named(NamedBy::Host, slug).header("x-api-key", key.reveal())).await.0, 401);
     }
 }
 
@@ -161,7 +161,7 @@ async fn parts_that_disagree_are_refused_whatever_they_name() {
     let both = |host: &str, header: &str| {
         Request::get("/x").header("host", format!("{host}.example.com")).header("x-tenant", header)
     };
-    assert_eq!(told(&platform, both("acme", "acme")).await, (200, "acme".into()));
+    assert_eq!(response(&platform, both("acme", "acme")).await, (200, "acme".into()));
     for (host, header) in [
         ("acme", "globex"),
         ("globex", "acme"),
@@ -170,7 +170,7 @@ async fn parts_that_disagree_are_refused_whatever_they_name() {
         ("dormant", "acme"),
         ("acme", "1x"),
     ] {
-        assert_eq!(told(&platform, both(host, header)).await, (403, "access is denied".into()), "{host} {header}");
+        assert_eq!(response(&platform, both(host, header)).await, (403, "access is denied".into()), "{host} {header}");
     }
 
     let mut of_acme = Vec::new();
@@ -191,7 +191,7 @@ async fn parts_that_disagree_are_refused_whatever_they_name() {
         session(&of_acme[0]).header("x-api-key", other.reveal()),
         session(&of_acme[0]).header("cookie", format!("sid={}", of_acme[1].reveal())),
     ] {
-        assert_eq!(told(&platform, request).await, (403, "access is denied".into()));
+        assert_eq!(response(&platform, request).await, (403, "access is denied".into()));
     }
 }
 

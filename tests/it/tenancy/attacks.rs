@@ -256,9 +256,9 @@ async fn every_statement_has_its_verdict() {
         counts[2]
     ));
     assert!(wrong.is_empty(), "{wrong:#?}");
-    let told =
+    let summary =
         format!("{} denied, {} harmless, {} show names out of the catalogue only", counts[0], counts[1], counts[2]);
-    score::note(6, "attack statements as a tenant's role, other tenant shown or changed", ATTACKS.len(), 0, &told);
+    score::note(6, "attack statements as a tenant's role, other tenant shown or changed", ATTACKS.len(), 0, &summary);
 }
 
 /// The control: a session without the tenant's role, as path mode has it, reads the other tenant's row, and the same check

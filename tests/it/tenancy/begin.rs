@@ -141,14 +141,14 @@ async fn no_statement_runs_outside(adjust: fn(Config) -> Config) {
                 assert!(place > 1, "{call:?}, {options:?}: the message has {place} statements");
                 break;
             };
-            let told = format!("{call:?}, {options:?}, cancelled at statement {place}: {outcome:?}");
-            assert_eq!(held.strays().await, 0, "{told}");
+            let summary = format!("{call:?}, {options:?}, cancelled at statement {place}: {outcome:?}");
+            assert_eq!(held.strays().await, 0, "{summary}");
             // What is told is what was done; the entry of a single statement may have been tried again.
-            assert_eq!(held.written().await - before, i64::from(outcome.is_ok()), "{told}");
+            assert_eq!(held.written().await - before, i64::from(outcome.is_ok()), "{summary}");
             if let Err(error) = outcome {
-                assert!(matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::NotReady), "{told}");
+                assert!(matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::NotReady), "{summary}");
             }
-            held.db.with_tenant(&slug("globex"), async |tx| tx.query("select", &[]).await).await.expect(&told);
+            held.db.with_tenant(&slug("globex"), async |tx| tx.query("select", &[]).await).await.expect(&summary);
         }
     }
     report(&format!("no stray row, {} written", held.written().await));

@@ -292,9 +292,9 @@ async fn control_an_unclean_session_is_seen() {
             tx.execute_typed("listen gossip", &[]).await?;
             tx.execute_typed("declare held cursor with hold for select 1", &[]).await?;
             tx.execute_typed("select pg_advisory_lock(4711)", &[]).await?;
-            let written = Session::look(tx).await?;
+            let written = Session::read(tx).await?;
             tx.execute_typed("do $$ begin set local search_path = public; end $$", &[]).await?;
-            Ok::<_, Error>((written, Session::look(tx).await?))
+            Ok::<_, Error>((written, Session::read(tx).await?))
         })
         .await;
     // The path is seen by the guard as well.
@@ -306,7 +306,7 @@ async fn control_an_unclean_session_is_seen() {
             tx.execute_typed("create temp table leftover ()", &[]).await?;
             tx.execute_typed("declare held cursor with hold for select 1", &[]).await?;
             tx.execute_typed("select pg_advisory_lock(4711)", &[]).await?;
-            Session::look(tx).await
+            Session::read(tx).await
         })
         .await
         .unwrap();

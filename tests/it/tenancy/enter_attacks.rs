@@ -104,13 +104,13 @@ async fn the_attacks_get_no_further_than_through_the_library() {
     }
     report(&format!("attacks through cgk_enter: {} tried, {denied} denied", ATTACKS.len()));
     assert!(wrong.is_empty(), "{wrong:#?}");
-    let told = format!("{denied} denied");
+    let summary = format!("{denied} denied");
     score::note(
         13,
         "attack statements through cgk_enter, another tenant's row shown or changed",
         ATTACKS.len(),
         0,
-        &told,
+        &summary,
     );
     // The control: without the role, the same attack shows the row.
     let client = service(&stage, Isolation::Path).await;

@@ -319,13 +319,13 @@ async fn every_interleaving_ends_in_one_tenant() {
         waited += usize::from(play(&mut stage, tenant, order, *change, *end, options).await);
     }
     assert!(waited > plays.len() / 3, "{waited} of {}: this test proves nothing", plays.len());
-    let told = format!(
+    let summary = format!(
         "all {} orders x 4 changes x commit and roll back at READ COMMITTED, x 2 changes at REPEATABLE READ and \
          SERIALIZABLE; one session waited in {waited}",
         orders.len()
     );
-    report(&told);
-    score::note(11, "two sessions, every interleaving, unexpected", plays.len(), 0, &told);
+    report(&summary);
+    score::note(11, "two sessions, every interleaving, unexpected", plays.len(), 0, &summary);
 }
 
 /// The control: who waits for the lock and looks in one statement, or with a snapshot from before the wait, finds the tenant as it

@@ -71,7 +71,7 @@ async fn a_connection_that_the_server_ends_is_lost() {
     let error = stage
         .db
         .with_tenant(&acme, async |tx| {
-            terminated(Session::look(tx).await?.pid).await;
+            terminated(Session::read(tx).await?.pid).await;
             tx.execute_typed("select 1", &[]).await
         })
         .await
@@ -97,7 +97,7 @@ async fn a_connection_that_the_server_ends_is_lost() {
         let error = stage
             .db
             .with_tenant(&acme, async |tx| {
-                let session = Session::look(tx).await?;
+                let session = Session::read(tx).await?;
                 tx.execute_typed(&set, &[]).await?;
                 stage.until_gone(session.pid).await;
                 tx.execute_typed("select 1", &[]).await
@@ -184,7 +184,7 @@ async fn a_commit_whose_reset_fails_is_a_commit_and_costs_the_connection() {
     let write = async |tag: &str| {
         db.with_tenant(&slug("acme"), async |tx| {
             tx.execute("insert into marks (tag, n) values ($1, 1)", &[&tag]).await?;
-            Ok(Session::look(tx).await?.pid)
+            Ok(Session::read(tx).await?.pid)
         })
         .await
     };

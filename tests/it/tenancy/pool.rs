@@ -36,10 +36,10 @@ async fn nesting_takes_a_connection_of_its_own() {
                 .db
                 .with_tenant(&slug("globex"), async |tx| {
                     let third = stage.db.with_tenant(&slug("acme"), async |_| Ok(())).await;
-                    Ok((Session::look(tx).await?, third))
+                    Ok((Session::read(tx).await?, third))
                 })
                 .await?;
-            Ok((Session::look(tx).await?, inner.0, inner.1))
+            Ok((Session::read(tx).await?, inner.0, inner.1))
         })
         .await
         .unwrap();
@@ -86,7 +86,7 @@ async fn a_connection_killed_while_idle_is_replaced() {
     // The driver's task has to see the closed socket, which is a wake-up and not a time.
     let began = Instant::now();
     let next = loop {
-        match stage.db.with_tenant(&slug("globex"), async |tx| Session::look(tx).await).await {
+        match stage.db.with_tenant(&slug("globex"), async |tx| Session::read(tx).await).await {
             Ok(session) => break session,
             Err(Error::Connection(ConnectionError::Lost { .. })) if began.elapsed() < HANG => {}
             Err(error) => panic!("{error:?}"),

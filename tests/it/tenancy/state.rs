@@ -162,8 +162,8 @@ async fn nothing_of_a_committed_closure_is_seen_by_the_next_tenant() {
         assert_eq!(backend == made_by, kind.name != "SQL PREPARE", "{}: another backend proves nothing", kind.name);
         stage.next_user(&stage.db, "globex").await;
     }
-    let told = "on the same backend, but for SQL PREPARE, whose connection is not used again";
-    score::note(8, "kinds of session state left by a committed closure, seen", KINDS.len() + COVERED.len(), 0, told);
+    let summary = "on the same backend, but for SQL PREPARE, whose connection is not used again";
+    score::note(8, "kinds of session state left by a committed closure, seen", KINDS.len() + COVERED.len(), 0, summary);
 }
 
 /// The same left by a closure that is refused, because it also did what it must not.

@@ -166,16 +166,16 @@ async fn every_call_reads_its_own_tenant_however_often_the_connection_changes_it
     let get = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
     let (switches, stale, wrong) = (get(&tally.switches), get(&tally.stale), get(&tally.wrong));
     let backends = tally.last.lock().unwrap().len();
-    let told = format!(
+    let summary = format!(
         "{TENANTS} tenants on {backends} backends, {} rows read, {MIGRATIONS} migrations meanwhile: {stale} statements \
          failed as older than their table",
         get(&tally.calls)
     );
-    report(&told);
+    report(&summary);
     assert_eq!(wrong, 0);
     assert_eq!(stale, 0, "a statement was older than its table");
     assert!(switches >= wanted && backends <= CONNECTIONS);
-    score::note(9, "tenant switches with cached statements, wrong tenant", switches, wrong, &told);
+    score::note(9, "tenant switches with cached statements, wrong tenant", switches, wrong, &summary);
 }
 
 /// A search path of the session on a connection that several tasks share, as a careless service has it: the other's row.
@@ -225,6 +225,6 @@ async fn a_statement_prepared_for_another_tenant_follows_the_path_or_is_refused(
         run(&client, "rollback").await.unwrap();
     }
     assert_eq!((wrong, refused), (0, TENANTS * 2 / 3));
-    let told = format!("{refused} refused with 0A000, where the columns stand in another order");
-    score::note(9, "driver alone: prepared for one tenant, run for another", TENANTS * 2, wrong, &told);
+    let summary = format!("{refused} refused with 0A000, where the columns stand in another order");
+    score::note(9, "driver alone: prepared for one tenant, run for another", TENANTS * 2, wrong, &summary);
 }

@@ -11,7 +11,7 @@ use crate::cli::{
     session::Session,
     ui::{
         style::{COMMAND, paint},
-        table::{Grid, Look},
+        table::{CellStyle, Grid},
         time,
     },
 };
@@ -65,12 +65,12 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         for key in &shown {
             let date = |at: Option<_>| at.map_or_else(|| "never".to_owned(), time::date);
             grid.row([
-                (short(key.id).as_str(), Look::Plain),
-                (key.name.as_str(), Look::Plain),
-                (state(key).as_str(), state(key).look()),
-                (key.scopes.join(", ").as_str(), Look::Plain),
-                (date(key.last_used_at).as_str(), Look::Faint),
-                (date(key.expires_at).as_str(), Look::Faint),
+                (short(key.id).as_str(), CellStyle::Plain),
+                (key.name.as_str(), CellStyle::Plain),
+                (state(key).as_str(), state(key).style()),
+                (key.scopes.join(", ").as_str(), CellStyle::Plain),
+                (date(key.last_used_at).as_str(), CellStyle::Faint),
+                (date(key.expires_at).as_str(), CellStyle::Faint),
             ]);
         }
         printer.output(grid);

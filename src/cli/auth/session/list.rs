@@ -10,7 +10,7 @@ use crate::cli::{
     exit::Exit,
     session::Session,
     ui::{
-        table::{Grid, Look},
+        table::{CellStyle, Grid},
         time,
     },
 };
@@ -130,12 +130,12 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         for session in &shown {
             let user_id = short(session.user_id);
             grid.row([
-                (short(session.id).as_str(), Look::Plain),
-                (email(session, &users).unwrap_or(&user_id), Look::Plain),
-                (state(session).as_str(), state(session).look()),
-                (time::date(session.created_at).as_str(), Look::Faint),
-                (time::date(session.expires_at).as_str(), Look::Faint),
-                (client(session).as_str(), Look::Faint),
+                (short(session.id).as_str(), CellStyle::Plain),
+                (email(session, &users).unwrap_or(&user_id), CellStyle::Plain),
+                (state(session).as_str(), state(session).style()),
+                (time::date(session.created_at).as_str(), CellStyle::Faint),
+                (time::date(session.expires_at).as_str(), CellStyle::Faint),
+                (client(session).as_str(), CellStyle::Faint),
             ]);
         }
         printer.output(grid);

@@ -15,7 +15,7 @@ use crate::cli::{
     session::Session,
     ui::{
         style::{COMMAND, paint},
-        table::{Grid, Look},
+        table::{CellStyle, Grid},
         time,
     },
 };
@@ -67,17 +67,17 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     }
     let mut grid = Grid::new(&["USER", "EMAIL", "ROLE", "STATUS", "CREATED"]);
     for user in &users {
-        let look = match user.status {
-            UserStatus::Active => Look::Good,
-            UserStatus::Invited => Look::Warning,
-            _ => Look::Faint,
+        let style = match user.status {
+            UserStatus::Active => CellStyle::Good,
+            UserStatus::Invited => CellStyle::Warning,
+            _ => CellStyle::Faint,
         };
         grid.row([
-            (short(user.id).as_str(), Look::Faint),
-            (user.email.as_str(), Look::Plain),
-            (user.role.to_string().as_str(), Look::Plain),
-            (user.status.to_string().as_str(), look),
-            (time::date(user.created_at).as_str(), Look::Faint),
+            (short(user.id).as_str(), CellStyle::Faint),
+            (user.email.as_str(), CellStyle::Plain),
+            (user.role.to_string().as_str(), CellStyle::Plain),
+            (user.status.to_string().as_str(), style),
+            (time::date(user.created_at).as_str(), CellStyle::Faint),
         ]);
     }
     printer.output(grid);
@@ -123,10 +123,10 @@ async fn duplicates(session: &Session<'_>) -> Result<Exit> {
     let mut grid = Grid::new(&["USER", "TENANT", "EMAIL", "MERGE INTO"]);
     for one in &found {
         grid.row([
-            (one.id.to_string().as_str(), Look::Plain),
-            (one.slug.as_str(), Look::Plain),
-            (one.email.as_str(), Look::Plain),
-            (one.person.to_string().as_str(), Look::Plain),
+            (one.id.to_string().as_str(), CellStyle::Plain),
+            (one.slug.as_str(), CellStyle::Plain),
+            (one.email.as_str(), CellStyle::Plain),
+            (one.person.to_string().as_str(), CellStyle::Plain),
         ]);
     }
     printer.output(grid);

@@ -8,7 +8,7 @@ mod table;
 use anyhow::Result;
 use cgk::{
     lifecycle::{self, ExecAccess, ExecOptions, ExecScript},
-    migrate::{Part, Scope, Selection},
+    migrate::{Scope, Selection, Shard},
 };
 use clap::Args;
 use std::{path::PathBuf, time::Instant};
@@ -64,7 +64,7 @@ struct Which {
     exclude: Vec<String>,
     /// One part of the tenants, for example 1/3, if several machines share the work
     #[arg(long, value_name = "I/N")]
-    part: Option<Part>,
+    part: Option<Shard>,
 }
 
 pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
@@ -119,7 +119,7 @@ fn selection(which: &Which) -> Result<Selection> {
     };
     let selection = Selection::from(scope).excluding(slugs::parsed(&which.exclude)?);
     Ok(match which.part {
-        Some(part) => selection.part(part),
+        Some(part) => selection.shard(part),
         None => selection,
     })
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::cli::ui::{
     printer::Printer,
-    table::{Grid, Look},
+    table::{CellStyle, Grid},
 };
 
 /// The maximum number of rows in one table.
@@ -67,12 +67,12 @@ impl<'a> Tables<'a> {
         let mut grid = Grid::new(&headings);
         for (tenant, values) in &table.rows {
             let shown = |value: &'_ Option<String>| match value {
-                Some(text) => (text.clone(), Look::Plain),
-                None => ("NULL".to_owned(), Look::Faint),
+                Some(text) => (text.clone(), CellStyle::Plain),
+                None => ("NULL".to_owned(), CellStyle::Faint),
             };
-            let cells: Vec<(String, Look)> = values.iter().map(shown).collect();
-            let cells = cells.iter().map(|(text, look)| (text.as_str(), *look));
-            grid.row(std::iter::once((tenant.as_str(), Look::Plain)).chain(cells));
+            let cells: Vec<(String, CellStyle)> = values.iter().map(shown).collect();
+            let cells = cells.iter().map(|(text, style)| (text.as_str(), *style));
+            grid.row(std::iter::once((tenant.as_str(), CellStyle::Plain)).chain(cells));
         }
         let gap = if self.printed { "\n" } else { "" };
         self.printer.output(format!("{gap}{grid}"));

@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        concurrent::{Concurrent, Outlook},
+        concurrent::{Concurrent, ConcurrentStep},
         guard::{self, Broken},
         script::{self, Script},
         step_log::FileProgress,
@@ -90,15 +90,17 @@ impl Stepper<'_> {
         let outlook = match &concurrent {
             Some(concurrent) => {
                 self.enter_session(progress, None).await.map_err(StepFailure::With)?;
-                let looked = concurrent.look(self.operator, &self.plan.schema, progress.begun).await;
-                looked.map_err(|error| StepFailure::With(self.of_statement(number, error)))?
+                let step = concurrent.prepare(self.operator, &self.plan.schema, progress.begun).await;
+                step.map_err(|error| StepFailure::With(self.of_statement(number, error)))?
             }
-            None => Outlook::Run,
+            None => ConcurrentStep::Run,
         };
         let text = match outlook {
-            Outlook::Done => return self.enter_session(progress, Some(number + 1)).await.map_err(StepFailure::With),
-            Outlook::Run => self.written(number),
-            Outlook::RunInstead(text) => text,
+            ConcurrentStep::Done => {
+                return self.enter_session(progress, Some(number + 1)).await.map_err(StepFailure::With);
+            }
+            ConcurrentStep::Run => self.written(number),
+            ConcurrentStep::RunInstead(text) => text,
         };
         if !progress.begun {
             progress.begun = true;

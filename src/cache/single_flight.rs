@@ -16,25 +16,25 @@ use std::{
 };
 use tokio::{sync::watch, time::Instant};
 
-type FlightKey = (OrganizationId, String);
+type ComputationKey = (OrganizationId, String);
 
 #[derive(Default)]
-pub(super) struct Flights {
-    under_way: Mutex<HashMap<FlightKey, Weak<Flight>>>,
+pub(super) struct Computations {
+    under_way: Mutex<HashMap<ComputationKey, Weak<Computation>>>,
     /// Counts calls and computations, to compare their start.
     clock: AtomicU64,
 }
 
 /// A value that is being computed. It is in the map until the last call drops it.
-pub(super) struct Flight {
-    key: FlightKey,
-    flights: Arc<Flights>,
+pub(super) struct Computation {
+    key: ComputationKey,
+    computations: Arc<Computations>,
     /// Its name in Redis.
     pub(super) token: ComputeToken,
-    progress: watch::Sender<FlightProgress>,
+    progress: watch::Sender<ComputationProgress>,
 }
 
-struct FlightProgress {
+struct ComputationProgress {
     /// The result of the first computation that ended.
     outcome: Option<Arc<ComputeOutcome>>,
     /// The number of computing calls.
@@ -63,7 +63,7 @@ pub(super) enum FoundInCache {
 }
 
 /// The action of a call after it joined.
-pub(super) enum FlightRole {
+pub(super) enum ComputationRole {
     /// Compute, and share the result.
     Compute(ComputeTurn),
     /// Return this result.
@@ -72,12 +72,12 @@ pub(super) enum FlightRole {
 
 /// A computing call. If it is dropped before it finishes, another one computes.
 pub(super) struct ComputeTurn {
-    flight: Arc<Flight>,
+    computation: Arc<Computation>,
     /// Whether no other call was computing when this one started.
     pub(super) is_alone: bool,
 }
 
-impl Flights {
+impl Computations {
     /// Returns a new point in time.
     pub(super) fn tick(&self) -> u64 {
         self.clock.fetch_add(1, Ordering::Relaxed)
@@ -90,26 +90,26 @@ impl Flights {
         key: &str,
         began: u64,
         seen: FoundInCache,
-    ) -> Arc<Flight> {
+    ) -> Arc<Computation> {
         let key = (organization, key.to_owned());
-        // Declared before the lock: a flight that this call is the last to hold takes the lock when it is dropped.
+        // Declared before the lock: a computation that this call is the last to hold takes the lock when it is dropped.
         let found;
         let mut under_way = self.lock();
         found = under_way.get(&key).and_then(Weak::upgrade);
-        if let Some(flight) = &found
-            && flight.may_be_joined(began, seen)
+        if let Some(computation) = &found
+            && computation.may_be_joined(began, seen)
         {
-            return Arc::clone(flight);
+            return Arc::clone(computation);
         }
-        let progress = FlightProgress { outcome: None, computing: 0, since: u64::MAX, patience_ends: None };
-        let flight = Arc::new(Flight {
+        let progress = ComputationProgress { outcome: None, computing: 0, since: u64::MAX, patience_ends: None };
+        let computation = Arc::new(Computation {
             key: key.clone(),
-            flights: Arc::clone(self),
+            computations: Arc::clone(self),
             token: new_id(),
             progress: watch::Sender::new(progress),
         });
-        under_way.insert(key, Arc::downgrade(&flight));
-        flight
+        under_way.insert(key, Arc::downgrade(&computation));
+        computation
     }
 
     /// Prevents further calls from joining the computation of a key.
@@ -122,30 +122,30 @@ impl Flights {
         self.lock().retain(|key, _| key.0 != organization);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<FlightKey, Weak<Flight>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ComputationKey, Weak<Computation>>> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Flight {
+impl Computation {
     /// Waits for the result, or computes if no call does or if the computing ones take too long. In that case one call
     /// computes and the others wait again, for its result or an earlier one.
     ///
     /// Before a call computes, it may take the time `preparing`, in which it waits for another process.
-    pub(super) async fn part(self: &Arc<Self>, wait_max: Duration, preparing: Duration) -> FlightRole {
+    pub(super) async fn part(self: &Arc<Self>, wait_max: Duration, preparing: Duration) -> ComputationRole {
         let mut changes = self.progress.subscribe();
         loop {
             if let Some(turn) = self.turn(wait_max.saturating_add(preparing)) {
-                return FlightRole::Compute(turn);
+                return ComputationRole::Compute(turn);
             }
             let patience_ends = {
                 let progress = changes.borrow_and_update();
                 if let Some(outcome) = &progress.outcome {
-                    return FlightRole::Take(Arc::clone(outcome));
+                    return ComputationRole::Take(Arc::clone(outcome));
                 }
                 progress.patience_ends
             };
-            // The sender exists at least as long as this flight.
+            // The sender exists at least as long as this computation.
             let changed = changes.changed();
             let _ = match patience_ends {
                 Some(at) => tokio::time::timeout_at(at, changed).await,
@@ -171,7 +171,7 @@ impl Flight {
             }
             may_compute
         });
-        may_compute.then(|| ComputeTurn { flight: Arc::clone(self), is_alone })
+        may_compute.then(|| ComputeTurn { computation: Arc::clone(self), is_alone })
     }
 
     /// Returns whether its value is new enough for the call. It is if the computation started after the call, or if the
@@ -190,8 +190,8 @@ impl Flight {
 impl ComputeTurn {
     /// Records that the computation starts.
     pub(super) fn computes(&self, wait_max: Duration) {
-        self.flight.progress.send_modify(|progress| {
-            progress.since = progress.since.min(self.flight.flights.tick());
+        self.computation.progress.send_modify(|progress| {
+            progress.since = progress.since.min(self.computation.computations.tick());
             progress.patience_ends = Instant::now().checked_add(wait_max);
         });
     }
@@ -199,7 +199,7 @@ impl ComputeTurn {
     /// Shares the result, unless another call was faster.
     pub(super) fn finish(self, outcome: ComputeOutcome) -> Arc<ComputeOutcome> {
         let own = Arc::new(outcome);
-        self.flight.progress.send_modify(|progress| {
+        self.computation.progress.send_modify(|progress| {
             progress.outcome.get_or_insert_with(|| Arc::clone(&own));
         });
         own
@@ -208,13 +208,13 @@ impl ComputeTurn {
 
 impl Drop for ComputeTurn {
     fn drop(&mut self) {
-        self.flight.progress.send_modify(|progress| progress.computing -= 1);
+        self.computation.progress.send_modify(|progress| progress.computing -= 1);
     }
 }
 
-impl Drop for Flight {
+impl Drop for Computation {
     fn drop(&mut self) {
-        let mut under_way = self.flights.lock();
+        let mut under_way = self.computations.lock();
         if under_way.get(&self.key).is_some_and(|entry| std::ptr::eq(entry.as_ptr(), self)) {
             under_way.remove(&self.key);
         }
@@ -230,46 +230,46 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
-    fn new_flight() -> Arc<Flight> {
-        Arc::new(Flights::default()).join(OrganizationId(Uuid::nil()), "k", 0, FoundInCache::Nothing)
+    fn new_computation() -> Arc<Computation> {
+        Arc::new(Computations::default()).join(OrganizationId(Uuid::nil()), "k", 0, FoundInCache::Nothing)
     }
 
-    fn value(part: FlightRole) -> Vec<u8> {
+    fn value(part: ComputationRole) -> Vec<u8> {
         match part {
-            FlightRole::Take(outcome) => match &*outcome {
+            ComputationRole::Take(outcome) => match &*outcome {
                 ComputeOutcome::Value(json) => json.clone(),
                 ComputeOutcome::Error(_) => panic!("an error"),
             },
-            FlightRole::Compute(_) => panic!("it computes"),
+            ComputationRole::Compute(_) => panic!("it computes"),
         }
     }
 
-    fn turn(part: FlightRole) -> ComputeTurn {
-        let FlightRole::Compute(turn) = part else { panic!("there is an outcome") };
+    fn turn(part: ComputationRole) -> ComputeTurn {
+        let ComputationRole::Compute(turn) = part else { panic!("there is an outcome") };
         turn
     }
 
     /// The clock is paused. It moves only while all tasks wait.
     #[tokio::test(start_paused = true)]
     async fn of_those_who_wait_for_too_long_one_computes_and_all_get_what_is_there_first() {
-        let flight = new_flight();
+        let computation = new_computation();
         let began = Instant::now();
-        let first = turn(flight.part(HOUR, HOUR).await);
+        let first = turn(computation.part(HOUR, HOUR).await);
         assert!(first.is_alone);
         first.computes(HOUR);
         let waiting: Vec<_> = (0..100)
             .map(|_| {
-                let flight = Arc::clone(&flight);
-                tokio::spawn(async move { flight.part(HOUR, Duration::ZERO).await })
+                let computation = Arc::clone(&computation);
+                tokio::spawn(async move { computation.part(HOUR, Duration::ZERO).await })
             })
             .collect();
         let (mut second, mut others) = (None, Vec::new());
         for task in waiting {
             // The first computation never ends; another one starts after an hour, and ends after half an hour.
-            let flight = Arc::clone(&flight);
+            let computation = Arc::clone(&computation);
             others.push(tokio::spawn(async move {
                 match task.await.unwrap() {
-                    FlightRole::Compute(turn) => {
+                    ComputationRole::Compute(turn) => {
                         assert!(!turn.is_alone && began.elapsed().as_secs() == 3600);
                         turn.computes(HOUR);
                         tokio::time::sleep(HOUR / 2).await;
@@ -278,7 +278,7 @@ mod tests {
                     }
                     part => {
                         assert_eq!(began.elapsed().as_secs(), 5400);
-                        drop(flight);
+                        drop(computation);
                         Some(value(part))
                     }
                 }
@@ -293,15 +293,15 @@ mod tests {
         assert!(second.is_some());
         // A late result changes nothing for later calls.
         first.finish(ComputeOutcome::Value(vec![1]));
-        assert_eq!(value(flight.part(HOUR, HOUR).await), [2]);
+        assert_eq!(value(computation.part(HOUR, HOUR).await), [2]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_that_is_dropped_or_waits_for_ever_is_followed_at_once_or_never() {
-        let flight = new_flight();
-        let first = turn(flight.part(Duration::MAX, Duration::MAX).await);
+        let computation = new_computation();
+        let first = turn(computation.part(Duration::MAX, Duration::MAX).await);
         first.computes(Duration::MAX);
-        let (mut next, mut last) = (pin!(flight.part(HOUR, HOUR)), pin!(flight.part(HOUR, HOUR)));
+        let (mut next, mut last) = (pin!(computation.part(HOUR, HOUR)), pin!(computation.part(HOUR, HOUR)));
         assert!(next.as_mut().now_or_never().is_none() && last.as_mut().now_or_never().is_none());
         tokio::time::advance(HOUR * 24 * 365).await;
         assert!(next.as_mut().now_or_never().is_none() && last.as_mut().now_or_never().is_none());
@@ -314,17 +314,17 @@ mod tests {
 
     #[test]
     fn a_computation_is_joined_by_those_whom_its_value_is_new_enough_for() {
-        let flights = Arc::new(Flights::default());
+        let computations = Arc::new(Computations::default());
         let id = OrganizationId(Uuid::nil());
-        let join = |began, seen| flights.join(id, "k", began, seen);
-        let early = flights.tick();
+        let join = |began, seen| computations.join(id, "k", began, seen);
+        let early = computations.tick();
         let first = join(early, FoundInCache::Missing(None));
         // It has not started yet, so a new call is early enough.
-        assert!(Arc::ptr_eq(&first, &join(flights.tick(), FoundInCache::Missing(None))));
+        assert!(Arc::ptr_eq(&first, &join(computations.tick(), FoundInCache::Missing(None))));
         let turn = first.turn(HOUR).unwrap();
         turn.computes(HOUR);
         assert!(Arc::ptr_eq(&first, &join(early, FoundInCache::Missing(None))));
-        let late = flights.tick();
+        let late = computations.tick();
         assert!(Arc::ptr_eq(&first, &join(late, FoundInCache::Missing(Some(first.token)))));
         assert!(Arc::ptr_eq(&first, &join(late, FoundInCache::Nothing)));
         // Redis has no token or another token: the key was deleted after the computation started.
@@ -332,27 +332,27 @@ mod tests {
         assert!(!Arc::ptr_eq(&first, &second));
         let turn = second.turn(HOUR).unwrap();
         turn.computes(HOUR);
-        assert!(!Arc::ptr_eq(&second, &join(flights.tick(), FoundInCache::Missing(Some(new_id())))));
+        assert!(!Arc::ptr_eq(&second, &join(computations.tick(), FoundInCache::Missing(Some(new_id())))));
         // The same key of another tenant is another computation.
-        let other = flights.join(OrganizationId(Uuid::max()), "k", early, FoundInCache::Nothing);
+        let other = computations.join(OrganizationId(Uuid::max()), "k", early, FoundInCache::Nothing);
         assert!(!Arc::ptr_eq(&second, &other));
     }
 
     #[test]
     fn what_is_over_or_detached_leaves_nothing_behind() {
-        let flights = Arc::new(Flights::default());
+        let computations = Arc::new(Computations::default());
         let (id, other) = (OrganizationId(Uuid::nil()), OrganizationId(Uuid::max()));
-        let flight = flights.join(id, "k", 0, FoundInCache::Nothing);
-        flights.detach(id, "k");
-        let newer = flights.join(id, "k", 0, FoundInCache::Nothing);
-        assert!(!Arc::ptr_eq(&flight, &newer));
+        let computation = computations.join(id, "k", 0, FoundInCache::Nothing);
+        computations.detach(id, "k");
+        let newer = computations.join(id, "k", 0, FoundInCache::Nothing);
+        assert!(!Arc::ptr_eq(&computation, &newer));
         // The older one does not remove the newer one's entry, just as it does not remove another tenant's.
-        drop(flight);
-        assert!(Arc::ptr_eq(&newer, &flights.join(id, "k", 0, FoundInCache::Nothing)));
-        let kept = flights.join(other, "k", 0, FoundInCache::Nothing);
-        flights.detach_all(id);
-        assert_eq!(flights.lock().len(), 1);
+        drop(computation);
+        assert!(Arc::ptr_eq(&newer, &computations.join(id, "k", 0, FoundInCache::Nothing)));
+        let kept = computations.join(other, "k", 0, FoundInCache::Nothing);
+        computations.detach_all(id);
+        assert_eq!(computations.lock().len(), 1);
         drop((newer, kept));
-        assert_eq!(flights.lock().len(), 0);
+        assert_eq!(computations.lock().len(), 0);
     }
 }

@@ -179,7 +179,7 @@ pub(super) struct LoginFacts {
 }
 
 impl LoginFacts {
-    pub(super) async fn look(operator: &Operator, name: &LoginName) -> Result<Self> {
+    pub(super) async fn read(operator: &Operator, name: &LoginName) -> Result<Self> {
         let doing = || while_doing(format!("look at role {:?}", name.as_str()));
         let inherits = if operator.facts().major() >= 16 { "m.inherit_option" } else { "false" };
         let sql = format!(

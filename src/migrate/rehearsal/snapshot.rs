@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Reads the current shared schema, as the query of a version describes it.
-pub(super) async fn look(operator: &Operator, query: Query) -> Result<SchemaSnapshot> {
+pub(super) async fn read_shared_schema(operator: &Operator, query: Query) -> Result<SchemaSnapshot> {
     let schema = SchemaName::public();
     let schemas = Schemas::One { schema: &schema, role: None };
     let isolation = operator.config().isolation();
