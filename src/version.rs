@@ -1,11 +1,15 @@
 //! Versions and checksums of migrations.
 
 use crate::ident::hex;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{fmt, str::FromStr};
 
 /// The version of a migration: a positive 64-bit number. So ordinals (`001`) and 14-digit timestamps both work.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+///
+/// Serde reads and writes it as a number.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "i64", try_from = "i64")]
 pub struct Version(i64);
 
 impl Version {
@@ -30,6 +34,20 @@ impl fmt::Display for Version {
 impl fmt::Debug for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Version({})", self.0)
+    }
+}
+
+impl From<Version> for i64 {
+    fn from(version: Version) -> Self {
+        version.0
+    }
+}
+
+impl TryFrom<i64> for Version {
+    type Error = InvalidVersion;
+
+    fn try_from(number: i64) -> Result<Self, InvalidVersion> {
+        Self::new(number).ok_or_else(|| InvalidVersion { text: number.to_string() })
     }
 }
 

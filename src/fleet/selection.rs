@@ -1,6 +1,7 @@
 //! The schemas that a run covers.
 
 use crate::slug::TenantSlug;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::{collections::BTreeSet, fmt, num::NonZeroU32, str::FromStr};
 
@@ -101,7 +102,8 @@ impl fmt::Display for Selection {
 
 /// One of several parts of a fleet, for several machines that share the work. Its text is for instance `1/3`. A
 /// tenant's part depends only on its slug, so it does not change when other tenants are added or removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Shard {
     number: NonZeroU32,
     of: NonZeroU32,
@@ -125,6 +127,20 @@ impl Shard {
 impl fmt::Display for Shard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.number, self.of)
+    }
+}
+
+impl From<Shard> for String {
+    fn from(part: Shard) -> Self {
+        part.to_string()
+    }
+}
+
+impl TryFrom<String> for Shard {
+    type Error = InvalidShard;
+
+    fn try_from(text: String) -> Result<Self, InvalidShard> {
+        text.parse()
     }
 }
 

@@ -124,7 +124,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     let saved = arguments.apply.as_ref().map(read_plan).transpose()?;
     let mut options = options(&arguments.how)?.interrupt(&session.shutdown.interrupt);
     let mut selection = match &saved {
-        Some(saved) => saved.selection()?,
+        Some(saved) => saved.selection(),
         None => selection(&arguments.which)?,
     };
     let target = match &saved {

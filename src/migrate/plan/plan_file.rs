@@ -6,7 +6,6 @@ use super::{
 };
 use crate::{
     db::Operator,
-    error::Result,
     fleet::selection::{Scope, Selection, Shard},
     migrate::ledger::LedgerDigest,
     slug::TenantSlug,
@@ -26,7 +25,7 @@ pub struct SavedPlan {
     cgk_version: String,
     database: String,
     selection: SavedSelection,
-    target: Option<i64>,
+    target: Option<Version>,
     public: Option<SavedSteps>,
     tenants: Vec<SavedGroup>,
     /// Tenants that are skipped or cannot be migrated.
@@ -37,8 +36,8 @@ pub struct SavedPlan {
 #[serde(deny_unknown_fields)]
 struct SavedSelection {
     scope: SavedScope,
-    exclude: Vec<String>,
-    part: Option<String>,
+    exclude: Vec<TenantSlug>,
+    part: Option<Shard>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,7 +46,7 @@ enum SavedScope {
     Everything,
     Public,
     Tenants,
-    Only(Vec<String>),
+    Only(Vec<TenantSlug>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -61,7 +60,7 @@ struct SavedSteps {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SavedFile {
-    version: i64,
+    version: Version,
     name: String,
     checksum: String,
 }
@@ -94,7 +93,7 @@ impl SavedPlan {
             selection: SavedSelection::of(&planned.selection),
             target: match planned.target {
                 Target::Head => None,
-                Target::Version(version) => Some(version.get()),
+                Target::Version(version) => Some(version),
             },
             public: planned.public.as_ref().map(SavedSteps::of),
             tenants: groups.into_iter().map(|(steps, tenants)| SavedGroup { steps, tenants }).collect(),
@@ -103,28 +102,24 @@ impl SavedPlan {
     }
 
     /// Returns the selection. Plan it again before you call [`differences`](Self::differences).
-    ///
-    /// # Errors
-    ///
-    /// Kind `Invalid`: the file contains a text that is not a slug.
-    pub fn selection(&self) -> Result<Selection> {
-        let slugs = |texts: &[String]| texts.iter().map(|text| Ok(text.parse()?)).collect::<Result<Vec<TenantSlug>>>();
-        let scope = match &self.selection.scope {
+    pub fn selection(&self) -> Selection {
+        let SavedSelection { scope, exclude, part } = self.selection.clone();
+        let scope = match scope {
             SavedScope::Everything => Scope::Everything,
             SavedScope::Public => Scope::Public,
             SavedScope::Tenants => Scope::Tenants,
-            SavedScope::Only(texts) => Scope::Only(slugs(texts)?),
+            SavedScope::Only(slugs) => Scope::Only(slugs),
         };
-        let selection = Selection::from(scope).excluding(slugs(&self.selection.exclude)?);
-        Ok(match self.selection.part.as_ref().and_then(|text| text.parse::<Shard>().ok()) {
+        let selection = Selection::from(scope).excluding(exclude);
+        match part {
             Some(part) => selection.shard(part),
             None => selection,
-        })
+        }
     }
 
     /// Returns the target.
     pub fn target(&self) -> Target {
-        self.target.and_then(Version::new).map_or(Target::Head, Target::Version)
+        self.target.map_or(Target::Head, Target::Version)
     }
 
     /// Returns how a plan made now differs, one line per difference. The result is empty if the saved plan may be
@@ -172,7 +167,7 @@ fn describe(steps: Option<&SavedSteps>) -> String {
     let files: Vec<String> = steps
         .pending
         .iter()
-        .map(|file| format!("{:03}_{} ({})", file.version, file.name, short(&file.checksum)))
+        .map(|file| format!("{}_{} ({})", file.version, file.name, short(&file.checksum)))
         .collect();
     format!("{} pending on ledger {}", files.join(", "), short(&steps.ledger))
 }
@@ -185,7 +180,7 @@ impl SavedSteps {
                 .pending
                 .iter()
                 .map(|file| SavedFile {
-                    version: file.id().version.get(),
+                    version: file.id().version,
                     name: file.id().name.clone(),
                     checksum: file.checksum().as_str().to_owned(),
                 })
@@ -196,16 +191,58 @@ impl SavedSteps {
 
 impl SavedSelection {
     fn of(selection: &Selection) -> Self {
-        let texts = |slugs: &[TenantSlug]| slugs.iter().map(|slug| slug.as_str().to_owned()).collect();
         Self {
             scope: match &selection.scope {
                 Scope::Everything => SavedScope::Everything,
                 Scope::Public => SavedScope::Public,
                 Scope::Tenants => SavedScope::Tenants,
-                Scope::Only(slugs) => SavedScope::Only(texts(slugs)),
+                Scope::Only(slugs) => SavedScope::Only(slugs.clone()),
             },
-            exclude: selection.exclude.iter().map(|slug| slug.as_str().to_owned()).collect(),
-            part: selection.shard.map(|part| part.to_string()),
+            exclude: selection.exclude.iter().cloned().collect(),
+            part: selection.shard,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The text of a plan, with a part of it replaced.
+    fn plan(from: &str, to: &str) -> String {
+        let text = r#"{"v": 1, "cgk_version": "0.1.0", "database": "shop",
+            "selection": {"scope": {"only": ["acme"]}, "exclude": ["globex"], "part": "1/3"}, "target": 7,
+            "public": {"ledger": "sha256:00", "pending": []},
+            "tenants": [{"ledger": "sha256:00", "pending": [{"version": 7, "name": "a", "checksum": "sha256:00"}],
+                         "tenants": ["acme"]}],
+            "aside": []}"#;
+        assert!(text.contains(from), "{from}");
+        text.replacen(from, to, 1)
+    }
+
+    #[test]
+    fn a_part_of_a_plan_that_cannot_be_read_is_refused() {
+        let read = |from, to| serde_json::from_str::<SavedPlan>(&plan(from, to));
+        let kept = read("", "").unwrap();
+        let (acme, globex): (TenantSlug, TenantSlug) = ("acme".parse().unwrap(), "globex".parse().unwrap());
+        let selection = Selection::from(Scope::Only(vec![acme])).excluding([globex]).shard("1/3".parse().unwrap());
+        assert_eq!((kept.selection(), kept.target()), (selection, Target::Version(Version::new(7).unwrap())));
+        for (from, to, reason) in [
+            (r#""1/3""#, r#""4/3""#, "\"4/3\" is not a part of a fleet"),
+            (r#""1/3""#, r#""1/3 ""#, "is not a part of a fleet"),
+            (r#""target": 7"#, r#""target": 0"#, "\"0\" is not a migration version"),
+            (r#""target": 7"#, r#""target": -7"#, "is not a migration version"),
+            (r#""target": 7"#, r#""target": "7""#, "invalid type"),
+            (r#"["acme"]"#, r#"["Acme"]"#, "is not a tenant slug"),
+            (r#"["globex"]"#, r#"["globex, acme"]"#, "is not a tenant slug"),
+            (r#"{"only": ["acme"]}"#, r#""all""#, "unknown variant"),
+            (r#""version": 7"#, r#""version": 0"#, "is not a migration version"),
+            (r#""part""#, r#""shard""#, "unknown field"),
+            (r#""aside""#, r#""beside""#, "unknown field"),
+            (r#""tenants": ["acme"]"#, r#""tenants": ["acme"], "target": 3"#, "unknown field"),
+        ] {
+            let error = read(from, to).unwrap_err().to_string();
+            assert!(error.contains(reason), "{from} -> {to}: {error}");
         }
     }
 }

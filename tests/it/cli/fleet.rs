@@ -167,8 +167,16 @@ async fn a_saved_plan_is_refused_once_something_has_moved() {
         "migrate --apply fleet.txt",
         "migrate --apply plan.json --tenant a",
     ]));
-    shell.write("plan.json", "{}");
-    assert_eq!(shell.run(&["migrate", "--apply", "plan.json"]).code, 2);
+    // A plan whose part cannot be read is no plan of the whole fleet.
+    let answer = shell.run(&["migrate", "--plan-out", "-", "--part", "1/2"]);
+    let plan = answer.stdout;
+    assert!(plan.contains("\"1/2\""), "{plan}");
+    for broken in [plan.replace("\"1/2\"", "\"1 of 2\""), "{}".into()] {
+        shell.write("plan.json", &broken);
+        let answer = shell.run(&["migrate", "--apply", "plan.json"]);
+        assert_eq!(answer.code, 2, "{}", answer.stderr);
+        assert!(answer.stderr.contains("plan.json is not a plan"), "{}", answer.stderr);
+    }
 }
 
 fn signal(child: &Child, name: &str) {

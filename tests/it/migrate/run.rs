@@ -14,7 +14,7 @@ use cgk::{
     Error, ErrorKind, MigrationError, Operator, TenantError, TenantSlug,
     migrate::{
         self, Canary, FleetPlan, Interrupt, Migrations, Observer, Outcome, RunOptions, RunReport, RunState, SavedPlan,
-        SchemaOutcome, Scope, Selection, Shard, Silent, StopReason, Target,
+        SchemaOutcome, Scope, Selection, Shard, Silent, StopReason, Target, Version,
     },
     testing::{TestDatabase, TestServer},
 };
@@ -56,7 +56,11 @@ fn many(number: usize) -> NonZeroUsize {
 
 impl Fleet {
     async fn plan<'m>(&self, migrations: &'m Migrations) -> FleetPlan<'m> {
-        migrate::plan_fleet(&self.operator, migrations, Scope::Everything, Target::Head).await.unwrap()
+        self.plan_of(migrations, Scope::Everything.into(), Target::Head).await
+    }
+
+    async fn plan_of<'m>(&self, migrations: &'m Migrations, selection: Selection, target: Target) -> FleetPlan<'m> {
+        migrate::plan_fleet(&self.operator, migrations, selection, target).await.unwrap()
     }
 
     async fn run(&self, migrations: &Migrations, options: &RunOptions) -> RunReport {
@@ -363,8 +367,7 @@ async fn a_saved_plan_is_carried_out_as_it_was_or_not_at_all() {
     let differences = |migrations: Migrations| {
         let (operator, kept) = (&fleet.operator, &kept);
         async move {
-            let planned =
-                migrate::plan_fleet(operator, &migrations, kept.selection().unwrap(), kept.target()).await.unwrap();
+            let planned = migrate::plan_fleet(operator, &migrations, kept.selection(), kept.target()).await.unwrap();
             kept.differences(operator, &planned)
         }
     };
@@ -393,4 +396,58 @@ async fn a_saved_plan_is_carried_out_as_it_was_or_not_at_all() {
     let report = migrate::run_with(&fleet.operator, &migrations, planned, &options, &mut Silent).await.unwrap();
     assert_eq!((report.failed(), report.migrated()), (3, 0));
     assert!(matches!(failure(&report, "t00"), Error::Migration(MigrationError::PlanStale { .. })), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_saved_plan_keeps_its_selection_and_its_target() {
+    let fleet = fleet(6).await;
+    fleet.files.tenant("002_second.sql", "create table m2 ()").tenant("003_third.sql", "create table m3 ()");
+    let migrations = fleet.files.load();
+    let second = Target::Version(Version::new(2).unwrap());
+    let part: Shard = "2/2".parse().unwrap();
+    for (selection, target) in [
+        (Selection::from(Scope::Everything), second),
+        (Selection::from(Scope::Public), Target::Head),
+        (Selection::from(Scope::Tenants), Target::Head),
+        (Selection::from(Scope::Only(vec![slug("t01"), slug("t03")])), second),
+        (Selection::from(Scope::Tenants).excluding([slug("t00"), slug("t05")]), second),
+        (Selection::from(Scope::Everything).excluding([slug("t04")]).shard(part), Target::Head),
+    ] {
+        let planned = fleet.plan_of(&migrations, selection.clone(), target).await;
+        let saved = SavedPlan::of(&fleet.operator, &planned);
+        let kept: SavedPlan = serde_json::from_str(&serde_json::to_string(&saved).unwrap()).unwrap();
+        assert_eq!((kept.selection(), kept.target()), (selection.clone(), target));
+        let again = fleet.plan_of(&migrations, kept.selection(), kept.target()).await;
+        assert_eq!(kept.differences(&fleet.operator, &again), Vec::<String>::new());
+        // The control: a plan of other schemas or for another target differs.
+        let (others, other) = match target {
+            Target::Head => (Selection::from(Scope::Only(vec![slug("t02")])), Target::Head),
+            Target::Version(_) => (selection.clone(), Target::Head),
+        };
+        let wrong = fleet.plan_of(&migrations, others, other).await;
+        assert_ne!(kept.differences(&fleet.operator, &wrong), Vec::<String>::new(), "{selection} {target:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_saved_plan_of_a_part_migrates_that_part() {
+    let fleet = fleet(6).await;
+    fleet.files.tenant("002_second.sql", "create table m2 ()").tenant("003_third.sql", "create table m3 ()");
+    let migrations = fleet.files.load();
+    let selection = Selection::from(Scope::Tenants).excluding([slug("t00")]).shard("2/2".parse().unwrap());
+    let target = Target::Version(Version::new(2).unwrap());
+    let kept = SavedPlan::of(&fleet.operator, &fleet.plan_of(&migrations, selection, target).await);
+    let planned = fleet.plan_of(&migrations, kept.selection(), kept.target()).await;
+    let selected: Vec<String> = planned.tenants.iter().map(|tenant| tenant.slug.to_string()).collect();
+    assert!((1..5).contains(&selected.len()), "{selected:?}");
+    let options = RunOptions::default().exactly_as_planned();
+    migrate::run_with(&fleet.operator, &migrations, planned, &options, &mut Silent).await.unwrap();
+    for number in 0..6 {
+        let expected: &[i64] = if selected.contains(&format!("t{number:02}")) { &[1, 2] } else { &[1] };
+        assert_eq!(
+            versions(&fleet.raw, &format!("tenant_t{number:02}")).await,
+            expected,
+            "t{number:02} of {selected:?}"
+        );
+    }
 }
