@@ -17,8 +17,8 @@ use tokio_postgres::error::SqlState;
 /// Deferred triggers come first, because they may open cursors and create temporary objects. A trigger that defers
 /// itself again is detected if it is on a temporary table: a table with pending triggers cannot be dropped. Temporary
 /// tables are the only tables that a tenant's role can create.
-const SETTLE: &str = "set constraints all immediate; close all; discard temp";
-/// The index of the statement of [`SETTLE`] that fails if a trigger is deferred again.
+const DEFERRED_WORK: &str = "set constraints all immediate; close all; discard temp";
+/// The index of the statement of [`DEFERRED_WORK`] that fails if a trigger is deferred again.
 const DISCARD_TEMP: usize = 2;
 /// The number of statements before the guard.
 const GUARD: usize = 3;
@@ -31,14 +31,19 @@ const fn commit_at(pooling: Pooling) -> usize {
     }
 }
 
-/// Returns the message that commits. It runs [`SETTLE`], then the guard, then the COMMIT and the scrub. The guard is a
-/// statement that raises `division_by_zero`.
+/// Returns the message that commits. It runs [`guarded`], then the COMMIT and the scrub. The guard is a statement that
+/// raises `division_by_zero`.
 pub(crate) fn commit(guard: &str, pooling: Pooling) -> String {
     let before_commit = match pooling {
         Pooling::Direct => "",
         Pooling::Transaction => pooled::BEFORE_COMMIT,
     };
-    format!("{SETTLE}; {guard}; {before_commit}commit; {}", scrub(pooling))
+    format!("{}; {before_commit}commit; {}", guarded(guard), scrub(pooling))
+}
+
+/// Returns SQL that runs deferred work and then the guard.
+pub(crate) fn guarded(guard: &str) -> String {
+    format!("{DEFERRED_WORK}; {guard}")
 }
 
 /// Returns the message that rolls back and scrubs. Every transaction that does not commit ends with it.
@@ -62,7 +67,7 @@ const TEXT_MAX: usize = 60;
 /// discarded.
 ///
 /// Behind a pooler, the prepared statements are dropped. If that fails, the session ends ([`pooled::after`]).
-fn scrub(pooling: Pooling) -> String {
+pub(crate) fn scrub(pooling: Pooling) -> String {
     let seed = rand::rng().random_range(-1.0..1.0_f64);
     match pooling {
         Pooling::Direct => format!(

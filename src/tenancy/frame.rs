@@ -28,6 +28,8 @@
 //! - Close the connection unless [`Frame::is_clean`] returns true. It returns true if the session contains no statement
 //!   prepared by SQL.
 //! - After `leave` or `roll_back`, the session ends at any error outside of a transaction (`exit_on_error`).
+//! - If the driver sends COMMIT by a call of its own, send [`Frame::guard`] directly before that call and
+//!   [`Frame::scrub`] directly after it. `leave` is shorter: it is one message, which no other statement can interrupt.
 //! - To let the server end a statement whose client is gone, send
 //!   `set local client_connection_check_interval = 1000` after `enter`. [`Db`](crate::Db) does it if the server runs on
 //!   Linux. A server on another system may refuse it.
@@ -43,7 +45,7 @@ use crate::{
     config::{Isolation, Pooling, SessionSettings},
     db::pool::IsolationCheck,
     error::{Error, Result},
-    ident::{DatabaseTag, RoleName, SchemaName, literal},
+    ident::{DatabaseTag, Ident, RoleName, SchemaName, literal},
     search_path::SearchPath,
     slug::TenantSlug,
 };
@@ -56,6 +58,7 @@ pub struct Frames {
     isolation: Isolation,
     settings: SessionSettings,
     default_isolation: String,
+    extensions: SearchPath,
 }
 
 /// One transaction of one tenant.
@@ -97,12 +100,19 @@ impl Frames {
     /// the server's default isolation level.
     pub fn new(tag: DatabaseTag, isolation: Isolation) -> Self {
         let (settings, default_isolation) = (SessionSettings::default(), "read committed".into());
-        Self { tag, isolation, settings, default_isolation }
+        Self { tag, isolation, settings, default_isolation, extensions: SearchPath::default() }
     }
 
     /// Sets the timeouts.
     pub fn with_session(mut self, settings: SessionSettings) -> Self {
         self.settings = settings;
+        self
+    }
+
+    /// Adds schemas of extensions to the search path, after the tenant's and the shared schema. Use the same schemas as
+    /// the setting `search_path` of the services and operators of this database.
+    pub fn with_search_path(mut self, schemas: impl IntoIterator<Item = Ident>) -> Self {
+        self.extensions = SearchPath::with(schemas.into_iter().collect());
         self
     }
 
@@ -113,7 +123,7 @@ impl Frames {
             Isolation::Path => None,
         };
         let schema = SchemaName::of_tenant(slug);
-        let further = SearchPath::default();
+        let further = self.extensions.clone();
         let path = further.of(&schema);
         let begin = begin_locked(slug, options, &self.default_isolation, &self.settings, Pooling::Direct);
         let target = TenantTarget { slug: slug.clone(), schema, path, further, role };
@@ -134,6 +144,36 @@ impl Frame {
     /// or the transaction.
     pub fn leave(&self) -> String {
         exit::commit(&self.target.guard(self.nonce), Pooling::Direct)
+    }
+
+    /// Returns the message to send directly before a COMMIT that the driver sends itself. It runs deferred work, closes
+    /// cursors and drops temporary tables. Then it fails with `division_by_zero` if the session has left the tenant or
+    /// the transaction.
+    ///
+    /// Commit only if this message did not fail. If it failed, [`judge`](Self::judge) interprets the failure. Send no
+    /// other statement between the two.
+    ///
+    /// ```
+    /// use cgk::{TxOptions, config::Isolation, frame::{Failure, Frames, TransactionOutcome}, ident::DatabaseTag};
+    ///
+    /// let frames = Frames::new(DatabaseTag::of("shop"), Isolation::Role);
+    /// let frame = frames.frame(&"acme".parse()?, &TxOptions::default());
+    /// let (guard, scrub) = (frame.guard(), frame.scrub());
+    /// // Send `guard`, then let the driver commit, then send `scrub`.
+    /// # assert!(!guard.contains("commit") && !scrub.contains("rollback"));
+    /// // The guard completed three statements and then failed: roll back.
+    /// assert_eq!(frame.judge(3, Some(Failure::server("22012"))), TransactionOutcome::Tampered);
+    /// # Ok::<(), cgk::InvalidSlug>(())
+    /// ```
+    pub fn guard(&self) -> String {
+        exit::guarded(&self.target.guard(self.nonce))
+    }
+
+    /// Returns the message that resets the session after the driver itself has committed or rolled back. Send it
+    /// outside of a transaction. If it fails, or if [`is_clean`](Self::is_clean) returns false for its rows, close the
+    /// connection.
+    pub fn scrub(&self) -> String {
+        exit::scrub(Pooling::Direct)
     }
 
     /// Returns a query that reads why the tenant could not be entered. Send it after [`enter`](Self::enter) failed and
@@ -215,7 +255,7 @@ impl Frame {
     }
 
     /// Returns whether the session may be used again. `first_columns` is the first column of the rows at the end of the
-    /// response to `leave` or `roll_back`. Each row is a prepared statement. `t` means that SQL prepared it.
+    /// response to `leave`, `roll_back` or `scrub`. Each row is a prepared statement. `t` means that SQL prepared it.
     pub fn is_clean<'a>(&self, first_columns: impl IntoIterator<Item = Option<&'a str>>) -> bool {
         first_columns.into_iter().all(|from_sql| from_sql == Some("f"))
     }

@@ -6,7 +6,7 @@ use cgk::{
     TxOptions,
     config::{Isolation, SessionSettings},
     frame::{Failure, Frame, Frames, TransactionOutcome},
-    ident::DatabaseTag,
+    ident::{DatabaseTag, Ident},
 };
 use std::time::Duration;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
@@ -103,6 +103,104 @@ async fn a_with_tenant_over_another_connection_keeps_the_tenant_apart() {
     assert_eq!(run(&[insert]).await, Ended::NotEntered("22012".into()));
     assert_eq!(stage.marks("acme", "attack").await, (0, 0));
     assert_eq!(stage.number("select count(*) from tenant_globex.marks where tag = 'next'").await, 11);
+}
+
+/// A `with_tenant` over a driver that commits by a call of its own.
+async fn with_own_commit(client: &Client, frame: &Frame, statements: &[&str], guarded: bool) -> Ended {
+    let (_, refused) = send(client, &frame.enter()).await;
+    assert_eq!(refused, None);
+    for sql in statements {
+        let _ = send(client, sql).await;
+    }
+    let (completed, failure) = if guarded { send(client, &frame.guard()).await } else { (0, None) };
+    let outcome = match &failure {
+        Some(state) => frame.judge(completed, Some(Failure::server(state))),
+        None => TransactionOutcome::Committed,
+    };
+    let end = if failure.is_some() { "rollback" } else { "commit" };
+    assert_eq!(send(client, end).await.1, None, "{statements:?}");
+    assert_eq!(send(client, &frame.scrub()).await.1, None, "{statements:?}");
+    Ended::Left(outcome)
+}
+
+#[tokio::test]
+async fn a_driver_that_commits_itself_is_guarded_before_and_scrubbed_after() {
+    let stage = Stage::set().await;
+    let (client, connection) = address(stage.database.name()).connect(NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let frames = Frames::new(DatabaseTag::of(stage.database.name()), Isolation::Role);
+    let insert = "insert into marks (tag, n) values ('own', 1)";
+    let leave_it = "select set_config('role', 'none', true), set_config('search_path', 'tenant_globex', true)";
+    // A trigger that would run inside COMMIT, and there leave a row in another tenant's table.
+    let deferred = "create temp table late (n int);
+         create function pg_temp.late() returns trigger language plpgsql as
+             $$ begin perform set_config('role', 'none', true);
+                      insert into tenant_globex.marks (tag, n) values ('late', 1); return null; end $$;
+         create constraint trigger late after insert on late deferrable initially deferred
+             for each row execute function pg_temp.late();
+         insert into late values (1)";
+    let state = "select count(*) from pg_catalog.pg_listening_channels()";
+    for (statements, guarded, expected, rows) in [
+        (vec![insert, "listen news", "set work_mem = '77MB'"], true, TransactionOutcome::Committed, (1, 0)),
+        (vec![insert, leave_it], true, TransactionOutcome::Tampered, (0, 0)),
+        (vec![insert, "select 1; commit; begin"], true, TransactionOutcome::Tampered, (1, 0)),
+        (vec![insert, "select 1 / 0"], true, TransactionOutcome::Aborted, (0, 0)),
+        (vec![insert, deferred], true, TransactionOutcome::Tampered, (0, 0)),
+        (vec![leave_it, insert], true, TransactionOutcome::Tampered, (0, 0)),
+        // The control: without the guard, both leave a row in the other tenant.
+        (vec![insert, deferred], false, TransactionOutcome::Committed, (1, 1)),
+        (vec![leave_it, insert], false, TransactionOutcome::Committed, (0, 1)),
+    ] {
+        stage.sql("delete from tenant_acme.marks where tag = 'own'; delete from tenant_globex.marks where tag <> 'globex'").await;
+        let frame = frames.frame(&slug("acme"), &TxOptions::default());
+        assert_eq!(
+            with_own_commit(&client, &frame, &statements, guarded).await,
+            Ended::Left(expected),
+            "{statements:?}"
+        );
+        let found = (
+            stage.number("select count(*) from tenant_acme.marks where tag = 'own'").await,
+            stage.number("select count(*) from tenant_globex.marks where tag <> 'globex'").await,
+        );
+        assert_eq!(found, rows, "{statements:?}");
+        let row = client
+            .query_typed(
+                &format!("select current_user = session_user, current_setting('work_mem') <> '77MB', ({state})"),
+                &[],
+            )
+            .await
+            .unwrap();
+        let clean = (row[0].get::<_, bool>(0), row[0].get::<_, bool>(1), row[0].get::<_, i64>(2));
+        assert_eq!(clean, (true, true, 0), "{statements:?}");
+    }
+    // The control: without the scrub, the setting and the channel stay.
+    let frame = frames.frame(&slug("acme"), &TxOptions::default());
+    for sql in [&frame.enter(), "listen news", "set work_mem = '77MB'", &frame.guard(), "commit"] {
+        assert_eq!(send(&client, sql).await.1, None, "{sql}");
+    }
+    let rows = client.query_typed(&format!("select current_setting('work_mem'), ({state})"), &[]).await.unwrap();
+    assert_eq!((rows[0].get::<_, String>(0), rows[0].get::<_, i64>(1)), ("77MB".into(), 1));
+}
+
+#[tokio::test]
+async fn a_frame_finds_what_is_in_a_schema_of_extensions() {
+    let stage = Stage::set().await;
+    let (client, connection) = address(stage.database.name()).connect(NoTls).await.unwrap();
+    tokio::spawn(connection);
+    stage.sql("create schema extensions; create extension citext schema extensions; grant usage on schema extensions to public").await;
+    let frames = Frames::new(DatabaseTag::of(stage.database.name()), Isolation::Role);
+    let work = ["insert into marks (tag, n) select 'ext', 1 where 'A'::citext = 'a'::citext"];
+    // The control: the type is not found.
+    let frame = frames.frame(&slug("acme"), &TxOptions::default());
+    assert_eq!(with_tenant(&client, &frame, &work).await, Ended::Left(TransactionOutcome::Aborted));
+    let frames = frames.with_search_path([Ident::new("extensions").unwrap()]);
+    let frame = frames.frame(&slug("acme"), &TxOptions::default());
+    assert_eq!(with_tenant(&client, &frame, &work).await, Ended::Left(TransactionOutcome::Committed));
+    assert_eq!(stage.marks("acme", "ext").await, (1, 0));
+    // A schema in which a tenant may create is refused.
+    stage.sql("grant create on schema extensions to public").await;
+    let frame = frames.frame(&slug("acme"), &TxOptions::default());
+    assert_eq!(with_tenant(&client, &frame, &work).await, Ended::NotEntered("22012".into()));
 }
 
 /// With path isolation the session's user stays, and the path and the organization are guarded.
