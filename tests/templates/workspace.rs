@@ -240,6 +240,27 @@ async fn jobs_are_claimed_by_priority_then_by_time_and_not_before_it() {
 }
 
 #[tokio::test]
+async fn a_claim_without_a_number_or_a_lease_is_refused() {
+    let stage = stage_with_rows().await;
+    for call in [
+        "claim_jobs(null)",
+        "claim_jobs(-1)",
+        "claim_jobs(lease_time => null)",
+        "claim_jobs(lease_time => '-1 day')",
+        "claim_jobs(lease_time => '0 seconds')",
+        "extend_lease(gen_random_uuid(), gen_random_uuid(), null)",
+        "extend_lease(gen_random_uuid(), gen_random_uuid(), '-1 day')",
+    ] {
+        let (sqlstate, _) = stage.refusal("acme", &format!("select from {call}")).await;
+        assert_eq!(sqlstate, "22023", "{call}");
+    }
+    assert!(stage.one::<bool>("acme", "select bool_and(status = 'queued' and attempts = 0) from jobs").await);
+    // The control: what is not refused claims.
+    assert_eq!(stage.run("acme", "select from claim_jobs(0)").await, 0);
+    assert_eq!(stage.run("acme", "select from claim_jobs(1, '1 second')").await, 1);
+}
+
+#[tokio::test]
 async fn an_attempt_that_fails_is_made_again_until_none_is_left() {
     let stage = stage_with_rows().await;
     stage.run("acme", "update jobs set attempts_max = 2").await;

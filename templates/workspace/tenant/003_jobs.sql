@@ -75,6 +75,18 @@ create trigger jobs_status_changed
     for each row when (old.status is distinct from new.status)
     execute function jobs_status_changed();
 
+-- Refuses a number of jobs or a lease that would claim all jobs, or use up their attempts.
+create function check_job_claim(jobs_max integer, lease_time interval) returns void
+    language plpgsql
+as $$
+begin
+    if (jobs_max >= 0 and lease_time > interval '0') is not true then
+        raise exception 'jobs_max is a number from 0 on, and lease_time is longer than 0'
+            using errcode = 'invalid_parameter_value';
+    end if;
+end
+$$;
+
 -- Gives up to jobs_max jobs to the caller, who has them until the lease runs out: those of the highest priority first, then those
 -- that wait longest. Jobs that another transaction is claiming are passed over, never waited for. Commit before the work
 -- begins, and then call complete_job, fail_job or extend_lease with the row's lease_id.
@@ -84,6 +96,8 @@ create function claim_jobs(jobs_max integer default 1, lease_time interval defau
     returns setof jobs
     language sql
 begin atomic
+    select check_job_claim(jobs_max, lease_time);
+
     with lost as materialized (
         select j.id from jobs j
          where j.status = 'running' and j.lease_until <= now()
@@ -151,6 +165,8 @@ end;
 create function extend_lease(job_id uuid, lease uuid, lease_time interval default '5 minutes') returns boolean
     language sql
 begin atomic
+    select check_job_claim(0, lease_time);
+
     with changed as (
         update jobs j set lease_until = now() + lease_time
          where j.id = job_id and j.lease_id = lease
