@@ -52,6 +52,20 @@ const DEPENDENTS: &[(&str, &str, &str)] = &[
         "operator",
         "drop operator public.@#@ (none, int)",
     ),
+    // A cast and an operator family of others, by the tenant's function.
+    (
+        "create type public.coin as enum ('one');
+         create function tenant_acme.coins(public.coin) returns int language sql immutable as 'select 1';
+         create cast (public.coin as int) with function tenant_acme.coins(public.coin)",
+        "cast (public.coin AS integer)",
+        "drop type public.coin cascade",
+    ),
+    (
+        "create operator family public.others using hash;
+         alter operator family public.others using hash add function 1 (int, int) tenant_acme.twice(int)",
+        "function of access method function 1 (",
+        "drop operator family public.others using hash",
+    ),
 ];
 
 async fn refusal(stage: &Stage) -> Vec<String> {

@@ -91,7 +91,8 @@ pub(super) enum DroppedObjects<'a> {
 /// object that DROP … CASCADE would remove is either in the schema, or in the result.
 ///
 /// The server's own parts of a table (its toast table, and the triggers of its foreign keys on other tables) count as
-/// objects in the schema. So does the list of tables of a publication.
+/// objects in the schema. So does the list of tables of a publication. An entry of an operator family counts as an
+/// object in the family's schema, and a cast as one in the schema of both of its types.
 pub(super) fn dependents_sql(schema: &SchemaName, dropped: &DroppedObjects<'_>) -> String {
     let name = literal(schema.as_str());
     let seed = match dropped {
@@ -146,6 +147,13 @@ where s.nspname::pg_catalog.text = {name} and coalesce(case p.classid
         (select c.relnamespace from pg_catalog.pg_policy y join pg_catalog.pg_class c on c.oid = y.polrelid where y.oid = p.objid)
     when 'pg_catalog.pg_default_acl'::pg_catalog.regclass then
         (select f.defaclnamespace from pg_catalog.pg_default_acl f where f.oid = p.objid)
+    when 'pg_catalog.pg_amop'::pg_catalog.regclass then
+        (select f.opfnamespace from pg_catalog.pg_amop a join pg_catalog.pg_opfamily f on f.oid = a.amopfamily where a.oid = p.objid)
+    when 'pg_catalog.pg_amproc'::pg_catalog.regclass then
+        (select f.opfnamespace from pg_catalog.pg_amproc a join pg_catalog.pg_opfamily f on f.oid = a.amprocfamily where a.oid = p.objid)
+    when 'pg_catalog.pg_cast'::pg_catalog.regclass then
+        (select s.oid from pg_catalog.pg_cast c join pg_catalog.pg_type t on t.oid in (c.castsource, c.casttarget)
+          where c.oid = p.objid and t.typnamespace = s.oid limit 1)
     when 'pg_catalog.pg_publication_rel'::pg_catalog.regclass then s.oid
     when pg_catalog.to_regclass('pg_catalog.pg_publication_namespace') then s.oid
     else (select m.oid from pg_catalog.pg_identify_object(p.classid, p.objid, p.objsubid) i
