@@ -6,6 +6,9 @@ use std::{fmt, path::PathBuf};
 /// The name of the ledger table. It is the same in every schema.
 pub const LEDGER_TABLE: &str = "schema_migrations";
 
+/// The table with the progress of a migration without a transaction. It exists only while a file is partially applied.
+pub(crate) const STEPS_TABLE: &str = "schema_migration_steps";
+
 /// One of the two sets of migrations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Set {

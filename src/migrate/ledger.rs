@@ -10,7 +10,7 @@ use crate::{
     db::Operator,
     error::{Error, LedgerProblem, MigrationError, Result, while_doing},
     ident::{RoleName, SchemaName, hex, literal},
-    migration::MigrationId,
+    migration::{MigrationId, STEPS_TABLE},
     row_check,
     version::{Checksum, Version},
 };
@@ -242,6 +242,8 @@ pub(crate) struct LedgerState {
     pub(crate) schema_exists: bool,
     pub(crate) ledger_exists: bool,
     pub(crate) rows: Vec<Applied>,
+    /// Whether a migration without a transaction is partially applied.
+    pub(crate) has_steps: bool,
     comment: Option<String>,
 }
 
@@ -342,7 +344,8 @@ pub(crate) async fn read(operator: &Operator, schema: &SchemaName) -> Result<Led
     let doing = || while_doing(format!("read the ledger of schema {:?}", schema.as_str()));
     let found = operator.client().query_typed(&look_sql(), &[(&schema.as_str(), Type::TEXT)]).await.map_err(doing())?;
     let Some(found) = found.first() else {
-        return Ok(LedgerState { schema_exists: false, ledger_exists: false, rows: Vec::new(), comment: None });
+        let rows = Vec::new();
+        return Ok(LedgerState { schema_exists: false, ledger_exists: false, rows, has_steps: false, comment: None });
     };
     let kind: Option<String> = found.try_get(0).map_err(doing())?;
     let unfilled: Vec<String> = found.try_get(2).map_err(doing())?;
@@ -354,16 +357,17 @@ pub(crate) async fn read(operator: &Operator, schema: &SchemaName) -> Result<Led
         Some(kind) => return refuse(LedgerProblem::NotATable { kind: kind.to_owned() }),
     };
     let mut comment: Option<String> = found.try_get(1).map_err(doing())?;
-    let mut rows = Vec::new();
+    let (mut rows, mut has_steps) = (Vec::new(), false);
     if ledger_exists {
         // This reads the comment again: if it were older than the rows, it would seem to differ from them. The last
         // columns are read so that a table of another tool, which lacks some of them, is not treated as a ledger.
         let table = schema.qualified(LEDGER_TABLE);
         let sql = format!(
             "select version, name, checksum, pg_catalog.obj_description({}::pg_catalog.regclass, 'pg_class'),
-                    applied_at is null or cgk_version is null
+                    applied_at is null or cgk_version is null, pg_catalog.to_regclass({}) is not null
              from {table} order by version",
-            literal(&table)
+            literal(&table),
+            literal(&schema.qualified(STEPS_TABLE))
         );
         let found = match operator.client().query_typed(&sql, &[]).await {
             Err(error) if error.code() == Some(&SqlState::UNDEFINED_COLUMN) => {
@@ -380,6 +384,7 @@ pub(crate) async fn read(operator: &Operator, schema: &SchemaName) -> Result<Led
             let name: String = row.try_get(1).map_err(doing())?;
             let checksum: String = row.try_get(2).map_err(doing())?;
             comment = row.try_get(3).map_err(doing())?;
+            has_steps = row.try_get(5).map_err(doing())?;
             let version = Version::new(version).ok_or_else(|| crate::Error::Unexpected {
                 doing: format!("read the ledger of schema {:?}", schema.as_str()),
                 found: format!("version {version}"),
@@ -387,7 +392,7 @@ pub(crate) async fn read(operator: &Operator, schema: &SchemaName) -> Result<Led
             rows.push(Applied { id: MigrationId { version, name }, checksum: Checksum::recorded(checksum) });
         }
     }
-    Ok(LedgerState { schema_exists: true, ledger_exists, rows, comment })
+    Ok(LedgerState { schema_exists: true, ledger_exists, rows, has_steps, comment })
 }
 
 #[cfg(test)]

@@ -21,6 +21,9 @@ pub(crate) struct TenantFacts {
     /// The comment on the schema.
     pub(crate) schema_comment: Option<String>,
     pub(crate) has_ledger: bool,
+    /// Whether a migration without a transaction is partially applied.
+    #[cfg(feature = "migrate")]
+    pub(crate) has_steps: bool,
     /// The comment on the ledger.
     pub(crate) comment: Option<String>,
     pub(crate) has_role: bool,
@@ -101,6 +104,8 @@ impl TenantFacts {
             owner,
             schema_comment: row.try_get(12).map_err(doing())?,
             has_ledger: row.try_get(6).map_err(doing())?,
+            #[cfg(feature = "migrate")]
+            has_steps: row.try_get(15).map_err(doing())?,
             comment: row.try_get(7).map_err(doing())?,
             has_role: row.try_get(8).map_err(doing())?,
             role_admitted: row.try_get(9).map_err(doing())?,

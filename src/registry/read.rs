@@ -5,7 +5,7 @@ use crate::{
     binding,
     db::Operator,
     error::{Error, Result, while_doing},
-    migration::LEDGER_TABLE,
+    migration::{LEDGER_TABLE, STEPS_TABLE},
     slug::TenantSlug,
     tenant::{OrganizationId, StrangeRow, Tenant, TenantStatus},
 };
@@ -113,12 +113,14 @@ pub(crate) async fn facts_rows(
                 pg_catalog.pg_get_userbyid(n.nspowner)::pg_catalog.text,
                 c.oid is not null, pg_catalog.obj_description(c.oid, 'pg_class'), r.oid is not null,
                 coalesce(pg_catalog.has_schema_privilege(r.oid, n.oid, 'usage'), false),
-                {usable}, {grantable}, {comment}, s.registered, {warm}
+                {usable}, {grantable}, {comment}, s.registered, {warm}, steps.relnamespace is not null
          from {} s
          left join pg_catalog.pg_namespace n on n.nspname::pg_catalog.text = 'tenant_' || s.slug
                 and n.nspname = ('tenant_' || s.slug)::pg_catalog.name
          left join pg_catalog.pg_class c
                 on c.relnamespace = n.oid and c.relname = '{LEDGER_TABLE}' and c.relkind in ('r', 'p')
+         left join (select p.relnamespace from pg_catalog.pg_class p where p.relname = '{STEPS_TABLE}' and p.relkind in ('r', 'p')) steps
+                on steps.relnamespace = n.oid
          left join pg_catalog.pg_roles r on r.rolname::pg_catalog.text = 'cgk_' || s.slug || '_' || $1
                 and r.rolname = ('cgk_' || s.slug || '_' || $1)::pg_catalog.name
          order by s.slug collate \"C\", s.created_at, s.id",

@@ -11,7 +11,10 @@ use crate::{
 };
 
 /// The table of the step log.
-pub(crate) const STEPS_TABLE: &str = "schema_migration_steps";
+pub(crate) use crate::migration::STEPS_TABLE;
+
+/// Why a partially applied file cannot be continued.
+pub(in crate::migrate) const WITHOUT_FILE: &str = "its file is missing or was moved";
 
 /// The progress of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +71,7 @@ impl FileProgress {
 /// Returns the error for a schema in which another file than the next one is partially applied.
 pub(in crate::migrate) async fn refused(operator: &Operator, schema: &SchemaName) -> Result<Error> {
     Ok(match FileProgress::read(operator, schema).await? {
-        Some(found) => found.refused(schema, "its file is missing or was moved"),
+        Some(found) => found.refused(schema, WITHOUT_FILE),
         // Another run has just finished it.
         None => Error::Migration(MigrationError::Contended { schema: schema.clone(), tries: 1 }),
     })

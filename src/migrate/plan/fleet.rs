@@ -11,7 +11,11 @@ use crate::{
     ident::{Ident, SchemaName},
     migrate::{
         encodable,
-        execute::{bind::Unbound, unit::LedgerPresence},
+        execute::{
+            bind::Unbound,
+            step_log::{FileProgress, WITHOUT_FILE},
+            unit::LedgerPresence,
+        },
         fileset::FleetFiles,
         ledger::{self, Applied},
         migrations::Migrations,
@@ -113,6 +117,12 @@ pub async fn plan_fleet<'a>(
     let (read, files) = (read?, files?);
     let public_ledger = presence(read.ledger_exists);
     let public = plan(source, &schema, read.rows, Target::Head).map_err(MigrationError::Diverged)?;
+    if read.has_steps
+        && public.pending.is_empty()
+        && let Some(partial) = FileProgress::read(operator, &schema).await?
+    {
+        return Err(partial.refused(&schema, WITHOUT_FILE));
+    }
     // The tenants' files are checked even if only the shared schema is selected: a folder is one release.
     files.check(operator, migrations, Set::Public, None).await?;
     files.check(operator, migrations, Set::Tenant, None).await?;
@@ -231,6 +241,9 @@ impl<'a> TenantPlanner<'_, 'a> {
                 (!planned.pending.is_empty()).then_some(Step::Apply(planned))
             }
             SchemaState::Diverged(divergence) => {
+                if let Some(partial) = &tenant.partial {
+                    return Some(Step::Refuse(partial.refused(&schema, WITHOUT_FILE)));
+                }
                 Some(Step::Refuse(Error::Migration(MigrationError::Diverged(divergence.clone()))))
             }
             SchemaState::OtherOrganization { .. } => tenant.facts.refuse_other_organization().err().map(Step::Refuse),

@@ -7,6 +7,7 @@ use crate::{
     error::{Error, MigrationError, Result, TenantError},
     ident::SchemaName,
     migrate::{
+        execute::step_log::FileProgress,
         files::source::Source,
         ledger::{self, Applied, LEDGER_TABLE, LedgerDigest, Prefixes},
         migrations::Migrations,
@@ -98,6 +99,8 @@ pub struct TenantState {
     pub(crate) facts: TenantFacts,
     /// The rows of its ledger, if they differ from those of the set's files because of earlier ids.
     pub(crate) rows: Option<Vec<Applied>>,
+    /// The file that is partially applied, if no file is pending.
+    pub(crate) partial: Option<FileProgress>,
 }
 
 impl TenantState {
@@ -141,7 +144,27 @@ pub(crate) async fn read_shared_state(
         (true, false) => SchemaState::Behind { pending: source.files().len() },
         (true, true) => by_rows(source, &schema, read.rows),
     };
-    Ok((state, head))
+    let partial = partial_without_file(operator, &schema, &state, read.has_steps).await?;
+    Ok((partial.as_ref().map_or(state, |partial| without_file(&schema, partial)), head))
+}
+
+/// Returns the file that is partially applied in a schema in which no file is pending. Its file was removed.
+async fn partial_without_file(
+    operator: &Operator,
+    schema: &SchemaName,
+    state: &SchemaState,
+    has_steps: bool,
+) -> Result<Option<FileProgress>> {
+    if !has_steps || !state.is_at_head() {
+        return Ok(None);
+    }
+    FileProgress::read(operator, schema).await
+}
+
+fn without_file(schema: &SchemaName, partial: &FileProgress) -> SchemaState {
+    let (schema, missing) = (schema.clone(), vec![partial.id.clone()]);
+    let divergence = Divergence { schema, edited: vec![], missing, out_of_order: vec![], ahead: vec![] };
+    SchemaState::Diverged(Box::new(divergence))
 }
 
 /// Which tenants to read, and in which depth.
@@ -197,7 +220,7 @@ pub(crate) async fn each_tenant(
                 continue;
             }
             if let Some(state) = by_facts(&facts, isolation) {
-                visit(TenantState { tenant, state, head: None, facts, rows: None });
+                visit(TenantState { tenant, state, head: None, facts, rows: None, partial: None });
                 continue;
             }
             let comment = facts.comment.as_deref().filter(|_| !matches!(whom, TenantFilter::These(_)));
@@ -205,7 +228,11 @@ pub(crate) async fn each_tenant(
                 Some(applied) => {
                     let head = applied.checked_sub(1).map(|last| source.files()[last].id().clone());
                     let state = by_length(applied, source.files().len());
-                    visit(TenantState { tenant, state, head, facts, rows: None });
+                    if facts.has_steps && state.is_at_head() {
+                        unread.push((tenant, facts));
+                        continue;
+                    }
+                    visit(TenantState { tenant, state, head, facts, rows: None, partial: None });
                 }
                 None => unread.push((tenant, facts)),
             }
@@ -234,19 +261,22 @@ async fn of_ledger(operator: &Operator, source: &Source, tenant: Tenant, facts: 
         Err(Error::Migration(MigrationError::LedgerRefused { why, .. })) => {
             let missing = format!("its ledger ({why})");
             let state = SchemaState::HalfProvisioned { missing };
-            return Ok(TenantState { tenant, state, head: None, facts, rows: None });
+            return Ok(TenantState { tenant, state, head: None, facts, rows: None, partial: None });
         }
         read => read?,
     };
     if !read.ledger_exists {
         let missing = format!("its ledger, {}.{LEDGER_TABLE}", schema.as_str());
         let state = SchemaState::HalfProvisioned { missing };
-        return Ok(TenantState { tenant, state, head: None, facts, rows: None });
+        return Ok(TenantState { tenant, state, head: None, facts, rows: None, partial: None });
     }
     let head = read.rows.last().map(|row| row.id.clone());
     let is_beginning = read.rows.iter().zip(source.files()).all(|(row, file)| row.id == *file.id());
     let rows = (!is_beginning).then(|| read.rows.clone());
-    Ok(TenantState { tenant, state: by_rows(source, &schema, read.rows), head, facts, rows })
+    let state = by_rows(source, &schema, read.rows);
+    let partial = partial_without_file(operator, &schema, &state, read.has_steps).await?;
+    let state = partial.as_ref().map_or(state, |partial| without_file(&schema, partial));
+    Ok(TenantState { tenant, state, head, facts, rows, partial })
 }
 
 /// Returns a problem of a tenant that is known before its ledger is read.

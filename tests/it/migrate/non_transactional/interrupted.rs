@@ -217,6 +217,11 @@ async fn a_file_that_is_half_done_must_stay_what_it_was() {
     files.tenant("003_other.sql", "-- cgk:no-transaction\ncreate table other ()");
     half_done(&run().await, "002_s is partially applied");
     files.without("003_other.sql");
+    // Nothing is pending, and it is not at head.
+    half_done(&run().await, "its file is missing");
+    let state = migrate::read_state(&operator, &files.load()).await.unwrap();
+    let SchemaState::Diverged(divergence) = &state.tenants[0].state else { panic!("{:?}", state.tenants) };
+    assert_eq!(divergence.missing.iter().map(ToString::to_string).collect::<Vec<_>>(), ["002_s"]);
     assert_eq!(picture(&raw, "tenant_acme").await, before);
 
     // What was not carried out may be mended, and comments and line ends are no part of what was.
@@ -226,6 +231,25 @@ async fn a_file_that_is_half_done_must_stay_what_it_was() {
     let tags: Vec<String> = raw.all("select tag from tenant_acme.marks order by 1").await;
     assert_eq!(tags, ["a", "b", "c"]);
     assert!(plan_all(&operator, &files.load()).await.unwrap().is_empty());
+    let state = migrate::read_state(&operator, &files.load()).await.unwrap();
+    assert!(state.tenants[0].state.is_at_head(), "{state:?}");
+}
+
+#[tokio::test]
+async fn a_half_done_file_of_the_shared_schema_that_was_removed_is_named() {
+    let (_database, files, operator, raw) = with_files(&["acme"], &[]).await;
+    files.public("900_s.sql", "-- cgk:no-transaction\ncreate table public.half ();\nselect nothing;");
+    let failed = migrate_all(&operator, &files.load()).await;
+    assert!(exists(&raw, "public.half").await, "{failed:?}");
+    std::fs::remove_file(files.path().join("public/900_s.sql")).unwrap();
+    let error = plan_all(&operator, &files.load()).await.unwrap_err();
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Drift, "CGK0609"), "{error:?}");
+    let state = migrate::read_state(&operator, &files.load()).await.unwrap();
+    assert!(matches!(state.public, SchemaState::Diverged(_)), "{state:?}");
+    // The control: without the record nothing is wrong.
+    raw.run("drop table public.schema_migration_steps").await;
+    assert!(plan_all(&operator, &files.load()).await.unwrap().is_empty());
+    assert!(migrate::read_state(&operator, &files.load()).await.unwrap().public.is_at_head());
 }
 
 #[tokio::test]
