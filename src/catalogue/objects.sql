@@ -89,6 +89,7 @@ union all
                 and note.classoid = case c.relkind when 'c' then 'pg_catalog.pg_type'::pg_catalog.regclass else 'pg_catalog.pg_class'::pg_catalog.regclass end
                 and note.objoid = case c.relkind when 'c' then c.reltype else c.relid end),
         case when c.relkind in ('v', 'm') then 'definition=' || pg_catalog.pg_get_viewdef(c.relid) end,
+        case when c.relkind = 'm' then 'populated=' || case when c.relispopulated then 'yes' else 'no' end end,
         (select 'inherits=' || pg_catalog.string_agg(h.inhparent::pg_catalog.regclass::pg_catalog.text, ', ' order by h.inhseqno)
          from pg_catalog.pg_inherits h where h.inhrelid = c.relid),
         (select pg_catalog.concat_ws(E'\x1f', 'data type=' || pg_catalog.format_type(q.seqtypid, null), 'start=' || q.seqstart,
@@ -143,7 +144,8 @@ union all
     select c.nsp, 'constraint', c.rel, k.conname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
         'definition=' || pg_catalog.pg_get_constraintdef(k.oid),
         (select 'enforcing triggers=' || pg_catalog.string_agg(distinct case t.tgenabled when 'D' then 'disabled' when 'R' then 'replica only' else 'always' end, ', ')
-         from pg_catalog.pg_trigger t where k.contype = 'f' and t.tgconstraint = k.oid and t.tgenabled <> 'O'),
+         -- Those of a foreign key, and of a deferrable unique or exclusion constraint.
+         from pg_catalog.pg_trigger t where t.tgconstraint = k.oid and t.tgisinternal and t.tgenabled <> 'O'),
         (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_constraint'::pg_catalog.regclass and note.objoid = k.oid and note.objsubid = 0))
     from rel c join pg_catalog.pg_constraint k on k.conrelid = c.relid
     where k.contype in ('c', 'f', 'p', 'u', 'x')

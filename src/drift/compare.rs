@@ -77,7 +77,10 @@ fn is_same(aspect: &str, given: Option<&String>, found: Option<&String>) -> bool
         "body" => given.is_some_and(|body| body.starts_with("BEGIN ATOMIC")),
         _ => false,
     };
+    // A service fills a view that the migrations leave empty.
+    let is_filled = aspect == "populated" && found.is_some_and(|found| found == "yes");
     given == found
+        || is_filled
         || (is_expression && matches!((given, found), (Some(given), Some(found)) if restored(given) == restored(found)))
 }
 

@@ -93,6 +93,7 @@ fn view(key: &ObjectKey, aspect: &str, given: &Catalogue, found: &Catalogue) -> 
             let clause = column::option_clause(fact(wanted, aspect), fact(held, aspect));
             vec![run(Phase::Settings, format!("alter {} {name} {clause}", key.kind))]
         }
+        "populated" => vec![run(Phase::Settings, format!("refresh materialized view {name}"))],
         _ => Vec::new(),
     }
 }

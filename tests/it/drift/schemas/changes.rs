@@ -43,6 +43,8 @@ create text search configuration words (parser = pg_catalog.default);
 create conversion latin for 'LATIN1' to 'UTF8' from iso8859_1_to_utf8;
 create operator class ints for type int using hash as operator 1 =, function 1 hashint4(int);
 create function many() returns setof int language sql as 'select 1';
+create table slots (n int constraint slots_n unique deferrable, constraint slots_no exclude using btree (n with =) deferrable);
+create materialized view empty as select 1 as one with no data;
 create rule kept as on delete to parts do instead nothing;
 ";
 
@@ -110,6 +112,17 @@ pub(crate) const PLANTED: &[(&str, &[&str])] = &[
             "constraint items.items_order_id_fkey: enforcing triggers are disabled, migrations give none",
             "constraint items.items_organization_fkey: enforcing triggers are disabled, migrations give none",
         ],
+    ),
+    (
+        "alter table slots disable trigger all",
+        &[
+            "constraint slots.slots_n: enforcing triggers are disabled, migrations give none",
+            "constraint slots.slots_no: enforcing triggers are disabled, migrations give none",
+        ],
+    ),
+    (
+        "refresh materialized view totals with no data",
+        &["materialized view totals: populated is no, migrations give yes"],
     ),
     (
         "alter table orders disable trigger orders_touch",
