@@ -11,7 +11,7 @@ use crate::{
     config::Isolation,
     db::{Operator, message, milliseconds},
     error::{Result, while_doing},
-    ident::{RoleName, SchemaName, literal, quoted},
+    ident::{Reader, RoleName, SchemaName, literal, quoted},
     migrate::LEDGER_TABLE,
     registry::{self, role_of},
     slug::TenantSlug,
@@ -46,14 +46,32 @@ pub(super) async fn findings(operator: &Operator, whose: RoleSelection<'_>, shar
         let public = SchemaName::public();
         let schema = if text(1).is_empty() { public.as_str() } else { text(1) };
         let slug = schema.strip_prefix("tenant_").and_then(|slug| slug.parse::<TenantSlug>().ok());
-        let role = slug.and_then(|slug| role_of(operator, &slug));
-        let finding = match &role {
-            Some(role) => of_tenant(operator, schema, role, text(2), text(3), text(4)),
-            None => of_shared(operator, text(2), text(3), text(4)),
+        let tenant = slug.and_then(|slug| role_of(operator, &slug));
+        let reader = readers(operator).into_iter().find(|reader| reader.as_str() == schema);
+        let (schema, finding) = match (&tenant, &reader) {
+            (Some(role), _) => (schema, of_role(operator, RoleOwner::Tenant(schema), role, text(2), text(3), text(4))),
+            (None, Some(role)) => {
+                (public.as_str(), of_role(operator, RoleOwner::Reader, role, text(2), text(3), text(4)))
+            }
+            (None, None) => (schema, of_shared(operator, text(2), text(3), text(4))),
         };
         all.entry(schema.to_owned()).or_default().extend(finding);
     }
     Ok(all)
+}
+
+/// The owner of a checked role.
+#[derive(Clone, Copy)]
+enum RoleOwner<'a> {
+    /// The tenant with this schema.
+    Tenant(&'a str),
+    /// Readers of the shared tables. Such a role has no schema.
+    Reader,
+}
+
+/// Returns the roles that read the shared tables.
+fn readers(operator: &Operator) -> [RoleName; 2] {
+    [Reader::User, Reader::Admin].map(|reader| RoleName::of_reader(reader, &operator.facts().database_tag()))
 }
 
 /// Returns the condition on a tenant's schema and role.
@@ -77,6 +95,18 @@ fn condition(operator: &Operator, whose: RoleSelection<'_>) -> String {
 fn script(operator: &Operator, whose: RoleSelection<'_>, shared: bool) -> String {
     let tag = literal(operator.facts().database_tag().as_str());
     let tenants = condition(operator, whose);
+    let readers = match shared {
+        true => {
+            let [user, admin] = readers(operator).map(|role| literal(role.as_str()));
+            format!(
+                "
+    union all
+    select r.rolname::pg_catalog.text, 0::pg_catalog.oid, 0::pg_catalog.oid, r.oid, r.rolname::pg_catalog.text
+    from pg_catalog.pg_roles r where r.rolname in ({user}, {admin})"
+            )
+        }
+        false => String::new(),
+    };
     // The memberships of a few tenants are found by index; those of a login are needed for the shared findings.
     let memberships = match whose {
         RoleSelection::These(_) if !shared => {
@@ -125,7 +155,7 @@ with t (schema, nsp, owner, oid, name) as materialized (
     select n.nspname::pg_catalog.text, n.oid, n.nspowner, r.oid, r.rolname::pg_catalog.text
     from pg_catalog.pg_namespace n
     join pg_catalog.pg_roles r on r.rolname::pg_catalog.text = 'cgk_' || pg_catalog.substr(n.nspname::pg_catalog.text, 8) || '_' || {tag}
-    where pg_catalog.starts_with(n.nspname::pg_catalog.text, 'tenant_') {tenants}
+    where pg_catalog.starts_with(n.nspname::pg_catalog.text, 'tenant_') {tenants}{readers}
 ),
 {sql};
 ",
@@ -142,8 +172,15 @@ fn branches(shared: bool) -> String {
     format!("{}\n)\nselect{end}", needed.collect::<Vec<_>>().join("\nunion all\n"))
 }
 
-/// Returns a finding about a tenant's role.
-fn of_tenant(operator: &Operator, schema: &str, role: &RoleName, kind: &str, a: &str, b: &str) -> Option<Difference> {
+/// Returns a finding about the role of a tenant or of readers.
+fn of_role(
+    operator: &Operator,
+    of: RoleOwner<'_>,
+    role: &RoleName,
+    kind: &str,
+    a: &str,
+    b: &str,
+) -> Option<Difference> {
     let (name, role) = (role.as_str(), role.quoted());
     let about_role = |what: String, fix: String| Some(wrong("role", name, what, &[fix]));
     match kind {
@@ -158,9 +195,14 @@ fn of_tenant(operator: &Operator, schema: &str, role: &RoleName, kind: &str, a: 
         ),
         "has member" => {
             let (how, granted_by) = split(b);
-            let what = match how {
-                "tenant" => format!("another tenant's role, {a}, may act as it: a hole in isolation"),
-                "inherits" => format!("role {a} has all its rights without acting as it"),
+            let what = match (how, of) {
+                ("tenant", RoleOwner::Reader) => {
+                    format!("another reader's role, {a}, may act as it: a hole in isolation")
+                }
+                ("tenant", RoleOwner::Tenant(_)) => {
+                    format!("another tenant's role, {a}, may act as it: a hole in isolation")
+                }
+                ("inherits", _) => format!("role {a} has all its rights without acting as it"),
                 _ => format!("role {a} may act as it, and no `setup:database --app-role` admitted that role"),
             };
             about_role(what, format!("revoke {role} from {}{granted_by} cascade", quoted(a)))
@@ -190,15 +232,23 @@ fn of_tenant(operator: &Operator, schema: &str, role: &RoleName, kind: &str, a: 
             };
             about_role(format!("owns {a} {b}"), fix)
         }
-        "right" => about_role(
-            format!("has rights on {}, outside of its schema: a hole in isolation", named(a, b)),
-            revoke(a, b, &role),
-        ),
+        "right" => {
+            let what = match of {
+                RoleOwner::Tenant(_) => {
+                    format!("has rights on {}, outside of its schema: a hole in isolation", named(a, b))
+                }
+                RoleOwner::Reader => {
+                    format!("has rights on {}, which cgk does not give it: a hole in isolation", named(a, b))
+                }
+            };
+            about_role(what, revoke(a, b, &role))
+        }
         "reads registry" => about_role(
             format!("reads all of organizations by policy {a}: a hole in isolation"),
             registry::sql::drop_policy_sql(&quoted(a)),
         ),
         "writes ledger" => {
+            let RoleOwner::Tenant(schema) = of else { return None };
             let ledger = format!("{}.{}", quoted(schema), quoted(LEDGER_TABLE));
             let fix = format!("revoke all on {ledger} from {role}");
             Some(wrong("ledger", LEDGER_TABLE, "the tenant's role may write it".into(), &[fix]))

@@ -1,5 +1,6 @@
 -- What lets a tenant's role, or the login of a service, do more than it should: rows of 'role', schema, kind of finding, two
--- texts. Stands after `with t (schema, nsp, owner, oid, name) as materialized (…),`, the tenants and their roles.
+-- texts. Stands after `with t (schema, nsp, owner, oid, name) as materialized (…),`, the tenants and their roles, and with the
+-- shared findings the roles of readers, which have their own name for a schema.
 -- objects.rs and roles.rs say what each finding means.
 here as materialized (
     select d.oid, d.datname::pg_catalog.text as name, d.datdba as owner from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()
@@ -113,6 +114,16 @@ union all
     cross join lateral pg_catalog.pg_identify_object(d.classid, d.objid, d.objsubid) i
     where {shared}
 union all
+    -- Objects in no schema. A login uses none of them through cgk.
+    select '', 'login has', l.rolname::pg_catalog.text, i.type || E'\x1f' || i.identity
+    from login l join pg_catalog.pg_shdepend d on d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass and d.refobjid = l.oid
+        and d.dbid in (0, (select h.oid from here h)) and d.deptype = 'a'
+        and d.classid in ('pg_catalog.pg_largeobject'::pg_catalog.regclass, 'pg_catalog.pg_foreign_server'::pg_catalog.regclass,
+                          'pg_catalog.pg_foreign_data_wrapper'::pg_catalog.regclass, 'pg_catalog.pg_tablespace'::pg_catalog.regclass,
+                          'pg_catalog.pg_language'::pg_catalog.regclass, pg_catalog.to_regclass('pg_catalog.pg_parameter_acl'))
+    cross join lateral pg_catalog.pg_identify_object(d.classid, d.objid, d.objsubid) i
+    where {shared}
+union all
     select '', 'login creates', l.rolname::pg_catalog.text, k.place from login l
     cross join lateral (values
         ('database', pg_catalog.has_database_privilege(l.oid, pg_catalog.current_database(), 'create')),
@@ -193,7 +204,7 @@ union all
 union all
     -- A policy under which a login reads the registry, given to a tenant's role.
     select t.schema, 'reads registry', p.polname::pg_catalog.text, '' from t join pg_catalog.pg_policy p on t.oid = any (p.polroles)
-    where p.polrelid = {registry_oid} and pg_catalog.starts_with(p.polname::pg_catalog.text, 'cgk_reader_')
+    where p.polrelid = {registry_oid} and pg_catalog.starts_with(p.polname::pg_catalog.text, 'cgk_reader_') and t.nsp <> 0
 union all
     -- Whoever reads the parent reads the child's rows too, and of a child in public the parent's policies say nothing.
     select '', case when c.relnamespace <> p.relnamespace then case when c.relispartition then 'partition' else 'inherits' end else 'child' end,
@@ -206,7 +217,9 @@ union all
     where {shared} and case when cn.oid <> pn.oid
         then pg_catalog.starts_with(cn.nspname::pg_catalog.text, 'tenant_') or pg_catalog.starts_with(pn.nspname::pg_catalog.text, 'tenant_')
         else cn.nspname = 'public' and p.relrowsecurity and not c.relrowsecurity
-             and exists (select from pg_catalog.aclexplode(c.relacl) a where a.grantee = 0) end
+             and exists (select from pg_catalog.aclexplode(c.relacl) a where a.grantee = 0
+                         union all select from pg_catalog.pg_attribute b cross join lateral pg_catalog.aclexplode(b.attacl) a
+                                    where b.attrelid = c.oid and a.grantee = 0) end
 union all
     -- Default privileges of every schema reach tenants' schemas too.
     select '', 'default right', pg_catalog.pg_get_userbyid(f.defaclrole)::pg_catalog.text,

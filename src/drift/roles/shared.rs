@@ -72,6 +72,13 @@ fn of_login(operator: &Operator, kind: &str, a: &str, b: &str) -> Option<Differe
                 format!("revoke all on {ledger} from {login}"),
             )
         }
+        "login has" => {
+            let (kind, identity) = split(b);
+            about_login(
+                format!("has rights on {}, which cgk gives no login", named(kind, identity)),
+                revoke(kind, identity, &login),
+            )
+        }
         "login creates" => about_login(
             format!("may create objects in {}", shown(operator, b)),
             format!("revoke create on {} from {login}", place(operator, b)),

@@ -18,7 +18,8 @@ use cgk::{
 };
 
 /// What is done by hand to the role of acme, and how the line begins that names it. `{globex}` is another tenant's role,
-/// `{app}` an admitted login, `{stray}` one that nobody admitted, `{database}` the database.
+/// `{app}` an admitted login, `{stray}` one that nobody admitted, `{persons}` and `{support}` the roles of readers, `{database}`
+/// the database.
 const PLANTED: &[(&str, &str)] = &[
     ("grant pg_read_all_data to {acme}", "role {acme}: is a member of pg_read_all_data, and may do what that may"),
     ("grant {globex} to {acme}", "role {acme}: is a member of {globex}, and may do what that may"),
@@ -196,6 +197,65 @@ const PLANTED: &[(&str, &str)] = &[
     ),
     ("grant create on database {database} to {app}", "login {app}: may create objects in database {database}"),
     ("create table public.hers (); alter table public.hers owner to {app}", "login {app}: owns table public.hers"),
+    (
+        "create foreign data wrapper cgk_x; create server cgk_y foreign data wrapper cgk_x; grant usage on foreign server cgk_y to {app}",
+        "login {app}: has rights on server cgk_y, which cgk gives no login",
+    ),
+    (
+        "grant usage on foreign data wrapper cgk_x to {app}",
+        "login {app}: has rights on foreign-data wrapper cgk_x, which cgk gives no login",
+    ),
+    (
+        "select lo_create(9194); grant select on large object 9194 to {app}",
+        "login {app}: has rights on large object 9194, which cgk gives no login",
+    ),
+    (
+        "grant create on tablespace pg_default to {app}",
+        "login {app}: has rights on tablespace pg_default, which cgk gives no login",
+    ),
+    (
+        "grant usage on language plpgsql to {app}",
+        "login {app}: has rights on language plpgsql, which cgk gives no login",
+    ),
+    ("alter role {persons} superuser", "role {persons}: may do anything"),
+    ("alter role {persons} bypassrls", "role {persons}: may bypass policies"),
+    ("alter role {support} login", "role {support}: may log in"),
+    ("alter role {support} createrole", "role {support}: may make roles"),
+    ("alter role {support} inherit", "role {support}: inherits the rights of roles that it is a member of"),
+    (
+        "grant pg_read_all_data to {support}",
+        "role {support}: is a member of pg_read_all_data, and may do what that may",
+    ),
+    (
+        "grant {support} to {stray}",
+        "role {support}: role {stray} may act as it, and no `setup:database --app-role` admitted that role",
+    ),
+    (
+        "grant {persons} to {acme}",
+        "role {persons}: role {acme} may act as it, and no `setup:database --app-role` admitted that role",
+    ),
+    (
+        "grant {support} to {persons}",
+        "role {support}: another reader's role, {persons}, may act as it: a hole in isolation",
+    ),
+    (
+        "grant {support} to {app} with admin option",
+        "role {support}: role {app} may make any role a member of it: a hole in isolation",
+    ),
+    ("alter role {persons} set app.current_user_id = 'x'", "role {persons}: has the setting app.current_user_id=x"),
+    (
+        "grant select on public.sessions to {persons}",
+        "role {persons}: has rights on table public.sessions, which cgk does not give it: a hole in isolation",
+    ),
+    (
+        "grant select (token_hash) on public.sessions to {support}",
+        "role {support}: has rights on table column public.sessions.token_hash, which cgk does not give it",
+    ),
+    (
+        "grant usage on schema tenant_acme to {support}",
+        "role {support}: has rights on schema tenant_acme, which cgk does not give it",
+    ),
+    ("select lo_create(9195); alter large object 9195 owner to {persons}", "role {persons}: owns large object 9195"),
     ("grant create on schema public to public", "role public (everyone): may create objects in schema public"),
     (
         "grant create on database {database} to public",
@@ -243,6 +303,8 @@ impl Fleet {
         let owner = self.operator.facts().role.as_str();
         text.replace("{acme}", &role("acme"))
             .replace("{globex}", &role("globex"))
+            .replace("{persons}", &format!("cgk__user_{}", tag.as_str()))
+            .replace("{support}", &format!("cgk__admin_{}", tag.as_str()))
             .replace("{app}", &self.app)
             .replace("{stray}", &self.stray)
             .replace("{database}", self.database.name())
@@ -263,14 +325,21 @@ fn lines(report: &DriftReport) -> Vec<String> {
 }
 
 /// From PostgreSQL 15 on: rights on parameters.
-const PLANTED_15: &[(&str, &str)] = &[(
-    "grant set on parameter log_min_messages to {acme}",
-    "role {acme}: has rights on parameter log_min_messages, outside of its schema",
-)];
+const PLANTED_15: &[(&str, &str)] = &[
+    (
+        "grant set on parameter log_min_messages to {acme}",
+        "role {acme}: has rights on parameter log_min_messages, outside of its schema",
+    ),
+    (
+        "grant set on parameter session_replication_role to {app}",
+        "login {app}: has rights on parameter session_replication_role, which cgk gives no login",
+    ),
+];
 
 #[tokio::test]
 async fn every_wrong_right_is_named_and_its_fix_takes_it_away() {
     let fleet = Fleet::made().await;
+    fleet.raw.run(&fleet.filled("select public.cgk_admit_reader('{app}'); grant {support} to {app}")).await;
     let further = if fleet.operator.facts().major() >= 15 { PLANTED_15 } else { &[] };
     for (sql, expected) in PLANTED.iter().chain(further) {
         let before = lines(&fleet.report().await);
@@ -406,6 +475,10 @@ async fn children_of_shared_tables_are_named() {
         ),
         (
             "create table public.vips () inherits (public.users); grant select on public.vips to public",
+            "table vips: everyone has rights on it, and the policies of its parent users do not cover it",
+        ),
+        (
+            "drop table public.vips; create table public.vips () inherits (public.users); grant select (email) on public.vips to public",
             "table vips: everyone has rights on it, and the policies of its parent users do not cover it",
         ),
     ] {
