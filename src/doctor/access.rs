@@ -117,7 +117,11 @@ pub(super) async fn shared_tables(operator: &Operator) -> Result<CheckResult> {
          where c.relkind in ('r', 'p') and not c.relrowsecurity
            and exists (select from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attname in ('organization_id', 'org_id', 'tenant_id')
                        and a.attnum > 0 and not a.attisdropped)
-           and exists (select from pg_catalog.aclexplode(c.relacl) g left join pg_catalog.pg_roles r on r.oid = g.grantee
+           and exists (select from (select * from pg_catalog.aclexplode(c.relacl)
+                                    union all
+                                    select g.* from pg_catalog.pg_attribute a cross join lateral pg_catalog.aclexplode(a.attacl) g
+                                    where a.attrelid = c.oid) g
+                       left join pg_catalog.pg_roles r on r.oid = g.grantee
                        where g.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
                          and (g.grantee = 0 or r.rolname::pg_catalog.text ~ '^cgk_[a-z][a-z0-9_]*_{tag}$'))
          order by 1",

@@ -120,6 +120,13 @@ fn faults(database: &str, role: &str) -> Vec<Fault> {
             "public.invoices",
         ),
         fault(
+            "access.shared_tables",
+            "create table public.invoices (organization_id uuid, sum int); grant select (sum) on public.invoices to public",
+            "drop table public.invoices",
+            Verdict::Failed,
+            "public.invoices",
+        ),
+        fault(
             "objects.indexes",
             "update pg_index set indisvalid = false where indexrelid = 'tenant_acme.orders_pkey'::regclass",
             "update pg_index set indisvalid = true where indexrelid = 'tenant_acme.orders_pkey'::regclass",
@@ -147,6 +154,38 @@ fn faults(database: &str, role: &str) -> Vec<Fault> {
             "drop view public.everybodys",
             Verdict::Failed,
             "public.everybodys reads tenant_acme.orders",
+        ),
+        fault(
+            "objects.shared_views",
+            "create view public.staff as select email from users; create view public.\"Mails\" as select * from public.staff;
+             grant select (email) on public.\"Mails\" to public",
+            "drop view public.\"Mails\", public.staff",
+            Verdict::Warning,
+            "public.\"Mails\" reads users",
+        ),
+        fault(
+            "objects.shared_views",
+            "create materialized view public.counts as select count(*) from users; grant select on public.counts to public",
+            "drop materialized view public.counts",
+            Verdict::Warning,
+            "1 view shows each tenant rows",
+        ),
+        fault(
+            "objects.functions",
+            "create type tenant_acme.mood as enum ('fine'); set check_function_bodies = off;
+             create function public.moods(a int) returns text language plpgsql
+             as $$ declare n int := 1; m constant Mood := 'fine'; begin return m; end $$",
+            "drop function public.moods; drop type tenant_acme.mood; reset check_function_bodies",
+            Verdict::Warning,
+            "public.moods(a integer) declares mood",
+        ),
+        fault(
+            "objects.functions",
+            "set check_function_bodies = off; create function public.sums() returns text language plpgsql
+             as $$ declare s orders.id%type; begin select max(id) into s from orders; return s; end $$",
+            "drop function public.sums; reset check_function_bodies",
+            Verdict::Warning,
+            "public.sums() declares orders",
         ),
         fault(
             "objects.foreign_keys",
@@ -192,6 +231,30 @@ fn faults(database: &str, role: &str) -> Vec<Fault> {
             "no partition for",
         ),
     ]
+}
+
+/// Views that hide what the policies hide, or that no tenant may read, and functions whose types are not a tenant's.
+const HARMLESS: &str = "
+    create view public.unread as select * from users;
+    create function public.plain(a int) returns text language plpgsql as $$
+    declare orders int := 1; s text; u public.users%rowtype; r record; begin select count(*) into s from users; return orders; end $$;
+    create function public.fixed() returns text language plpgsql set search_path = public as $$
+    declare u users%rowtype; begin return u.email; end $$";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_shows_a_tenant_only_its_own_is_no_fault() {
+    let (database, config) = healthy().await;
+    let watch = connect(&database).await;
+    crate::stage::run(&watch, HARMLESS).await;
+    let version: i32 = watch.query_one("select current_setting('server_version_num')::int", &[]).await.unwrap().get(0);
+    if version >= 150_000 {
+        let invoker = "create view public.invoker with (security_invoker = on) as select email from users; grant select on public.invoker to public";
+        crate::stage::run(&watch, invoker).await;
+    }
+    let found = examined(&config, &Migrations::bundled(), &DoctorOptions::default()).await;
+    for name in ["objects.shared_views", "objects.functions"] {
+        assert_eq!(found[name].verdict, Verdict::Good, "{:#?}", found[name]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

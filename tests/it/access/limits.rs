@@ -119,6 +119,67 @@ async fn any_tenant_can_hold_up_the_entry_of_another() {
     stage.next_user(&db, "globex").await;
 }
 
+/// A view reads with the rights of its owner, for which the policies are not meant; a function that is SECURITY DEFINER too. The
+/// control: the table itself shows a tenant its own rows.
+#[tokio::test]
+async fn a_view_shows_what_its_owner_may_read() {
+    let stage = Stage::set().await;
+    stage
+        .sql(
+            "insert into users (organization_id, email) select id, slug || '@example.org' from organizations;
+             create view public.staff as select email from users; grant select on public.staff to public;
+             create materialized view public.kept as select email from users; grant select on public.kept to public;
+             create function public.emails() returns setof text language sql security definer
+                 set search_path = pg_catalog, pg_temp as 'select email from public.users'",
+        )
+        .await;
+    let db = stage.app(Isolation::Role, SharedTables::Registry).await;
+    for (from, rows) in [("users", 1), ("staff", 2), ("kept", 2), ("emails()", 2)] {
+        let count =
+            format!("select count(*) from (select {} from {from}) x", if from.contains('(') { "*" } else { "email" });
+        let row = db.tenant(&slug("acme")).query_one(&count, &[]).await.unwrap();
+        assert_eq!(row.get::<_, i64>(0), rows, "{from}");
+    }
+}
+
+/// A foreign key is checked as the owner of the table that it names, past its policies: it says which ids there are.
+#[tokio::test]
+async fn a_foreign_key_says_which_rows_of_other_organizations_there_are() {
+    let stage = Stage::set().await;
+    stage
+        .sql(
+            "insert into users (organization_id, email) select id, slug || '@example.org' from organizations;
+             create table tenant_acme.notes (author uuid references public.users);
+             grant select, insert on tenant_acme.notes to public",
+        )
+        .await;
+    let sql = "select id::text from users where email = 'globex@example.org'";
+    let there: String = stage.watch.query_one(sql, &[]).await.unwrap().get(0);
+    let absent = "00000000-0000-4000-8000-000000000000";
+    let db = stage.app(Isolation::Role, SharedTables::Registry).await;
+    let acme = slug("acme");
+    let seen = db.tenant(&acme).query(&format!("select from users where id = '{there}'"), &[]).await.unwrap();
+    assert!(seen.is_empty(), "the policies hide the row");
+    for (id, is_there) in [(there.as_str(), true), (absent, false)] {
+        let sql = format!("insert into notes values ('{id}')");
+        assert_eq!(db.tenant(&acme).execute(&sql, &[]).await.is_ok(), is_there, "{id}");
+    }
+}
+
+/// A large object belongs to a role and to no schema: with path isolation to the login of all tenants.
+#[tokio::test]
+async fn a_large_object_is_every_tenants_in_path_mode() {
+    let stage = Stage::set().await;
+    for (isolation, is_shared) in [(Isolation::Role, false), (Isolation::Path, true)] {
+        let db = stage.app(isolation, SharedTables::Registry).await;
+        let made = db.tenant(&slug("acme")).query_one("select lo_from_bytea(0, 'secret')", &[]).await.unwrap();
+        let (oid, globex) = (made.get::<_, u32>(0), slug("globex"));
+        let read = db.tenant(&globex).query_one(&format!("select lo_get({oid})"), &[]).await;
+        let gone = db.tenant(&globex).query_one(&format!("select lo_unlink({oid})"), &[]).await;
+        assert_eq!((read.is_ok(), gone.is_ok()), (is_shared, is_shared), "{isolation:?}: {read:?}");
+    }
+}
+
 #[tokio::test]
 async fn statements_of_the_same_login_are_visible_in_path_mode() {
     let stage = Stage::set().await;

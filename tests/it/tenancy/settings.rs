@@ -162,6 +162,51 @@ async fn a_setting_of_ones_own_leaves_its_name_and_no_value() {
     assert_eq!(client.query_one(show, &[]).await.unwrap().get::<_, Option<String>>(0).as_deref(), Some(""));
 }
 
+/// A function in `public` whose variable has the type of a tenant's column, a domain or an enum keeps the type of the tenant that
+/// called it first in the session: values are rounded and refused by it. What stands in the function's statements does not.
+#[tokio::test]
+async fn a_tenants_type_in_a_shared_function_stays_the_first_tenants() {
+    let stage = Stage::set().await;
+    let (_, pid) = stage.next_user(&stage.db, "globex").await;
+    stage
+        .sql(
+            "set check_function_bodies = off;
+             create domain tenant_acme.price as numeric(10, 2); create domain tenant_globex.price as numeric(12, 4);
+             create type tenant_acme.mood as enum ('fine'); create type tenant_globex.mood as enum ('fine', 'bad');
+             alter table tenant_acme.marks add amount numeric(10, 2); alter table tenant_globex.marks add amount numeric(12, 4);
+             create function public.column_type() returns text language plpgsql as
+                 $$ declare a marks.amount%type := 1.2345; begin return a; end $$;
+             create function public.domain_type() returns text language plpgsql as
+                 $$ declare a price := 1.2345; begin return a; end $$;
+             create function public.enum_type() returns text language plpgsql as
+                 $$ declare m mood := 'bad'; begin return m; end $$;
+             create function public.in_statements() returns text language plpgsql as
+                 $$ begin return 1.2345::price::text; end $$",
+        )
+        .await;
+    let call = async |tenant: &str, function: &str| {
+        let sql = format!("select public.{function}(), pg_backend_pid()");
+        let row = stage.db.tenant(&slug(tenant)).query_one(&sql, &[]).await.ok()?;
+        assert_eq!(row.get::<_, i32>(1), pid, "another connection proves nothing");
+        Some(row.get::<_, String>(0))
+    };
+    for (function, of_acme, of_globex) in [
+        ("column_type", Some("1.23"), Some("1.23")),
+        ("domain_type", Some("1.23"), Some("1.23")),
+        ("enum_type", None, None),
+        ("in_statements", Some("1.23"), Some("1.2345")),
+    ] {
+        assert_eq!(call("acme", function).await.as_deref(), of_acme, "{function}");
+        assert_eq!(call("globex", function).await.as_deref(), of_globex, "{function}");
+    }
+    // The control: in a session that globex is the first in, the types are its own.
+    let client = connect(stage.database.name()).await;
+    run(&client, "set search_path = tenant_globex, public").await.unwrap();
+    let row = client.query_one("select column_type(), domain_type(), enum_type()", &[]).await.unwrap();
+    let own: [&str; 3] = [row.get(0), row.get(1), row.get(2)];
+    assert_eq!(own, ["1.2345", "1.2345", "bad"]);
+}
+
 /// A function in `public` whose variable has the row type of a tenant's table keeps the layout of the tenant that called it
 /// first in the session. One with a variable of type `record` does not.
 #[tokio::test]
