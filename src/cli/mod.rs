@@ -21,6 +21,7 @@ pub(crate) mod migrate;
 mod number;
 pub(crate) mod org;
 pub(crate) mod plan;
+mod platform_command;
 pub(crate) mod provision;
 pub(crate) mod quota;
 #[cfg(feature = "demo")]

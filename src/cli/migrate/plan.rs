@@ -144,26 +144,7 @@ pub(crate) fn show(
             if plan.at_head > 0 { format!("; {} at head", count(plan.at_head, "tenant")) } else { String::new() };
         printer.output(format!("Nothing is pending{at_head}."));
     } else {
-        let mut grid = Grid::new(&["MIGRATION", "PENDING IN", ""]);
-        for file in &public {
-            let name = format!("public/{}", file.id());
-            grid.row([
-                (name.as_str(), CellStyle::Plain),
-                ("the shared schema", CellStyle::Warning),
-                ("", CellStyle::Plain),
-            ]);
-        }
-        for planned in tenants.values() {
-            let name = format!("tenant/{}", planned.file.id());
-            let pending = count(planned.tenants.len(), "tenant");
-            let slugs = listed(&planned.tenants);
-            grid.row([
-                (name.as_str(), CellStyle::Plain),
-                (pending.as_str(), CellStyle::Warning),
-                (slugs.as_str(), CellStyle::Faint),
-            ]);
-        }
-        printer.output(grid);
+        printer.output(pending_grid(&public, tenants.values()));
         show_locks(printer, &files);
         show_warnings(printer, &files, &warnings);
     }
@@ -174,6 +155,30 @@ pub(crate) fn show(
     if !plan.is_empty() && next == Next::Migrate {
         printer.info(format!("Nothing was changed. Next: {}", paint(COMMAND, "cgk migrate")));
     }
+}
+
+/// Returns the table of the pending files.
+fn pending_grid<'a>(public: &[&MigrationFile], tenants: impl Iterator<Item = &'a PlannedFile<'a>>) -> Grid {
+    let mut grid = Grid::new(&["MIGRATION", "PENDING IN", ""]);
+    for file in public {
+        let name = format!("public/{}", file.id());
+        grid.row([
+            (name.as_str(), CellStyle::Plain),
+            ("the shared schema", CellStyle::Warning),
+            ("", CellStyle::Plain),
+        ]);
+    }
+    for planned in tenants {
+        let name = format!("tenant/{}", planned.file.id());
+        let pending = count(planned.tenants.len(), "tenant");
+        let slugs = listed(&planned.tenants);
+        grid.row([
+            (name.as_str(), CellStyle::Plain),
+            (pending.as_str(), CellStyle::Warning),
+            (slugs.as_str(), CellStyle::Faint),
+        ]);
+    }
+    grid
 }
 
 /// Prints the SQL of each file.

@@ -235,7 +235,6 @@ async fn try_once(
 ) -> Result<Option<Made>> {
     let schema = SchemaName::of_tenant(slug);
     let role = role_of(operator, slug);
-    let onboarding = is_onboarding(facts);
     let whole = is_whole(facts, role.as_ref());
     let existed = || Ok(Some(Made { creation: Creation::Existed, applied: Vec::new() }));
     // If many tenants are created, complete ones are not visited.
@@ -269,39 +268,66 @@ async fn try_once(
     if let Some(role) = &role {
         check_role(operator, facts, role, needs_logins)?;
     }
-
-    let is_new = facts.owner.is_none();
-    let (grouping, in_steps) = grouping_of(&planned, is_new, onboarding, replay);
-    let in_steps = in_steps || options.is_marked;
     let role = role.as_ref();
-    let warm = match facts.has_warm && is_new && !facts.has_role && !in_steps {
-        true => warm::ready(operator, migrations, logins).await?,
-        false => None,
-    };
-    let warm = warm.as_ref();
-    let (provision, ledger) =
-        Provision { operator, slug, schema: &schema, options, facts, role, logins, warm, in_steps }.sql();
-    let left = if warm.is_some() { planned.executed() } else { planned.clone() };
-    let unit = Unit {
-        plan: &left,
-        role,
-        provision,
-        ledger,
-        owner: provision::other_owner(operator, facts).cloned(),
-        commits: Commits::WithMessage,
-        grouping,
-        sessions: if is_new || onboarding { SchemaAccess::None } else { SchemaAccess::Any },
-        purpose: Purpose::Use,
-        files: Some((&replay.files, Set::Tenant)),
-    };
-    let activates = in_steps && !options.is_marked;
-    Ok(match apply_and_activate(operator, migrations, slug, &unit, activates).await? {
-        ApplyOutcome::Stale | ApplyOutcome::Locked => None,
-        ApplyOutcome::Applied => Some(Made {
-            creation: if facts.tenant.is_none() && is_new { Creation::New } else { Creation::Finished },
-            applied: planned.pending.iter().map(|file| file.id().clone()).collect(),
-        }),
-    })
+    Missing { slug, schema: &schema, role, facts, logins, planned: &planned }
+        .create(operator, migrations, options, replay)
+        .await
+}
+
+/// What a tenant has before its missing parts are created.
+struct Missing<'a> {
+    slug: &'a TenantSlug,
+    schema: &'a SchemaName,
+    role: Option<&'a RoleName>,
+    facts: &'a TenantFacts,
+    /// The logins that may enter the tenant afterwards.
+    logins: &'a [Admitted],
+    planned: &'a SchemaPlan<'a>,
+}
+
+impl Missing<'_> {
+    /// Creates the missing parts in one message, or in steps. Returns `None` if another session changed the tenant
+    /// meanwhile.
+    async fn create(
+        self,
+        operator: &Operator,
+        migrations: &Migrations,
+        options: &CreateOptions,
+        replay: &Replay,
+    ) -> Result<Option<Made>> {
+        let Self { slug, schema, role, facts, logins, planned } = self;
+        let (is_new, onboarding) = (facts.owner.is_none(), is_onboarding(facts));
+        let (grouping, in_steps) = grouping_of(planned, is_new, onboarding, replay);
+        let in_steps = in_steps || options.is_marked;
+        let warm = match facts.has_warm && is_new && !facts.has_role && !in_steps {
+            true => warm::ready(operator, migrations, logins).await?,
+            false => None,
+        };
+        let warm = warm.as_ref();
+        let (provision, ledger) =
+            Provision { operator, slug, schema, options, facts, role, logins, warm, in_steps }.sql();
+        let left = if warm.is_some() { planned.executed() } else { planned.clone() };
+        let unit = Unit {
+            plan: &left,
+            role,
+            provision,
+            ledger,
+            owner: provision::other_owner(operator, facts).cloned(),
+            commits: Commits::WithMessage,
+            grouping,
+            sessions: if is_new || onboarding { SchemaAccess::None } else { SchemaAccess::Any },
+            purpose: Purpose::Use,
+            files: Some((&replay.files, Set::Tenant)),
+        };
+        let activates = in_steps && !options.is_marked;
+        Ok(match apply_and_activate(operator, migrations, slug, &unit, activates).await? {
+            ApplyOutcome::Stale | ApplyOutcome::Locked => None,
+            ApplyOutcome::Applied => Some(Made {
+                creation: if facts.tenant.is_none() && is_new { Creation::New } else { Creation::Finished },
+                applied: planned.pending.iter().map(|file| file.id().clone()).collect(),
+            }),
+        })
+    }
 }
 
 /// Returns how the files are grouped, and whether statements that no transaction allows run after the transaction that
