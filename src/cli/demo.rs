@@ -340,7 +340,7 @@ impl DemoScript<'_> {
         let mut result = Vec::new();
         for tenant in &fleet.tenants {
             let (orders, _) = totals(db, &tenant.tenant.slug).await?;
-            let schema = super::tenant::list::schema(&tenant.tenant);
+            let schema = super::tenant::view::schema(&tenant.tenant);
             let head = tenant.head.iter().cloned().collect::<Vec<_>>();
             grid.row([
                 (schema.as_str(), CellStyle::Plain),

@@ -12,7 +12,7 @@ use std::time::Instant;
 use super::{
     exit::Exit,
     session::Session,
-    tenant::list::{StrangeView, warn_of_strange},
+    tenant::view::{StrangeView, warn_of_strange},
     ui::{
         style::{BAD, COMMAND, FAINT, GOOD, WARNING, count, paint, sanitize},
         time,

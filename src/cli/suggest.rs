@@ -6,8 +6,16 @@ use clap::{
 };
 use std::ffi::OsString;
 
+use super::ui::style::sanitize;
+
 /// The minimum similarity of a suggested name, from 0 to 1.
 const LIKENESS_MIN: f64 = 0.8;
+
+/// The maximum number of suggested commands.
+const OFFERED_MAX: usize = 4;
+
+/// The nouns whose commands are suggested first, the most likely first.
+const FIRST_NOUNS: [&str; 4] = ["tenant", "user", "member", "key"];
 
 /// The names of other tools for our commands.
 const ALIASES: &[(&str, &str)] = &[
@@ -39,6 +47,34 @@ const ALIASES: &[(&str, &str)] = &[
 /// Replaces the parser's suggestions by the most likely one.
 pub(crate) fn improve(mut error: clap::Error, arguments: &[OsString], commands: &[String]) -> clap::Error {
     keep_best(&mut error);
+    let mut error = with_command(error, arguments, commands);
+    escape(&mut error);
+    error
+}
+
+/// Escapes the characters of the arguments that move the cursor or change the direction of writing.
+fn escape(error: &mut clap::Error) {
+    let given: Vec<_> = error.context().map(|(kind, value)| (kind, value.clone())).collect();
+    for (kind, value) in given {
+        let clean = match value {
+            ContextValue::String(text) => ContextValue::String(sanitize(&text)),
+            ContextValue::Strings(texts) => ContextValue::Strings(texts.iter().map(|text| sanitize(text)).collect()),
+            // A tip that repeats the argument has colours of its own.
+            ContextValue::StyledStrs(tips) if tips.iter().any(|tip| is_unsafe(&tip.to_string())) => {
+                ContextValue::StyledStrs(tips.iter().map(|tip| sanitize(&tip.to_string()).into()).collect())
+            }
+            _ => continue,
+        };
+        error.insert(kind, clean);
+    }
+}
+
+fn is_unsafe(text: &str) -> bool {
+    sanitize(text) != text
+}
+
+/// Suggests the command or the flag that was probably intended.
+fn with_command(mut error: clap::Error, arguments: &[OsString], commands: &[String]) -> clap::Error {
     let words: Vec<&str> = arguments.iter().skip(1).filter_map(|argument| argument.to_str()).collect();
     match error.kind() {
         ErrorKind::InvalidSubcommand => {
@@ -82,8 +118,8 @@ fn keep_best(error: &mut clap::Error) {
     }
 }
 
-/// Returns the commands that `written`, followed by `next`, can mean. If only a group is named, returns the commands of
-/// the group.
+/// Returns the commands that `written`, followed by `next`, can mean. If only a group is named, returns its first
+/// commands.
 fn meant(written: &str, next: Option<&str>, commands: &[String]) -> Vec<String> {
     let written = written.to_lowercase();
     let exists = |name: &str| commands.iter().any(|command| command == name);
@@ -104,13 +140,16 @@ fn meant(written: &str, next: Option<&str>, commands: &[String]) -> Vec<String> 
     if let Some((_, command)) = ALIASES.iter().find(|(alias, _)| *alias == written) {
         return vec![(*command).to_owned()];
     }
-    let verbs: Vec<&String> = commands.iter().filter(|name| name.ends_with(&format!(":{written}"))).collect();
+    let mut verbs: Vec<&String> = commands.iter().filter(|name| name.ends_with(&format!(":{written}"))).collect();
     if !verbs.is_empty() {
-        return verbs.into_iter().cloned().collect();
+        let is_of = |name: &str, noun: &&str| name.split_once(':').is_some_and(|(of, _)| of == *noun);
+        let place = |name: &str| FIRST_NOUNS.iter().position(|noun| is_of(name, noun)).unwrap_or(FIRST_NOUNS.len());
+        verbs.sort_by_key(|name| place(name));
+        return verbs.into_iter().take(OFFERED_MAX).cloned().collect();
     }
     let group: Vec<&String> = commands.iter().filter(|name| name.starts_with(&format!("{written}:"))).collect();
     if !group.is_empty() {
-        return group.into_iter().cloned().collect();
+        return group.into_iter().take(OFFERED_MAX).cloned().collect();
     }
     let likeness = |name: &String| strsim::jaro_winkler(&written, name);
     let best = commands.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
@@ -143,21 +182,28 @@ mod tests {
         ] {
             assert_eq!(meant(written, next, &commands()), [wanted], "{written} {next:?}");
         }
-        // A verb of several nouns: all of them are suggested, that of tenants first.
-        assert_eq!(
-            meant("create", Some("acme"), &commands()),
-            ["tenant:create", "user:create", "invite:create", "key:create"]
-        );
-        let lists = meant("list", None, &commands());
-        assert!(lists[0] == "tenant:list" && lists.iter().all(|name| name.ends_with(":list")), "{lists:?}");
-        let all = commands().iter().filter(|name| name.ends_with(":list")).count();
-        assert_eq!(lists.len(), all);
+        // A verb of several nouns: the most likely ones, that of tenants first.
+        let created = meant("create", Some("acme"), &commands());
+        assert_eq!(created, ["tenant:create", "user:create", "key:create", "invite:create"]);
+        let listed = meant("list", None, &commands());
+        assert_eq!(listed, ["tenant:list", "user:list", "member:list", "key:list"]);
     }
 
     #[test]
     fn a_group_alone_offers_its_commands() {
         let offered = meant("tenant", None, &commands());
-        assert!(offered.len() > 1 && offered.iter().all(|name| name.starts_with("tenant:")), "{offered:?}");
+        assert!(offered.len() == OFFERED_MAX && offered.iter().all(|name| name.starts_with("tenant:")), "{offered:?}");
+    }
+
+    #[test]
+    fn an_argument_cannot_steer_the_terminal() {
+        let refused = |argument: &str| {
+            let parsed = <crate::cli::Cli as clap::Parser>::try_parse_from(["cgk", "tenant:list", argument]);
+            improve(parsed.unwrap_err(), &[], &commands()).render().to_string()
+        };
+        let error = refused("--x\u{202e}\u{1b}[31m");
+        assert!(error.contains("'--x\\u{202e}\\u{1b}[31m'"), "{error}");
+        assert!(refused("--plain").contains("'--plain'"));
     }
 
     #[test]

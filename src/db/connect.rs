@@ -4,6 +4,7 @@ use crate::{
     config::Config,
     error::{ConnectionError, Error},
 };
+use std::error::Error as _;
 use tokio_postgres::error::SqlState;
 
 /// Returns the error of a failed connection attempt: what refused it, and why.
@@ -18,6 +19,14 @@ pub(crate) fn refused(config: &Config, source: tokio_postgres::Error) -> Error {
             database: config.target().database().to_owned(),
             source: source.into(),
         }),
+        _ if is_password_missing(&source) => {
+            Error::Connection(ConnectionError::Login { target, source: source.into() })
+        }
         _ => Error::Connection(ConnectionError::Connect { target, source: source.into() }),
     }
+}
+
+/// Whether the server asked for a password and the settings have none. The driver has no kind for this.
+fn is_password_missing(error: &tokio_postgres::Error) -> bool {
+    error.source().is_some_and(|cause| cause.to_string() == "password missing")
 }

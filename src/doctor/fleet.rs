@@ -162,7 +162,10 @@ pub(super) fn drift(known: std::result::Result<&KnownDrift, &Error>) -> CheckRes
     if changed.is_empty() {
         return CheckResult::good("no schema has changed since the last comparison, which found no difference");
     }
-    let found = format!("{} not compared since its last change, or differs", are(changed.len(), "schema", "schemas"));
+    let found = match changed.len() {
+        1 => "1 schema was not compared since its last change, or differs".to_owned(),
+        many => format!("{many} schemas were not compared since their last change, or differ"),
+    };
     CheckResult::unknown(found).naming(changed).fix("cgk drift")
 }
 

@@ -16,7 +16,7 @@ pub enum ConnectionError {
         /// The driver's error.
         source: DriverError,
     },
-    /// The server refuses this user.
+    /// The server refuses this user, or asks for a password and the settings have none.
     #[error("{target} refused the login")]
     Login {
         /// The address without its password.

@@ -48,7 +48,7 @@ pub async fn activate(operator: &Operator, slug: &TenantSlug) -> Result<Activate
     let facts = registry::facts_of(operator, slug).await?;
     let Some(tenant) = facts.tenant.clone() else {
         registry::require(operator).await?;
-        return Err(Error::Tenant(TenantError::NotFound { tenant: slug.clone() }));
+        return Err(registry::not_found(operator, slug).await);
     };
     facts.refuse_other_organization()?;
     facts.refuse_being_dropped()?;

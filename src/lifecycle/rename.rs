@@ -118,7 +118,7 @@ pub async fn rename(operator: &Operator, slug: &TenantSlug, options: &RenameOpti
     let facts = registry::facts_of(operator, slug).await?;
     let Some(before) = facts.tenant.clone() else {
         registry::require(operator).await?;
-        return Err(Error::Tenant(TenantError::NotFound { tenant: slug.clone() }));
+        return Err(registry::not_found(operator, slug).await);
     };
     facts.refuse_other_organization()?;
     facts.refuse_being_dropped()?;

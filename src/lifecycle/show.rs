@@ -4,7 +4,7 @@ use crate::{
     config::Isolation,
     db::Operator,
     drift,
-    error::{Error, Result, TenantError, while_doing},
+    error::{Result, while_doing},
     ident::{RoleName, SchemaName},
     migrate::{
         Migrations,
@@ -94,7 +94,7 @@ pub async fn show(operator: &Operator, migrations: &Migrations, slug: &TenantSlu
     })
     .await?;
     let Some(found) = found else {
-        return Err(Error::Tenant(TenantError::NotFound { tenant: slug.clone() }));
+        return Err(registry::not_found(operator, slug).await);
     };
     let schema = SchemaName::of_tenant(slug);
     let schemas = std::slice::from_ref(&schema);

@@ -97,7 +97,7 @@ pub async fn suspend(operator: &Operator, slug: &TenantSlug, options: &SuspendOp
     let facts = registry::facts_of(operator, slug).await?;
     let Some(tenant) = facts.tenant else {
         registry::require(operator).await?;
-        return Err(Error::Tenant(TenantError::NotFound { tenant: slug.clone() }));
+        return Err(registry::not_found(operator, slug).await);
     };
     let was_suspended = match &tenant.status {
         TenantStatus::Active => false,

@@ -1,9 +1,9 @@
 //! Reads the registry row of one tenant, without the catalogue.
 
-use super::TABLE;
+use super::{TABLE, aliases};
 use crate::{
     db::Operator,
-    error::{Result, while_doing},
+    error::{Error, Result, TenantError, while_doing},
     slug::TenantSlug,
     tenant::{OrganizationId, Tenant, TenantStatus},
 };
@@ -36,4 +36,13 @@ pub(crate) async fn slug_of(operator: &Operator, id: Uuid) -> Result<Option<Stri
     let Some(row) = rows.first() else { return Ok(None) };
     let slug: Option<String> = row.try_get(0).map_err(doing())?;
     Ok(Some(slug.unwrap_or_default()))
+}
+
+/// Returns the error for a slug that is not in the registry: no tenant has it, or it is the former slug of one.
+pub(crate) async fn not_found(operator: &Operator, slug: &TenantSlug) -> Error {
+    match aliases::find_alias(operator.client(), slug).await {
+        Ok(Some(found)) => Error::Tenant(TenantError::FormerSlug { tenant: slug.clone(), now: found.slug }),
+        Ok(None) => Error::Tenant(TenantError::NotFound { tenant: slug.clone() }),
+        Err(error) => while_doing(format!("look for the former slug {slug}"))(error),
+    }
 }

@@ -34,7 +34,7 @@ pub use entered::EnteredSession;
 #[cfg(feature = "migrate")]
 pub(crate) use entered::{SHORT_LOCK_WAIT, entered_sessions, in_use, terminate, wait_until_left};
 pub(crate) use facts::{RoleState, TenantFacts, role_of};
-pub(crate) use find::{FIND, found_tenant, slug_of};
+pub(crate) use find::{FIND, found_tenant, not_found, slug_of};
 #[cfg(feature = "migrate")]
 pub use guard::RegistryGuard;
 #[cfg(feature = "migrate")]

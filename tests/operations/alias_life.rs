@@ -100,9 +100,9 @@ async fn a_tenant_that_waits_for_its_drop_keeps_its_former_slug() {
     lifecycle::schedule_drop(&operator, &slug("apex"), 30 * 24 * HOUR, &options).await.unwrap();
     assert_eq!(refused_as(&stage.db, "acme").await, ErrorKind::Suspended);
     assert_eq!(create(&stage, "acme").await.unwrap_err().code(), "CGK0414");
-    // Operators name the tenant by its slug.
+    // Operators name the tenant by its slug, which the error for the former one contains.
     let undropped = lifecycle::undrop(&operator, &slug("acme"), &options).await.unwrap_err();
-    assert_eq!(undropped.code(), "CGK0401");
+    assert_eq!(undropped.code(), "CGK0414");
     lifecycle::undrop(&operator, &slug("apex"), &options).await.unwrap();
     stage.db.tenant(&slug("acme")).query("select 1", &[]).await.unwrap();
 

@@ -257,6 +257,11 @@ async fn the_command_keeps_shows_and_drops_former_slugs() {
     shown(&["tenant:show", "apex"], 0, "former slug    acme until 20");
     shown(&["tenant:show", "apex", "--json"], 0, r#""aliases":[{"slug":"acme","expires_at":"20"#);
     shown(&["tenant:list", "--wide"], 0, "FORMER SLUGS");
+    for command in ["tenant:show", "tenant:suspend", "tenant:activate", "tenant:drop"] {
+        shown(&[command, "acme"], 1, "use the slug apex");
+        shown(&[command, "globex_2"], 1, "tenant globex_2 does not exist");
+    }
+    shown(&["migrate", "--tenant", "acme"], 1, "use the slug apex");
     shown(&["tenant:list", "--json"], 0, r#""aliases":[{"slug":"acme""#);
     shown(&["tenant:create", "acme"], 1, "--drop-alias acme");
     shown(&["tenant:rename", "apex", "zenith", "--keep-alias", "1h", "--json"], 0, r#""alias_until":"20"#);

@@ -99,7 +99,8 @@ async fn a_failing_file_leaves_nothing_of_its_tenant() {
     let operator = stage.operator().await;
     stage.run("insert into tenant_acme.customers (email) values ('b@x')").await;
     let seeds = SeedSet::default().with_file("a", "insert into customers (email) values ('z@x')").unwrap();
-    let seeds = seeds.with_file("b", &format!("select 1; {DEMO}")).unwrap();
+    let seeds = seeds.with_file("b", &format!("select 1;\n-- x\n{DEMO}")).unwrap();
+    assert_eq!([0, 1, 2, 3].map(|statement| seeds.files()[1].line(statement)), [None, Some(1), Some(3), None]);
     let report = seed(&operator, &seeds).await;
     assert_eq!(stage.count(CUSTOMERS).await, 13);
     let failed = report.tenants.iter().find(|tenant| tenant.result.is_err()).unwrap();
@@ -285,7 +286,10 @@ async fn the_command_seeds() {
     // In globex it fails: its address exists.
     stage.run("insert into tenant_globex.customers (email) values ('c@x')").await;
     let answer = shell.run(&["tenant:seed", "--all", "--again", "demo", "--exclude", "acme", "--json"]);
-    assert!(answer.code == 4 && answer.stdout.contains(r#""failed_seed":"demo","failed_statement":1"#), "{answer:?}");
+    assert!(
+        answer.code == 4 && answer.stdout.contains(r#""failed_seed":"demo","failed_statement":1,"failed_line":"#),
+        "{answer:?}"
+    );
     shell.write("seeds/tenant/copy.sql", "copy customers to stdout");
     let answer = shell.run(&["tenant:seed", "acme"]);
     assert!(answer.code == 2 && answer.stderr.contains("CGK0955") && answer.stderr.contains("copy"), "{answer:?}");

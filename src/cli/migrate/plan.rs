@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use crate::cli::{
     exit::Exit,
     session::TargetView,
-    tenant::list::{StrangeView, warn_of_strange},
+    tenant::view::{StrangeView, warn_of_strange},
     ui::{
         printer::{Annotation, Printer},
         report::{Report, display_path, listed},

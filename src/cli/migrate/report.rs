@@ -11,7 +11,7 @@ use crate::cli::{
     exit::Exit,
     session::Session,
     setup::database::span,
-    tenant::list::{StrangeView, warn_of_strange},
+    tenant::view::{StrangeView, warn_of_strange},
     ui::{
         report::Report,
         style::{BAD, COMMAND, GOOD, WARNING, count, paint},

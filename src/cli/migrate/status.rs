@@ -13,7 +13,7 @@ use crate::cli::{
     exit::Exit,
     number,
     session::{Session, TargetView},
-    tenant::list::{StateView, StrangeView, TenantView, schema, status_look, warn_of_strange},
+    tenant::view::{StateView, StrangeView, TenantView, schema, status_style, warn_of_strange},
     ui::{
         style::{COMMAND, count, paint},
         table::{self, CellStyle, Grid, TenantRow},
@@ -159,7 +159,7 @@ fn grid(fleet: &FleetState, everything: bool) -> Grid {
             alike: format!("{status} {} {words}", head.0),
             cells: [
                 (schema(&tenant.tenant), CellStyle::Plain),
-                (status.to_string(), status_look(status)),
+                (status.to_string(), status_style(status)),
                 head,
                 (words, style),
             ],

@@ -174,10 +174,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     printer.output(format!(
         "{} tenant {slug}: {} in {}, {}",
         paint(GOOD, "dropped"),
-        match dropped.relations {
-            1 => "1 table".to_owned(),
-            relations => format!("{relations} tables and views"),
-        },
+        count(usize::try_from(preview.tables).unwrap_or(usize::MAX), "table"),
         count(dropped.batches, "transaction"),
         time::elapsed(elapsed)
     ));

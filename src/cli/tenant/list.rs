@@ -2,24 +2,26 @@
 
 use anyhow::Result;
 use cgk::{
-    StrangeRow, TenantStatus,
+    TenantStatus,
     lifecycle::{
-        self, ListContents, ListDirection, ListOptions, ListSort, ListedTenant, SchemaContents, SizeSource,
-        StateFilter, TenantAlias,
+        self, ListContents, ListDirection, ListOptions, ListSort, ListedTenant, SchemaContents, SizeSource, StateFilter,
     },
     migrate::{SchemaState, TenantState},
 };
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use super::{
+    list_csv,
+    view::{StateView, StrangeView, TenantView, schema, status_style, warn_of_strange},
+};
 use crate::cli::{
     exit::Exit,
     session::{self, Session},
     ui::{
-        printer::Printer,
         size,
-        style::{COMMAND, count, paint, sanitize},
-        table::{CellStyle, Grid},
+        style::{COMMAND, count, paint},
+        table::{self, CellStyle, Grid},
         time,
     },
 };
@@ -30,6 +32,7 @@ Examples:
   cgk tenant:list --status suspended
   cgk tenant:list --state behind --state broken
   cgk tenant:list --wide --sort size     with schema, tables, rows, size
+  cgk tenant:list --csv > tenants.csv
   cgk tenant:list --json";
 
 #[derive(Args, Debug)]
@@ -49,6 +52,12 @@ pub(crate) struct Arguments {
     /// Show schema, tables, rows (estimate), size and organization id as well
     #[arg(long)]
     wide: bool,
+    /// List every tenant, also in a large fleet
+    #[arg(long)]
+    all: bool,
+    /// Print every tenant as CSV; the columns have the names of the JSON keys
+    #[arg(long, conflicts_with_all = ["json", "format"])]
+    csv: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -101,161 +110,6 @@ struct Answer<'a> {
     exit: Exit,
 }
 
-/// A row of the registry that is not a valid tenant.
-#[derive(Serialize)]
-pub(crate) struct StrangeView<'a> {
-    id: Option<&'a str>,
-    slug: Option<&'a str>,
-    status: Option<&'a str>,
-    why: &'a str,
-}
-
-impl<'a> StrangeView<'a> {
-    pub(crate) fn all(rows: &'a [StrangeRow]) -> Vec<Self> {
-        let view = |row: &'a StrangeRow| Self {
-            id: row.id.as_deref(),
-            slug: row.slug.as_deref(),
-            status: row.status.as_deref(),
-            why: &row.why,
-        };
-        rows.iter().map(view).collect()
-    }
-}
-
-/// Prints one warning for each row of the registry that is not a valid tenant.
-pub(crate) fn warn_of_strange(printer: &Printer, rows: &[StrangeRow]) {
-    for row in rows {
-        printer.warn(format!("ignored a row of public.organizations: {}", sanitize(&row.to_string())));
-    }
-}
-
-/// One tenant of the registry, and the state of its schema.
-#[derive(Serialize)]
-pub(crate) struct TenantView<'a> {
-    tenant: &'a str,
-    id: String,
-    name: &'a str,
-    status: &'a str,
-    schema: String,
-    head: Option<String>,
-    #[serde(flatten)]
-    state: StateView,
-    created_at: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    drop_after: Option<String>,
-    #[serde(flatten)]
-    contents: Option<ContentsView>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    aliases: Vec<AliasView<'a>>,
-}
-
-/// A former slug by which services still find the tenant.
-#[derive(Serialize)]
-pub(crate) struct AliasView<'a> {
-    slug: &'a str,
-    expires_at: String,
-}
-
-impl<'a> AliasView<'a> {
-    pub(crate) fn all(aliases: &'a [TenantAlias]) -> Vec<Self> {
-        let view =
-            |alias: &'a TenantAlias| Self { slug: alias.slug.as_str(), expires_at: time::rfc3339(alias.expires_at) };
-        aliases.iter().map(view).collect()
-    }
-}
-
-/// The contents of a schema, if they were read.
-#[derive(Serialize)]
-struct ContentsView {
-    tables: u64,
-    rows_estimated: u64,
-    bytes: u64,
-    size_source: SizeSource,
-}
-
-/// The state of a schema.
-#[derive(Serialize)]
-pub(crate) struct StateView {
-    pub(crate) state: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) pending: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) detail: Option<String>,
-}
-
-impl StateView {
-    pub(crate) fn of(state: &SchemaState) -> Self {
-        let (pending, detail) = match state {
-            SchemaState::AtHead => (Some(0), None),
-            SchemaState::Behind { pending } => (Some(*pending), None),
-            SchemaState::Diverged(divergence) => (None, Some(divergence.summary())),
-            SchemaState::HalfProvisioned { missing } => (None, Some(missing.clone())),
-            SchemaState::OtherOrganization { found } => (None, Some(belongs_to(found))),
-            _ => (None, None),
-        };
-        Self { state: state.name(), pending, detail }
-    }
-
-    /// Returns the text of a state, and its style.
-    pub(crate) fn words(state: &SchemaState) -> (String, CellStyle) {
-        match state {
-            SchemaState::AtHead => ("at head".into(), CellStyle::Good),
-            SchemaState::Behind { pending } => (format!("{pending} pending"), CellStyle::Warning),
-            SchemaState::Diverged(divergence) => (format!("diverged: {}", divergence.summary()), CellStyle::Bad),
-            SchemaState::Missing => ("no schema".into(), CellStyle::Bad),
-            SchemaState::HalfProvisioned { missing } => (format!("lacks {missing}"), CellStyle::Bad),
-            SchemaState::OtherOrganization { found } => (belongs_to(found), CellStyle::Bad),
-            SchemaState::BeingDropped => ("being dropped".into(), CellStyle::Bad),
-            _ => ("unknown".into(), CellStyle::Warning),
-        }
-    }
-}
-
-impl<'a> TenantView<'a> {
-    pub(crate) fn of(tenant: &'a TenantState) -> Self {
-        let row = &tenant.tenant;
-        Self {
-            tenant: row.slug.as_str(),
-            id: row.id.to_string(),
-            name: &row.name,
-            status: row.status.as_str(),
-            schema: schema(row),
-            head: tenant.head.as_ref().map(ToString::to_string),
-            state: StateView::of(&tenant.state),
-            created_at: time::rfc3339(row.created_at),
-            drop_after: tenant.drop_after().map(time::rfc3339),
-            contents: None,
-            aliases: Vec::new(),
-        }
-    }
-
-    fn with_contents(tenant: &'a ListedTenant) -> Self {
-        let view = |contents: SchemaContents| ContentsView {
-            tables: contents.tables,
-            rows_estimated: contents.rows_estimated,
-            bytes: contents.bytes,
-            size_source: contents.size_source,
-        };
-        let aliases = AliasView::all(&tenant.aliases);
-        Self { contents: tenant.contents.map(view), aliases, ..Self::of(&tenant.state) }
-    }
-}
-
-fn belongs_to(organization: &str) -> String {
-    format!("belongs to organization {}", sanitize(organization))
-}
-
-pub(crate) fn schema(tenant: &cgk::Tenant) -> String {
-    cgk::ident::SchemaName::of_tenant(&tenant.slug).as_str().to_owned()
-}
-
-pub(crate) fn status_look(status: &TenantStatus) -> CellStyle {
-    match status {
-        TenantStatus::Active => CellStyle::Plain,
-        _ => CellStyle::Warning,
-    }
-}
-
 /// Returns the text of the status, with the time of a planned drop.
 fn status(tenant: &TenantState) -> String {
     let status = &tenant.tenant.status;
@@ -278,6 +132,10 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         exit: Exit::Done,
     });
     warn_of_strange(printer, &fleet.strange);
+    if arguments.csv {
+        printer.data(&list_csv::text(&fleet.tenants, arguments.wide));
+        return Ok(Exit::Done);
+    }
     if fleet.registered == 0 {
         printer.info(format!("There are no tenants yet. Create one: {}", paint(COMMAND, "cgk tenant:create <slug>")));
         return Ok(Exit::Done);
@@ -286,24 +144,49 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         printer.info("No tenant matches.");
         return Ok(Exit::Done);
     }
-    let has_aliases = fleet.tenants.iter().any(|tenant| !tenant.aliases.is_empty());
+    let is_bounded = !(arguments.all || printer.is_verbose()) && fleet.tenants.len() > table::ROWS_MAX;
+    let shown = if is_bounded { &fleet.tenants[..table::ROWS_MAX] } else { &fleet.tenants };
+    printer.output(grid(shown, arguments.wide));
+    if is_bounded {
+        let all = paint(COMMAND, "--all");
+        printer.info(format!(
+            "The first {} of {}. {all} lists every tenant.",
+            shown.len(),
+            count(fleet.tenants.len(), "tenant")
+        ));
+    }
+    let is_estimated = |contents: SchemaContents| contents.size_source == SizeSource::Estimated;
+    if fleet.tenants.iter().any(|tenant| tenant.contents.is_some_and(is_estimated)) {
+        printer.info("Sizes are estimates: a table is locked, or measuring took too long.");
+    }
+    let is_behind = |tenant: &&ListedTenant| matches!(tenant.state.state, SchemaState::Behind { .. });
+    let behind = fleet.tenants.iter().filter(is_behind).count();
+    if behind > 0 {
+        let next = paint(COMMAND, "cgk migrate");
+        printer.info(format!("{} behind. Next: {next}", count(behind, "tenant")));
+    }
+    Ok(Exit::Done)
+}
+
+fn grid(tenants: &[ListedTenant], wide: bool) -> Grid {
+    let has_aliases = tenants.iter().any(|tenant| !tenant.aliases.is_empty());
     let mut headings = vec!["TENANT", "NAME", "STATUS", "MIGRATIONS", "CREATED"];
-    if arguments.wide {
+    if wide {
         headings.extend(["SCHEMA", "TABLES", "ROWS (ESTIMATE)", "SIZE", "ORGANIZATION"]);
         headings.extend(has_aliases.then_some("FORMER SLUGS"));
     }
     let mut grid = Grid::new(&headings);
-    for tenant in &fleet.tenants {
+    for tenant in tenants {
         let row = &tenant.state.tenant;
         let (words, style) = StateView::words(&tenant.state.state);
         let mut cells = vec![
             (row.slug.to_string(), CellStyle::Plain),
             (row.name.clone(), CellStyle::Plain),
-            (status(&tenant.state), status_look(&row.status)),
+            (status(&tenant.state), status_style(&row.status)),
             (words, style),
             (time::date(row.created_at), CellStyle::Faint),
         ];
-        if arguments.wide {
+        if wide {
             let contents = tenant.contents.unwrap_or_default();
             let aliases: Vec<&str> = tenant.aliases.iter().map(|alias| alias.slug.as_str()).collect();
             cells.extend([
@@ -317,16 +200,5 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         }
         grid.row(cells.iter().map(|(text, style)| (text.as_str(), *style)));
     }
-    printer.output(grid);
-    let is_estimated = |contents: SchemaContents| contents.size_source == SizeSource::Estimated;
-    if fleet.tenants.iter().any(|tenant| tenant.contents.is_some_and(is_estimated)) {
-        printer.info("Sizes are estimates: a table is locked, or measuring took too long.");
-    }
-    let is_behind = |tenant: &&ListedTenant| matches!(tenant.state.state, SchemaState::Behind { .. });
-    let behind = fleet.tenants.iter().filter(is_behind).count();
-    if behind > 0 {
-        let next = paint(COMMAND, "cgk migrate");
-        printer.info(format!("{} behind. Next: {next}", count(behind, "tenant")));
-    }
-    Ok(Exit::Done)
+    grid
 }

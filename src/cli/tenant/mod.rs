@@ -11,6 +11,7 @@ pub(in crate::cli) mod exec;
 pub(in crate::cli) mod export;
 pub(in crate::cli) mod import;
 pub(in crate::cli) mod list;
+mod list_csv;
 mod pace;
 pub(in crate::cli) mod rename;
 pub(in crate::cli) mod seed;
@@ -20,6 +21,7 @@ pub(in crate::cli) mod slugs;
 pub(in crate::cli) mod suspend;
 pub(in crate::cli) mod undrop;
 pub(in crate::cli) mod verify;
+pub(in crate::cli) mod view;
 pub(in crate::cli) mod warm;
 
 use serde::Serialize;

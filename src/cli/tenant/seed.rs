@@ -81,6 +81,8 @@ struct TenantRecord<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     failed_statement: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    failed_line: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Report>,
     ms: u64,
 }
@@ -181,7 +183,7 @@ async fn work(
     event: &'static str,
 ) -> Result<SeedReport> {
     let began = Instant::now();
-    let mut lines = Lines { printer: session.printer, event };
+    let mut lines = Lines { printer: session.printer, seeds, event };
     let report = lifecycle::seed(operator, seeds, selection, options, &mut lines).await?;
     show(session.printer, &report, began);
     Ok(report)
@@ -199,6 +201,7 @@ fn exit(session: &Session<'_>, report: &SeedReport) -> Exit {
 
 struct Lines<'a> {
     printer: &'a Printer,
+    seeds: &'a SeedSet,
     event: &'static str,
 }
 
@@ -213,6 +216,8 @@ impl SeedObserver for Lines<'_> {
             Some((name, statement)) => (Some(name.as_str()), Some(*statement)),
             None => (None, None),
         };
+        let file = self.seeds.files().iter().find(|file| Some(file.name()) == failed_seed);
+        let failed_line = file.zip(failed_statement).and_then(|(file, statement)| file.line(statement));
         printer.record(&TenantRecord {
             event: self.event,
             tenant: slug.as_str(),
@@ -226,14 +231,16 @@ impl SeedObserver for Lines<'_> {
             affected,
             failed_seed,
             failed_statement,
+            failed_line,
             error: outcome.result.as_ref().err().map(Report::of_library),
             ms: time::milliseconds(outcome.elapsed),
         });
         match (&outcome.failed_at, done) {
             (Some((name, statement)), None) => printer.output(format!(
-                "{} tenant {slug}: statement {statement} of seed {}",
+                "{} tenant {slug}: statement {statement} of {}.sql{}",
                 paint(BAD, "failed"),
-                sanitize(name)
+                sanitize(name),
+                failed_line.map(|line| format!(", line {line}")).unwrap_or_default()
             )),
             (None, None) => printer.output(format!("{} tenant {slug}", paint(BAD, "failed"))),
             _ if ran.is_empty() => {

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{
     SessionView,
-    list::{AliasView, StateView},
+    view::{AliasView, StateView},
 };
 use crate::cli::{
     exit::Exit,

@@ -170,7 +170,10 @@ fn tenant(refused: &TenantError) -> Option<String> {
         }
         TenantError::Renamed { now, .. } => format!("Use its slug now: {now}."),
         TenantError::FormerSlug { tenant, now } => {
-            format!("Choose another slug, or run `cgk tenant:rename {now} --drop-alias {tenant}`.")
+            format!(
+                "For this tenant, use the slug {now}. For another tenant, choose another slug, or run \
+                 `cgk tenant:rename {now} --drop-alias {tenant}`."
+            )
         }
         TenantError::RenameBlocked { .. } => {
             "Choose another slug, or change what is named: inside the tenant its tables are found without the schema's name.".into()
@@ -269,6 +272,9 @@ fn login(error: &Error) -> String {
             "The password is wrong. In a URL, write @ : / # ? % as %40 %3A %2F %23 %3F %25. `cgk setup:database` \
              shows where the URL comes from."
                 .into()
+        }
+        None => {
+            "The server asks for a password: set PGPASSWORD or PGPASSFILE, or write the password into the URL.".into()
         }
         _ => "Check the user in the URL, and the server's pg_hba.conf.".into(),
     }

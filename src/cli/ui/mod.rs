@@ -2,6 +2,7 @@
 
 pub(in crate::cli) mod bar_line;
 pub(in crate::cli) mod bytes_bar;
+pub(in crate::cli) mod csv;
 pub(in crate::cli) mod hint;
 pub(in crate::cli) mod line_bar;
 pub(in crate::cli) mod printer;

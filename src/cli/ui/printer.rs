@@ -14,6 +14,7 @@ use super::{
     bar_line::above_bar,
     style::{WARNING, paint},
     workflow::{self, harmless},
+    wrap,
 };
 
 pub(crate) struct Printer {
@@ -149,10 +150,11 @@ impl Printer {
         self.error(format!("{} {text}", paint(WARNING, "warning:")));
     }
 
-    /// Writes an error message, also with `--quiet`.
+    /// Writes an error message, also with `--quiet`. A terminal gets lines of its width.
     pub(crate) fn error(&self, text: impl Display) {
+        let text = wrap::message(&text.to_string(), wrap::error_width());
         // If standard error cannot be written, the message cannot be shown at all.
-        let _ = above_bar(|| writeln!(anstream::stderr(), "{}", harmless(&text.to_string())));
+        let _ = above_bar(|| writeln!(anstream::stderr(), "{}", harmless(&text)));
     }
 
     /// Writes a question to standard error. The user's input is on the same line.

@@ -21,8 +21,8 @@ use super::{
 const DRAW_AFTER: Duration = Duration::from_millis(250);
 /// The interval of the lines in a log.
 const LINE_EVERY: Duration = Duration::from_secs(10);
-/// On a narrower terminal, only the numbers are shown.
-const BAR_COLUMNS_MIN: u16 = 60;
+/// On a narrower terminal, only the numbers are shown, because the text after a bar would be cut.
+const BAR_COLUMNS_MIN: u16 = 80;
 
 /// Shows the progress of one operation. Removes the bar when dropped.
 pub(crate) struct ProgressBar<'a> {
@@ -164,7 +164,7 @@ fn bar(verb: &'static str, total: usize, colours: bool) -> Bar {
         (true, true) => "{prefix}  {bar:20.green/black.bright}  {pos} of {len} tenants  {wide_msg:.dim}",
         (true, false) => "{prefix}  {bar:20}  {pos} of {len} tenants  {wide_msg}",
         // Only the numbers. Text that does not fit is cut.
-        (false, _) => "{prefix} {pos} of {len} {wide_msg}",
+        (false, _) => "{prefix}  {pos} of {len}  {wide_msg}",
     };
     let style = ProgressStyle::with_template(template).expect("the template is valid").progress_chars("━━─");
     let bar = Bar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr_with_hz(10));

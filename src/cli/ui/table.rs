@@ -88,7 +88,7 @@ pub(crate) struct TenantRow {
 }
 
 /// The maximum number of rows. More rows are summarized, unless all are requested.
-const ROWS_MAX: usize = 20;
+pub(crate) const ROWS_MAX: usize = 20;
 /// How many similar rows are shown. The others are counted.
 const ALIKE_SHOWN_MAX: usize = 3;
 

@@ -269,13 +269,13 @@ async fn try_once(
         check_role(operator, facts, role, needs_logins)?;
     }
     let role = role.as_ref();
-    Missing { slug, schema: &schema, role, facts, logins, planned: &planned }
+    MissingParts { slug, schema: &schema, role, facts, logins, planned: &planned }
         .create(operator, migrations, options, replay)
         .await
 }
 
 /// What a tenant has before its missing parts are created.
-struct Missing<'a> {
+struct MissingParts<'a> {
     slug: &'a TenantSlug,
     schema: &'a SchemaName,
     role: Option<&'a RoleName>,
@@ -285,7 +285,7 @@ struct Missing<'a> {
     planned: &'a SchemaPlan<'a>,
 }
 
-impl Missing<'_> {
+impl MissingParts<'_> {
     /// Creates the missing parts in one message, or in steps. Returns `None` if another session changed the tenant
     /// meanwhile.
     async fn create(

@@ -174,7 +174,7 @@ async fn inspect(operator: &Operator, slug: &TenantSlug) -> Result<Doomed> {
     let facts = registry::facts_of(operator, slug).await?;
     let Some(tenant) = facts.tenant.clone() else {
         registry::require(operator).await?;
-        return Err(Error::Tenant(TenantError::NotFound { tenant: slug.clone() }));
+        return Err(registry::not_found(operator, slug).await);
     };
     facts.refuse_other_organization()?;
     let schema = SchemaName::of_tenant(slug);

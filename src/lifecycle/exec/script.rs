@@ -17,6 +17,8 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecScript {
     statements: Vec<String>,
+    /// The line of each statement, from 1.
+    lines: Vec<usize>,
 }
 
 impl ExecScript {
@@ -39,7 +41,15 @@ impl ExecScript {
         if let Some(index) = cut.statements.iter().position(is_copy) {
             return Err(ExecError::Copy { statement: index + 1 }.into());
         }
-        Ok(Self { statements: cut.statements.into_iter().map(|found| text[found.range].to_owned()).collect() })
+        let line = |at: usize| text[..at].matches('\n').count() + 1;
+        let (lines, statements) =
+            cut.statements.into_iter().map(|found| (line(found.range.start), text[found.range].to_owned())).unzip();
+        Ok(Self { statements, lines })
+    }
+
+    /// Returns the line on which a statement begins. Statements and lines are counted from 1.
+    pub(in crate::lifecycle) fn line(&self, statement: usize) -> Option<usize> {
+        self.lines.get(statement.checked_sub(1)?).copied()
     }
 
     /// Returns the statements, without semicolons.

@@ -95,6 +95,11 @@ impl SeedFile {
         &self.checksum
     }
 
+    /// Returns the line on which a statement begins. Statements and lines are counted from 1.
+    pub fn line(&self, statement: usize) -> Option<usize> {
+        self.script.line(statement)
+    }
+
     pub(super) fn statements(&self) -> &[String] {
         self.script.statements()
     }

@@ -55,7 +55,7 @@ impl SourceTenant {
         answer.complete().map_err(while_doing(doing()))?;
         let facts = registry::facts_of(&holder, slug).await?;
         let Some(tenant) = facts.tenant.clone() else {
-            return Err(Error::Tenant(TenantError::NotFound { tenant: slug.clone() }));
+            return Err(registry::not_found(operator, slug).await);
         };
         facts.refuse_other_organization()?;
         facts.refuse_being_dropped()?;

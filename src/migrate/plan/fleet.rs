@@ -194,7 +194,7 @@ async fn plan_tenants<'a>(operator: &Operator, migrations: &'a Migrations, plann
     planned.strange = strange;
     for slug in unseen {
         if registry::facts_of(operator, &slug).await?.tenant.is_none() {
-            return Err(Error::Tenant(TenantError::NotFound { tenant: slug }));
+            return Err(registry::not_found(operator, &slug).await);
         }
     }
     planned.tenants.sort_by(|one, other| one.slug.cmp(&other.slug));

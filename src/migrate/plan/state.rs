@@ -4,7 +4,7 @@ use super::{Target, plan};
 use crate::{
     config::Isolation,
     db::Operator,
-    error::{Error, MigrationError, Result, TenantError},
+    error::{Error, MigrationError, Result},
     ident::SchemaName,
     migrate::{
         execute::step_log::FileProgress,
@@ -243,7 +243,7 @@ pub(crate) async fn each_tenant(
         registry::require_sight(operator).await?;
     }
     if let Some(tenant) = unknown {
-        return Err(Error::Tenant(TenantError::NotFound { tenant }));
+        return Err(registry::not_found(operator, &tenant).await);
     }
     let read = unread.into_iter().map(|(tenant, facts)| of_ledger(operator, source, tenant, facts));
     let mut read = pin!(stream::iter(read).buffered(LEDGERS_IN_FLIGHT_MAX));

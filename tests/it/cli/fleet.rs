@@ -262,3 +262,31 @@ async fn a_plan_goes_to_standard_output() {
     assert_eq!(shell.run(&["migrate", "--apply", "/dev/null"]).code, 2);
     assert_eq!(shell.run(&["migrate", "--apply", "plan.json"]).code, 0);
 }
+
+#[tokio::test]
+async fn a_long_list_is_bounded_and_csv_is_complete() {
+    let (database, shell) = fleet(&["a"]).await;
+    let short = shell.run(&["tenant:list"]);
+    assert!(!short.stderr.contains("--all"), "the control: {}", short.stderr);
+    let rows = "insert into organizations (id, slug, name, status) \
+                select gen_random_uuid(), 't' || n, 'Number \"' || n || '\", Ltd.', 'active' from generate_series(1, 20) n";
+    sql(&database, rows).await;
+    let list = shell.run(&["tenant:list"]);
+    assert!(list.stderr.contains("The first 20 of 21 tenants. --all lists every tenant."), "{}", list.stderr);
+    assert_eq!(list.stdout.lines().count(), 21, "{}", list.stdout);
+    let all = shell.run(&["tenant:list", "--all"]);
+    assert_eq!(all.stdout.lines().count(), 22, "{}", all.stdout);
+    let csv = shell.run(&["tenant:list", "--csv", "--wide", "--status", "active"]).stdout;
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!(
+        lines[0],
+        "tenant,id,name,status,schema,state,pending,head,created_at,drop_after,tables,rows_estimated,bytes"
+    );
+    assert_eq!(lines.len(), 22, "{csv}");
+    let first = lines.iter().find(|line| line.starts_with("t1,")).unwrap();
+    assert!(first.contains(r#","Number ""1"", Ltd.",active,tenant_t1,missing,,,"#), "{first}");
+    // JSON is complete, as before.
+    let json: serde_json::Value = serde_json::from_str(&shell.run(&["tenant:list", "--json"]).stdout).unwrap();
+    assert_eq!(json["tenants"].as_array().unwrap().len(), 21);
+    assert_eq!(shell.run(&["tenant:list", "--csv", "--json"]).code, 2);
+}

@@ -9,7 +9,8 @@ pub(crate) mod help;
 pub(crate) mod lint;
 pub(crate) mod named_commands;
 pub(crate) mod newcomer;
-pub(crate) mod refusals;
+pub(crate) mod passwords;
+mod refusals;
 pub(crate) mod server_log;
 pub(crate) mod settings;
 #[cfg(target_os = "linux")]

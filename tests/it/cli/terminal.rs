@@ -58,7 +58,7 @@ async fn progress_leaves_no_rest_at_any_width() {
         let lines: Vec<&str> = during.lines().filter(|line| line.contains("1 of 3")).collect();
         assert_eq!(lines.len(), 1, "{columns}: {during}");
         assert!(lines[0].starts_with("migrating"), "{columns}: {during}");
-        assert_eq!(lines[0].contains('━'), columns >= 60, "{columns}: {during}");
+        assert_eq!(lines[0].contains('━'), columns >= 80, "{columns}: {during}");
         longest = longest.max(lines[0].chars().count());
         assert!(!left.screen.contains(" of 3") && !left.screen.contains('━'), "{columns}: {}", left.screen);
         assert!(left.screen.contains("3 tenants"), "{columns}: {}", left.screen);
@@ -110,7 +110,9 @@ async fn a_finding_is_broken_between_words() {
             broken += usize::from(line.starts_with(&" ".repeat(38)));
         }
         assert!(broken > 0 || columns == 120, "no finding is longer than {columns} columns: {plain:#?}");
-        let words = |text: &str| text.split_whitespace().map(ToOwned::to_owned).collect::<Vec<_>>();
+        // The number of connections that are free depends on the other tests.
+        let is_stable = |word: &&str| !word.bytes().all(|byte| byte.is_ascii_digit());
+        let words = |text: &str| text.split_whitespace().filter(is_stable).map(ToOwned::to_owned).collect::<Vec<_>>();
         assert_eq!(words(&plain.join("\n")), words(&piped), "the words are the same");
     }
     assert!(piped.lines().any(|line| line.chars().count() > 80));
