@@ -97,7 +97,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     let config = session.config()?;
     let settings = SettingView::all(&config);
     printer.output(paint(HEADING, "Configuration"));
-    printer.output(text::configuration(&settings, printer.is_verbose()));
+    printer.sentence(text::configuration(&settings, printer.is_verbose()));
     let migrations = session.migrations(&config)?;
 
     let renewed = match arguments.new_identity {
@@ -172,7 +172,7 @@ fn section(session: &Session<'_>, name: &str, below: impl IntoIterator<Item = St
 
 fn lines(session: &Session<'_>, lines: impl IntoIterator<Item = String>) {
     for line in lines {
-        session.printer.output(line);
+        session.printer.sentence(line);
     }
 }
 
@@ -220,7 +220,7 @@ async fn harden(session: &Session<'_>, operator: &Operator, mode: HardeningMode)
     let report = setup::harden(operator, mode).await?;
     for measure in &report.measures {
         let name = MeasureView::name(measure.measure);
-        printer.output(match measure.state {
+        printer.sentence(match measure.state {
             MeasureState::InPlace => ok(format!("{name}: nothing to do")),
             MeasureState::Applied => ok(format!("{name}: done")),
             MeasureState::Pending => warning(format!("{name}: would run")),
@@ -252,12 +252,12 @@ async fn tenants(session: &Session<'_>, operator: &Operator, arguments: &Argumen
         let report = lifecycle::isolate(operator).await?;
         heading(session, "Tenants");
         let done = count(report.finished.len(), "tenant");
-        printer.output(ok(match operator.config().isolation() {
+        printer.sentence(ok(match operator.config().isolation() {
             Isolation::Role => format!("created the role of {done}"),
             Isolation::Path => "path isolation needs no roles".into(),
         }));
         for (slug, error) in report.failed {
-            printer.output(warning(format!("tenant {slug}: {}", Report::of_library(&error).short())));
+            printer.sentence(warning(format!("tenant {slug}: {}", Report::of_library(&error).short())));
             tenants.failed = true;
         }
         tenants.isolated = report.finished.iter().map(ToString::to_string).collect();

@@ -144,7 +144,7 @@ fn show(session: &Session<'_>, arguments: &Arguments, cloned: &Cloned, began: In
     if cloned.migrated > 0 {
         line.push_str(&format!(", {} applied", count(cloned.migrated, "newer migration")));
     }
-    printer.output(format!("{line} in {}", time::elapsed(elapsed)));
+    printer.sentence(format!("{line} in {}", time::elapsed(elapsed)));
     for table in &cloned.left_out {
         let (table, from) = (sanitize(table), &cloned.source.slug);
         printer.warn(format!("the rows of foreign table {table} of tenant {from} are not copied"));

@@ -120,7 +120,7 @@ async fn one(session: &Session<'_>, slug: &TenantSlug, arguments: &Arguments) ->
     let began = Instant::now();
     let created = lifecycle::create(&operator, &db, &migrations, slug, &options).await?;
     let ms = time::milliseconds(began.elapsed());
-    printer.output(sentence(&created, began));
+    printer.sentence(sentence(&created, began));
     let exit = match &seeds {
         Some(seeds) => seed::of_new(session, &operator, seeds, vec![slug.clone()]).await?,
         None => Exit::Done,

@@ -171,7 +171,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     let elapsed = began.elapsed();
     let answer = Answer::of(&preview, true, time::milliseconds(elapsed), Exit::Done);
     printer.record(&Answer { export: arguments.export.as_ref().map(|path| path.display().to_string()), ..answer });
-    printer.output(format!(
+    printer.sentence(format!(
         "{} tenant {slug}: {} in {}, {}",
         paint(GOOD, "dropped"),
         count(usize::try_from(preview.tables).unwrap_or(usize::MAX), "table"),

@@ -119,7 +119,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     if imported.migrated > 0 {
         line.push_str(&format!(", {} applied", count(imported.migrated, "newer migration")));
     }
-    printer.output(format!("{line} in {}", time::elapsed(elapsed)));
+    printer.sentence(format!("{line} in {}", time::elapsed(elapsed)));
     if imported.is_new_organization {
         printer.info(format!("Its organization is {}, and no longer {from_id}.", tenant.id));
     }

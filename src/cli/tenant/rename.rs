@@ -115,11 +115,11 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         exit: Exit::Done,
     });
     if now == before {
-        printer.output(format!("tenant {slug} ({}) has this name already", sanitize(&now.name)));
+        printer.sentence(format!("tenant {slug} ({}) has this name already", sanitize(&now.name)));
         return Ok(Exit::Done);
     }
     let name = sanitize(&now.name);
-    printer.output(format!("{} tenant {slug}: it is {} ({name})", paint(GOOD, "renamed"), now.slug));
+    printer.sentence(format!("{} tenant {slug}: it is {} ({name})", paint(GOOD, "renamed"), now.slug));
     match until {
         _ if now.slug == before.slug => {}
         Some(until) => printer.info(format!("Services find it as {slug} too, until {until}.")),

@@ -107,6 +107,11 @@ impl Printer {
         }
     }
 
+    /// Writes a sentence of the result. A terminal gets lines of its width.
+    pub(crate) fn sentence(&self, text: impl Display) {
+        self.output(wrap::message(&text.to_string(), wrap::width()));
+    }
+
     /// Writes a record of the result, on one line. In the text format, nothing is written.
     pub(crate) fn record(&self, record: &impl Serialize) {
         if self.format == Format::Json {
