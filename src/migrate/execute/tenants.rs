@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     db::Operator,
-    error::{Error, MigrationError, MigrationFailure, Result},
+    error::{Error, MigrationError, MigrationFailure, Result, TenantError},
     fleet::{
         span,
         stop::Stop,
@@ -23,7 +23,7 @@ use crate::{
         plan::SchemaPlan,
     },
     migration::{MigrationId, Set},
-    registry::role_of,
+    registry::{self, role_of},
     slug::TenantSlug,
 };
 use std::{
@@ -140,6 +140,18 @@ impl<'a, 's, 'o> TenantMigration<'a, 's, 'o> {
     }
 }
 
+/// Returns a clearer error for a tenant that was renamed or dropped after the run was planned.
+async fn or_not_found(operator: &Operator, slug: &TenantSlug, error: Error) -> Error {
+    let is_of_file = matches!(error, Error::Migration(MigrationError::Failed(_)));
+    if is_of_file || error.sqlstate() != Some(&SqlState::UNDEFINED_TABLE) {
+        return error;
+    }
+    match registry::facts_of(operator, slug).await {
+        Ok(facts) if facts.tenant.is_none() => Error::Tenant(TenantError::NotFound { tenant: slug.clone() }),
+        _ => error,
+    }
+}
+
 /// Returns how many of the tenants got each file.
 fn applied_since(tenants: &[SchemaOutcome]) -> BTreeMap<MigrationId, usize> {
     let mut counts = BTreeMap::new();
@@ -194,7 +206,10 @@ impl<'a> TenantWork for TenantMigration<'a, '_, '_> {
     async fn finish(&self, operator: &Operator, job: TenantJob<'a>, finished: Finished<Vec<MigrationId>>) {
         let result = match finished.result {
             Ok(applied) => Outcome::Migrated { applied },
-            Err(error) => Outcome::Failed { error: self.counted(operator, error).await },
+            Err(error) => {
+                let error = or_not_found(operator, &job.slug, error).await;
+                Outcome::Failed { error: self.counted(operator, error).await }
+            }
         };
         let schema = SchemaName::of_tenant(&job.slug);
         let Finished { attempts, elapsed, .. } = finished;

@@ -3,6 +3,7 @@
 use crate::sandbox::{Files, Raw, exists, failure, migrate_all, picture, plan_all, tenants, versions};
 use cgk::{
     Error, ErrorKind, MigrationError,
+    lifecycle::{self, RenameOptions},
     migrate::{self, Migrations, Outcome, Place, SchemaState, Scope, Silent, Target},
     testing::{TestDatabase, TestServer},
 };
@@ -271,6 +272,21 @@ async fn a_schema_that_disappears_after_the_plan_never_becomes_public() {
     let report = migrate::run(&operator, &migrations, planned, &mut Silent).await.unwrap();
     assert!(failure(&report, "acme").to_string().contains("tenant_acme"), "{:?}", failure(&report, "acme"));
     assert_eq!(picture(&raw, "public").await, public);
+}
+
+#[tokio::test]
+async fn a_tenant_that_is_renamed_after_the_plan_is_not_found() {
+    let (_database, files, operator, raw) = with_files(FIRST, &[("002_x.sql", "create table x ()")]).await;
+    let migrations = files.load();
+    let planned = plan_all(&operator, &migrations).await.unwrap();
+    let (acme, other) = ("acme".parse().unwrap(), "other".parse().unwrap());
+    lifecycle::rename(&operator, &acme, &RenameOptions::default().slug(other)).await.unwrap();
+    let report = migrate::run(&operator, &migrations, planned, &mut Silent).await.unwrap();
+    let error = failure(&report, "acme");
+    assert_eq!((error.kind(), error.code()), (ErrorKind::NotFound, "CGK0401"), "{error:?}");
+    // The control: the next run plans it by its new name.
+    assert_eq!(migrate_all(&operator, &migrations).await.unwrap().migrated(), 1);
+    assert!(exists(&raw, "tenant_other.x").await);
 }
 
 /// Fault 7 once more. The lint sees words, not what a function does.
