@@ -3,7 +3,7 @@
 use crate::{
     sandbox::{
         DECOYS, Files, Proxy, Raw, Seen, decoys, exists, failure, login_role, migrate_all, picture, plan_all,
-        round_trips, rounds, say, seeded, tenants, url, versions,
+        round_trips, rounds, say, seeded, tenants, versions,
     },
     support::score,
 };
@@ -335,7 +335,8 @@ async fn a_session_killed_at_any_moment_leaves_every_schema_whole() {
 async fn the_checker_catches_a_runner_that_records_in_a_second_transaction() {
     let (database, _files, operator, raw) = fleet(&KILLED).await;
     drop(operator);
-    let victim = Raw::connect(&format!("{}&application_name=victim", url(&database, None))).await;
+    let victim = Raw::on(&database).await;
+    victim.run("set application_name = 'victim'").await;
     let run = async {
         for slug in KILLED {
             let schema = format!("tenant_{slug}");
