@@ -166,6 +166,25 @@ async fn a_foreign_key_says_which_rows_of_other_organizations_there_are() {
     }
 }
 
+/// The server counts what is read and written, and shows it to everyone. Counters that it has not collected yet are the session's.
+#[tokio::test]
+async fn the_counters_of_a_table_are_visible_to_every_tenant() {
+    let stage = Stage::set().await;
+    for isolation in [Isolation::Role, Isolation::Path] {
+        let db = stage.app(isolation, SharedTables::Registry).await;
+        let write = "insert into marks (tag, n) select 'counted', g from generate_series(1, 321) g";
+        db.tenant(&slug("acme")).execute(write, &[]).await.unwrap();
+        // Both views together: at some time the server collects the counters of the session.
+        let count = "select (select n_tup_ins from pg_stat_all_tables where schemaname = 'tenant_acme' and relname = 'marks')
+                          + (select n_tup_ins from pg_stat_xact_all_tables where schemaname = 'tenant_acme' and relname = 'marks')";
+        let seen = db.tenant(&slug("globex")).query_one(count, &[]).await.unwrap();
+        assert!(seen.get::<_, i64>(0) >= 321, "{isolation:?}");
+        // The control: a number that it cannot have from the rows.
+        let rows = db.tenant(&slug("globex")).query_one("select count(*) from marks", &[]).await.unwrap();
+        assert_eq!(rows.get::<_, i64>(0), 1);
+    }
+}
+
 /// A large object belongs to a role and to no schema: with path isolation to the login of all tenants.
 #[tokio::test]
 async fn a_large_object_is_every_tenants_in_path_mode() {

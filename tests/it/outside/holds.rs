@@ -3,6 +3,7 @@
 
 use crate::stage::{Stage, connect, run, slug};
 use cgk::{ConnectionError, Db, Error, TransactionError, TxOptions, config::Isolation};
+use tokio_postgres::types::Kind;
 
 /// A cancel that meets an entry which waits for the tenant's lock is another case: the transaction is open by then.
 #[tokio::test]
@@ -221,6 +222,33 @@ async fn a_statement_has_the_columns_of_its_tenant_on_one_connection() {
     run(&client, "set search_path = tenant_globex").await.unwrap();
     let error = client.query(&prepared, &[]).await.unwrap_err();
     assert_eq!(error.code().unwrap().code(), "0A000");
+}
+
+/// pgjdbc #52, diesel #2203: types of one name in two schemas. The columns of each tenant have its own type on one connection.
+#[tokio::test]
+async fn a_type_of_one_name_is_each_tenants_own() {
+    let stage = Stage::set().await;
+    stage
+        .sql(
+            "create type tenant_acme.mood as enum ('fine'); create type tenant_globex.mood as enum ('bad', 'worse');
+             alter table tenant_acme.marks add mood tenant_acme.mood default 'fine';
+             alter table tenant_globex.marks add mood tenant_globex.mood default 'worse'",
+        )
+        .await;
+    let (_, pid) = stage.next_user(&stage.db, "acme").await;
+    for _ in 0..3 {
+        for (tenant, labels) in [("acme", vec!["fine"]), ("globex", vec!["bad", "worse"])] {
+            let read = "select mood, pg_backend_pid(), mood::text from marks where n = $1";
+            let row = stage.db.tenant(&slug(tenant)).query_one(read, &[&0_i32]).await.unwrap();
+            let Kind::Enum(found) = row.columns()[0].type_().kind() else { panic!("{:?}", row.columns()) };
+            assert_eq!(
+                (found, row.get::<_, i32>(1)),
+                (&labels.iter().map(ToString::to_string).collect(), pid),
+                "{tenant}"
+            );
+            assert_eq!(row.get::<_, &str>(2), *labels.last().unwrap());
+        }
+    }
 }
 
 /// Parallel workers have the tenant's role and path, and the check finds the session so.
