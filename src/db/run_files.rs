@@ -3,7 +3,7 @@
 use super::{
     Operator,
     message::{self, Answer, Kept},
-    session_reset::{BETWEEN_FILES, UNLOCK},
+    session_reset::{BETWEEN_FILES, UNLOCK, new_seed},
 };
 use crate::sql::TransactionWords;
 use std::sync::atomic::Ordering;
@@ -33,8 +33,9 @@ fn within_transaction(commits: Commits, words: TransactionWords) -> String {
         Commits::WithMessage if words.begins => " begin; commit;",
         Commits::WithMessage | Commits::Later => "",
     };
+    let seed = new_seed();
     // RESET SESSION AUTHORIZATION also resets the role.
-    format!("{deferred}{BETWEEN_FILES} reset session authorization; select {UNLOCK};{committed}")
+    format!("{deferred}{BETWEEN_FILES} reset session authorization; select {UNLOCK}, {seed};{committed}")
 }
 
 impl Operator {

@@ -13,7 +13,7 @@ use crate::{
         message_head::{demand, lost_client_check, set_local},
         milliseconds,
         run_files::Commits,
-        session_reset::{BETWEEN_FILES, UNLOCK},
+        session_reset::{BETWEEN_FILES, UNLOCK, new_seed},
     },
     ident::{Ident, SchemaName, literal},
     lock,
@@ -190,7 +190,7 @@ impl<'a> Builder<'a, '_> {
         if guard::may_end(file) {
             self.script.line(&guard::open_sql());
         }
-        let mut settings = vec![UNLOCK.to_owned()];
+        let mut settings = vec![UNLOCK.to_owned(), new_seed()];
         settings.extend(self.timeouts.iter().chain(&self.notices).cloned());
         settings.extend([self.path.clone(), STARTED.to_owned()]);
         self.script.part(PartKind::File(file), &settings);
