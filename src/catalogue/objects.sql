@@ -42,7 +42,8 @@ typ as materialized (
     select s.*, t.*, t.oid as typid
     from held h join pg_catalog.pg_type t on t.oid = h.objid and h.classid = 'pg_catalog.pg_type'::pg_catalog.regclass
     join s on s.nsp = t.typnamespace
-    where (t.typtype in ('e', 'd', 'r') or (t.typtype = 'b' and t.typelem = 0))
+    -- 'p' is a type that was declared and not defined.
+    where (t.typtype in ('e', 'd', 'r', 'p') or (t.typtype = 'b' and t.typelem = 0))
       and not exists (select from member m where m.classid = 'pg_catalog.pg_type'::pg_catalog.regclass and m.objid = t.oid)
 ),
 object (nsp, kind, parent, name, facts) as (
@@ -344,6 +345,12 @@ union all
     where not exists (select from member m where m.classid = 'pg_catalog.pg_cast'::pg_catalog.regclass and m.objid = k.oid)
       -- That of a range to its multirange is a part of it.
       and not exists (select from pg_catalog.pg_depend i where i.classid = 'pg_catalog.pg_cast'::pg_catalog.regclass and i.objid = k.oid and i.deptype = 'i')
+union all
+    -- In the shared schema, extensions are the operator's. No set of migrations creates one in each tenant's.
+    select s.nsp, 'extension', '', e.extname::pg_catalog.text, 'version=' || e.extversion
+    from held h join pg_catalog.pg_extension e on e.oid = h.objid and h.classid = 'pg_catalog.pg_extension'::pg_catalog.regclass
+    join s on s.nsp = e.extnamespace
+    where s.nsp <> 'public'::pg_catalog.regnamespace
 union all
     -- It fires in the whole database; it goes with its function.
     select p.nsp, 'event trigger', '', e.evtname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f', 'event=' || e.evtevent::pg_catalog.text,

@@ -46,7 +46,7 @@ pub(crate) struct Stamp {
 const LOOKUP_MAX: usize = 50;
 
 /// Objects with their own schema: catalogue, column of the schema, condition.
-const OBJECTS: [(&str, &str, &str); 10] = [
+const OBJECTS: [(&str, &str, &str); 11] = [
     ("pg_proc", "pronamespace", "true"),
     ("pg_default_acl", "defaclnamespace", "true"),
     ("pg_statistic_ext", "stxnamespace", "true"),
@@ -57,6 +57,7 @@ const OBJECTS: [(&str, &str, &str); 10] = [
     ("pg_conversion", "connamespace", "true"),
     ("pg_opclass", "opcnamespace", "true"),
     ("pg_opfamily", "opfnamespace", "true"),
+    ("pg_extension", "extnamespace", "true"),
 ];
 
 /// Rows that depend on an object: the catalogue, the column that refers to the object, the set of the objects, and a
@@ -127,7 +128,7 @@ const SHARED: [&str; 8] = [
 
 /// Types that are compared, and those of tables' rows, which add no information but are cheaper to include than to
 /// exclude. Array types are excluded, because they follow their element type.
-const IS_TYPE: &str = "(x.typtype in ('e', 'd', 'r', 'c') or (x.typtype = 'b' and x.typelem = 0))";
+const IS_TYPE: &str = "(x.typtype in ('e', 'd', 'r', 'c', 'p') or (x.typtype = 'b' and x.typelem = 0))";
 
 /// Returns rows of a mark, a schema, its stamp. `major` is the server's version.
 pub(crate) fn stamps_sql(schemas: &Schemas<'_>, rows: StampedRows, major: u32) -> String {

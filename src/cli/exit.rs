@@ -55,7 +55,7 @@ impl Exit {
             Self::Failed => "failed or refused",
             Self::Usage => "wrong usage: a flag, a setting or a file is invalid; nothing was changed",
             Self::Pending => "migrations are pending (--check)",
-            Self::Partial => "some tenants failed, the others succeeded",
+            Self::Partial => "at least one tenant failed, any others succeeded",
             Self::Unavailable => "the database cannot be reached or used at the moment; try again later",
             Self::Locked => "another run holds the lock",
             Self::Drift => "drift: an applied migration was edited or is missing, or a schema differs",

@@ -30,6 +30,10 @@ pub(super) fn object(key: &ObjectKey, found: &Catalogue) -> Vec<FixStatement> {
             ]
         }
         "operator" => vec![lose(Phase::DropObjects, format!("drop operator {SCHEMA}.{}", key.name))],
+        "extension" => vec![
+            lose(Phase::DropObjects, format!("drop extension {}", quoted(&key.name)))
+                .noting("other schemas may use it: if so, move it with ALTER EXTENSION … SET SCHEMA"),
+        ],
         "default rights" => grants::changes(key, None, fact(facts, "grants")),
         _ => dependent(key, found).map_or_else(
             || match address(key) {

@@ -120,6 +120,8 @@ pub(crate) const PLANTED: &[(&str, &[&str])] = &[
             "constraint slots.slots_no: enforcing triggers are disabled, migrations give none",
         ],
     ),
+    ("create extension pg_trgm", &["extension pg_trgm: not from any migration"]),
+    ("create type declared", &["type declared: not from any migration"]),
     (
         "refresh materialized view totals with no data",
         &["materialized view totals: populated is no, migrations give yes"],
