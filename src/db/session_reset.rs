@@ -1,8 +1,8 @@
 //! Resets a session, so that it contains no state of the previous schema.
 //!
 //! A session has more state than settings: temporary objects, prepared statements, cursors WITH HOLD, LISTEN, the
-//! results of `currval` and `lastval`, session advisory locks, the seed of `random()`, and the session's role. A rollback undoes only a part of
-//! that. There are two kinds of reset for a message that contains statements of a user's file:
+//! results of `currval` and `lastval`, session advisory locks, the seed of `random()`, and the session's role. A rollback
+//! undoes only a part of that. There are two kinds of reset for a message that contains statements of a user's file:
 //!
 //! - A message that succeeds ends with a reset (`run_files.rs`). The reset is committed with the message and costs no
 //!   round trip.

@@ -39,21 +39,33 @@ fn message_line(line: &str, width: usize) -> String {
         _ if indent > 0 => indent + 2,
         _ => 0,
     };
-    let (mut lines, mut length) = (String::new(), 0);
-    for (number, word) in words.iter().enumerate() {
+    let mut lines = String::new();
+    fill(&mut lines, 0, words, lead, width);
+    lines
+}
+
+/// Appends words to a text whose last line has `length` letters. A word that does not fit starts a line, after `indent`
+/// spaces.
+fn fill<'a>(
+    text: &mut String,
+    mut length: usize,
+    words: impl IntoIterator<Item = &'a str>,
+    indent: usize,
+    width: usize,
+) {
+    for (number, word) in words.into_iter().enumerate() {
         let letters = letters(word);
-        if number > 0 && length > lead && length + 1 + letters > width {
-            lines.push('\n');
-            lines.extend(std::iter::repeat_n(' ', lead));
-            length = lead;
+        if number > 0 && length > indent && length + 1 + letters > width {
+            text.push('\n');
+            text.extend(std::iter::repeat_n(' ', indent));
+            length = indent;
         } else if number > 0 {
-            lines.push(' ');
+            text.push(' ');
             length += 1;
         }
-        lines.push_str(word);
+        text.push_str(word);
         length += letters;
     }
-    lines
 }
 
 /// Further lines are indented by a coloured first word that is shorter.
@@ -91,25 +103,10 @@ fn letters(word: &str) -> usize {
 /// Returns a text with its first line after `lead`, and the other lines indented by the same width. The colours of
 /// `lead` do not count. No word is broken, so that it can be copied.
 pub(crate) fn hanging(lead: &str, text: &str, width: Option<usize>) -> String {
-    let indent = anstream::adapter::strip_str(lead).to_string().chars().count();
-    let room = match width {
-        Some(width) if width > indent => width - indent,
-        _ => return format!("{lead}{text}"),
-    };
-    let (mut lines, mut length) = (lead.to_owned(), 0);
-    for word in text.split(' ') {
-        let letters = word.chars().count();
-        if length > 0 && length + 1 + letters > room {
-            lines.push('\n');
-            lines.extend(std::iter::repeat_n(' ', indent));
-            length = 0;
-        } else if length > 0 {
-            lines.push(' ');
-            length += 1;
-        }
-        lines.push_str(word);
-        length += letters;
-    }
+    let indent = letters(lead);
+    let Some(width) = width.filter(|width| *width > indent) else { return format!("{lead}{text}") };
+    let mut lines = lead.to_owned();
+    fill(&mut lines, indent, text.split(' '), indent, width);
     lines
 }
 
