@@ -222,7 +222,8 @@ impl<W: TenantWork> WorkerRun<'_, W> {
             tracing::info!(tenant = %slug, %error, "trying again");
             return Returned::At(Instant::now() + pause, turn);
         }
-        if self.work.recovers(operator, &mut turn.job, &error).await {
+        // After such an error the next attempt would fail in the same way, at once if the connection is lost.
+        if !self.work.ends_run(&error) && self.work.recovers(operator, &mut turn.job, &error).await {
             return Returned::Now(turn);
         }
         self.finish(operator, turn, Err(error)).await

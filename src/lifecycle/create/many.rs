@@ -229,11 +229,11 @@ impl TenantWork for TenantCreator<'_, '_> {
 
     async fn attempt(&self, operator: &Operator, job: &mut CreateJob, number: u32) -> Result<JobOutcome<Creation>> {
         let slug = &job.tenant.slug;
+        job.grouping = self.replay.grouping();
         if number > 1 {
             identity::isolation::refuse_changed(operator).await?;
             job.facts = registry::facts_of(operator, slug).await?;
         }
-        job.grouping = self.replay.grouping();
         let options = CreateOptions { name: job.tenant.name.clone(), ..CreateOptions::default() };
         let fresh = Some(&self.fresh);
         match try_once(operator, self.migrations, slug, &options, &job.facts, fresh, &self.replay).await? {

@@ -1,11 +1,14 @@
 //! Many tenants at once: made side by side, killed and continued, each whole or not there.
 
 use crate::{
-    sandbox::{Files, Proxy, Raw, rounds, say, seeded, versions},
-    support::score,
+    sandbox::{Files, Proxy, Raw, rounds, say, seeded, url, versions},
+    support::{
+        patience::{must_end, patient_operator},
+        score,
+    },
 };
 use cgk::{
-    Db, Error, ErrorKind, Operator, TenantSlug,
+    Config, Db, Error, ErrorKind, Operator, TenantSlug,
     lifecycle::{self, CreateManyOptions, CreateManyReport, CreateObserver, CreateOutcome, Creation, NewTenant},
     migrate::{Interrupt, Migrations, Silent, StopReason},
     testing::{TestDatabase, TestServer},
@@ -210,4 +213,47 @@ async fn a_creation_killed_at_any_moment_leaves_whole_tenants() {
     say(&told);
     assert!(cut >= rounds(12) / 4, "only {cut}: this test proved nothing");
     score::note(4, "creation of eight tenants terminated, one half made", tried, 0, &told);
+}
+
+/// One tenant finds that the files work one by one only, and meanwhile the connection of the other is lost.
+#[tokio::test]
+async fn a_lost_connection_is_not_tried_again_because_another_tenant_found_out_how_to_apply_the_files() {
+    let (database, raw) = database().await;
+    let files = Files::of_tenants(&[
+        ("001_mood.sql", "create type mood as enum ('a'); create table items (m mood)"),
+        ("002_more.sql", "alter type mood add value 'b'"),
+        ("003_use.sql", "insert into items values ('b')"),
+    ]);
+    let operator = patient_operator(&database).await;
+    // The second tenant waits for its row in the registry, with its files in one transaction.
+    let holder = Raw::on(&database).await;
+    holder.run("begin; insert into organizations (slug, name) values ('t001', 'of another session')").await;
+    let waiting = "select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    let (done, made) = tokio::sync::oneshot::channel();
+    // A thread of its own: work that never waits would keep the time limit from being noticed.
+    let (url, migrations) = (url(&database, None), files.load());
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _ = done.send(runtime.block_on(async {
+            let db: Db = Db::connect(&Config::from_url(&url).unwrap()).await.unwrap();
+            lifecycle::create_many(&operator, &db, &migrations, &names(0..2), &jobs(2), &mut Silent).await
+        }));
+    });
+    let kill = async {
+        raw.wait_until_blocked(waiting).await;
+        raw.wait_until("select exists (select from organizations where slug = 't000' and status = 'active')").await;
+        raw.all::<bool>(&format!("select pg_terminate_backend(pid) from ({waiting}) w")).await;
+    };
+    must_end("the creation of the first tenant", kill).await;
+    let report = must_end("the run after the lost connection", made).await.unwrap().unwrap();
+    holder.run("rollback").await;
+    assert_eq!((report.count(Creation::New), report.failed()), (1, 1), "{report:?}");
+    let failed = report.tenants.iter().find(|tenant| tenant.slug.as_str() == "t001").unwrap();
+    assert_eq!(failed.result.as_ref().unwrap_err().kind(), ErrorKind::Unavailable, "{failed:?}");
+    assert_eq!(report.stopped.map(|stop| stop.reason), Some(StopReason::Unavailable));
+    // The control: the same call creates it.
+    let operator = patient_operator(&database).await;
+    let report = make(&operator, &database, &files.load(), &names(0..2), &jobs(2)).await.unwrap();
+    assert_eq!((report.count(Creation::New), report.failed()), (1, 0), "{report:?}");
+    assert_eq!(half_made(&raw, 3).await, Vec::<String>::new());
 }
