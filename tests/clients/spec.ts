@@ -166,7 +166,9 @@ const clients: Record<string, (max: number) => Client | Promise<Client>> = {
     };
   },
   prisma: (max) => {
-    const prisma = new PrismaClient({ adapter: onPrisma.tenantAdapter({ max }) });
+    // Prisma gives up after 2 seconds in which no connection is free, which a busy machine exceeds.
+    const patient = { maxWait: 60_000, timeout: 60_000 };
+    const prisma = new PrismaClient({ adapter: onPrisma.tenantAdapter({ max }), transactionOptions: patient });
     return {
       tenant: (slug, body) => {
         const executeIn = (tx: Prisma.TransactionClient) => (s: string) => tx.$queryRawUnsafe<Row[]>(s);
