@@ -166,7 +166,7 @@ fn tenant(refused: &TenantError) -> Option<String> {
             format!("Run `cgk tenant:undrop {tenant}` to keep it, or `cgk tenant:suspend {tenant}` so that it is dropped.")
         }
         TenantError::DropOutdated { tenant, .. } => {
-            format!("CellStyle at it with `cgk tenant:show {tenant}`. To drop it all the same, run the command again.")
+            format!("Look at it with `cgk tenant:show {tenant}`. To drop it all the same, run the command again.")
         }
         TenantError::Renamed { now, .. } => format!("Use its slug now: {now}."),
         TenantError::FormerSlug { tenant, now } => {

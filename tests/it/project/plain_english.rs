@@ -99,6 +99,29 @@ fn the_texts_of_the_program_are_in_plain_english() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
+/// A type of the program means nothing to a user. Renaming one can change a sentence by mistake.
+#[test]
+fn the_texts_of_the_program_name_none_of_its_types() {
+    let types = Regex::new(r"(?m)^(?:pub(?:\([^)]*\))? )?(?:struct|enum|trait|type) ([A-Z][a-z]+[A-Z]\w*)").unwrap();
+    let files = sources("src/cli");
+    let names: Vec<&str> = files
+        .iter()
+        .flat_map(|(_, source)| types.captures_iter(source))
+        .map(|found| found.get(1).unwrap().as_str())
+        .collect();
+    assert!(names.len() > 50, "the search finds no types");
+    let names = Regex::new(&format!(r"\b(?:{})\b", names.join("|"))).unwrap();
+    // The control: such a sentence is found.
+    assert!(names.is_match("CellStyle at it with `cgk tenant:show acme`."));
+    let mut found = Vec::new();
+    for (path, source) in &files {
+        found.extend(
+            strings(source).into_iter().filter(|text| names.is_match(text)).map(|text| format!("{path}: {text}")),
+        );
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
 /// The comments of the commands' arguments are their help.
 #[test]
 fn the_help_is_in_plain_english() {
