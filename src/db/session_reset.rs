@@ -28,7 +28,12 @@ pub(crate) const UNLOCK: &str = "pg_catalog.pg_advisory_unlock_all()";
 
 /// Returns an expression that gives `random()` a new seed. `discard all` and `reset all` keep the seed.
 pub(crate) fn new_seed() -> String {
-    format!("pg_catalog.setseed({})", rand::rng().random_range(-1.0..1.0_f64))
+    format!("pg_catalog.setseed({})", seed())
+}
+
+/// Returns a random seed of `random()`.
+pub(crate) fn seed() -> f64 {
+    rand::rng().random_range(-1.0..1.0)
 }
 
 impl Operator {

@@ -7,9 +7,11 @@
 use super::pooled;
 use crate::{
     config::Pooling,
-    db::{pool::EXIT_ON_ERROR, session_reset::UNLOCK},
+    db::{
+        pool::EXIT_ON_ERROR,
+        session_reset::{self, UNLOCK},
+    },
 };
-use rand::RngExt as _;
 use tokio_postgres::error::SqlState;
 
 /// Runs, before the guard, the code that COMMIT would run after it.
@@ -68,7 +70,7 @@ const TEXT_MAX: usize = 60;
 ///
 /// Behind a pooler, the prepared statements are dropped. If that fails, the session ends ([`pooled::after`]).
 pub(crate) fn scrub(pooling: Pooling) -> String {
-    let seed = rand::rng().random_range(-1.0..1.0_f64);
+    let seed = session_reset::seed();
     match pooling {
         Pooling::Direct => format!(
             "close all; reset session authorization; reset all; {EXIT_ON_ERROR}; reset role; unlisten *; discard temp; \
