@@ -145,24 +145,24 @@ async fn a_set_that_uses_the_value_that_it_adds_is_imported_and_cloned() {
     Box::pin(import(&third, &migrations, &folder.path("y"), &copy())).await.unwrap();
 }
 
-/// Ends the import that it observes when rows are loaded for the second time.
-struct UntilTheSecondLoad(usize);
+/// Ends the import that it observes when it loads rows, the first time or a later one.
+struct UntilTheLoad(usize);
 
 /// What the observer panics with.
 struct Interrupted;
 
-impl TransferObserver for UntilTheSecondLoad {
+impl TransferObserver for UntilTheLoad {
     fn moved(&mut self, _: &TenantSlug, _: u64, _: u64) {
-        self.0 += 1;
-        if self.0 == 2 {
+        self.0 -= 1;
+        if self.0 == 0 {
             resume_unwind(Box::new(Interrupted));
         }
     }
 }
 
-async fn import_until_the_second_load(stage: &Stage, migrations: &Migrations, file: &Path) {
+async fn import_until_the_load(stage: &Stage, migrations: &Migrations, file: &Path, load: usize) {
     let operator = stage.operator().await;
-    let (archive, options, mut observer) = (Archive::open(file).unwrap(), copy(), UntilTheSecondLoad(0));
+    let (archive, options, mut observer) = (Archive::open(file).unwrap(), copy(), UntilTheLoad(load));
     let mut importing = pin!(lifecycle::import(&operator, migrations, archive, &options, &mut observer));
     let ended = poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| importing.as_mut().poll(context))) {
         Ok(Poll::Pending) => Poll::Pending,
@@ -173,22 +173,39 @@ async fn import_until_the_second_load(stage: &Stage, migrations: &Migrations, fi
 }
 
 /// An interruption between the two commits leaves a tenant that cannot be used, only dropped.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_interrupted_import_leaves_a_tenant_that_can_only_be_dropped() {
-    let (stage, migrations, folder) = acme().await;
-    export(&stage, "acme", &folder.path("x"), &ExportOptions::default()).await;
-    Box::pin(import_until_the_second_load(&stage, &migrations, &folder.path("x"))).await;
+async fn only_a_drop_follows_an_interruption(stage: &Stage, migrations: &Migrations, load: usize) {
+    let folder = Folder::new();
+    create(stage, migrations, "acme").await;
+    stage.run(ROWS).await;
+    export(stage, "acme", &folder.path("x"), &ExportOptions::default()).await;
+    Box::pin(import_until_the_load(stage, migrations, &folder.path("x"), load)).await;
     assert_eq!(stage.count("select count(*) from tenant_copy.kinds").await, 0);
     let operator = stage.operator().await;
     let to = slug("copy");
     let entered = stage.db.with_tenant(&to, async |tx| tx.query_one("select 1", &[]).await).await;
     assert_ne!(entered.unwrap_err().kind(), ErrorKind::NotFound);
     let options = lifecycle::CreateOptions::default();
-    let created = lifecycle::create(&operator, &stage.db, &migrations, &to, &options).await.unwrap_err();
+    let created = lifecycle::create(&operator, &stage.db, migrations, &to, &options).await.unwrap_err();
     assert_eq!(created.code(), "CGK0861", "{created:?}");
-    let again = import(&stage, &migrations, &folder.path("x"), &copy()).await.unwrap_err();
+    let again = import(stage, migrations, &folder.path("x"), &copy()).await.unwrap_err();
     assert!(["CGK0861", "CGK0886"].contains(&again.code()), "{again:?}");
     lifecycle::drop_tenant(&operator, &to, &DropOptions::default(), &mut Silent).await.unwrap();
-    assert_eq!(left_of(&stage, "copy").await, [false; 3]);
-    import(&stage, &migrations, &folder.path("x"), &copy()).await.unwrap();
+    assert_eq!(left_of(stage, "copy").await, [false; 3]);
+    import(stage, migrations, &folder.path("x"), &copy()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_import_leaves_a_tenant_that_can_only_be_dropped() {
+    // This set says that it needs several commits.
+    let procedure = ("902_commit.sql", "create procedure end_one() language plpgsql as 'begin commit; end'");
+    let alone = ("903_alone.sql", "-- cgk:no-transaction\ncall end_one()");
+    let migrations = set(&[KINDS[0], KINDS[1], procedure, alone]);
+    let stage = bare(&migrations).await;
+    Box::pin(only_a_drop_follows_an_interruption(&stage, &migrations, 1)).await;
+    // Of this one, the first load finds it out. From 17 on, an added value of a new type needs no commit.
+    let version: i32 = stage.rows("select current_setting('server_version_num')::int / 10000", &[]).await[0].get(0);
+    if version < 17 {
+        let migrations = set(&KINDS);
+        Box::pin(only_a_drop_follows_an_interruption(&bare(&migrations).await, &migrations, 2)).await;
+    }
 }
