@@ -64,6 +64,7 @@ pub(super) fn file(file: &MigrationFile, known: &mut Known<'_>) -> Vec<(usize, F
             wide::of_grant(statement, &mut faults);
         }
         wide::of_functions(statement, &mut known.functions, &mut faults);
+        wide::of_catalogue(statement, &mut faults);
         found.extend(faults.into_iter().map(|(at, lint, reason)| (index, Finding::at(file, at, lint, reason))));
         learn(&shape, known, &mut fresh);
     }

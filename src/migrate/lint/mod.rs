@@ -125,6 +125,7 @@ lints! {
     GrantToPublic "grant-to-public" Warning "Name the roles that need it: PUBLIC is every tenant's role and every login."
     SharedParent "shared-parent" Warning "Give each tenant its own table: everybody who reads the parent reads the rows of its children."
     UnsetSearchPath "unset-search-path" Warning "Add `set search_path from current` to the function: a restore calls it with another path."
+    LooksInEverySchema "looks-in-every-schema" Warning "Compare the schema with current_schema() as well."
     WritesEveryRow "writes-every-row" Warning "Write in batches, in a file with `-- cgk:no-transaction` on its first line."
 }
 

@@ -1,9 +1,10 @@
-//! Warnings about effects outside of the migrated schema: objects of the database and of the server, roles that can
-//! read everything, and functions that another session calls with another search path.
+//! Warnings about effects outside of the migrated schema, and of other schemas on it: objects of the database and of the
+//! server, roles that can read everything, functions that another session calls with another search path, and questions
+//! to the catalogue that other schemas answer.
 
 use super::{Lint, LintFault};
 use crate::sql::{
-    SqlTokenKind, Statement, Token,
+    SqlTokenKind, Statement, Token, cut,
     shape::{self, Shape},
 };
 use std::collections::BTreeSet;
@@ -103,6 +104,68 @@ pub(super) fn of_functions(statement: &Statement, pathless: &mut BTreeSet<String
     }
 }
 
+/// Lists of objects of every schema.
+const CATALOGUES: [&str; 17] = [
+    "pg_attrdef",
+    "pg_class",
+    "pg_constraint",
+    "pg_enum",
+    "pg_index",
+    "pg_indexes",
+    "pg_matviews",
+    "pg_policies",
+    "pg_policy",
+    "pg_proc",
+    "pg_rules",
+    "pg_sequences",
+    "pg_stat_user_tables",
+    "pg_tables",
+    "pg_trigger",
+    "pg_type",
+    "pg_views",
+];
+
+/// Finds questions to the catalogue that name no schema, also in the body of a function or a `do` block. In the schema
+/// of the first tenant, `if not exists (select from pg_tables where tablename = 'x')` is true; in that of the second it
+/// is not.
+pub(super) fn of_catalogue(statement: &Statement, faults: &mut Vec<LintFault>) {
+    let is_code = statement.leading_words().iter().any(|word| ["do", "function", "procedure"].contains(word));
+    let texts = statement.tokens.iter().filter(|_| is_code).filter_map(Token::text);
+    let bodies = texts.filter_map(|body| cut(body).ok());
+    let bodies: Vec<Token> = bodies.flat_map(|body| body.statements).flat_map(|inner| inner.tokens).collect();
+    let tokens = || statement.tokens.iter().chain(&bodies);
+    if tokens().filter_map(Token::name).any(chooses_a_schema) {
+        return;
+    }
+    let all: Vec<&Token> = tokens().collect();
+    let looks = |index: usize| {
+        let name = all[index].name()?;
+        let of_standard = || {
+            let next = |by: usize| all.get(index + by);
+            (name == "information_schema" && next(1)?.is_sign('.')).then(|| next(2)?.name()).flatten()
+        };
+        let is_call = all.get(index + 1).is_some_and(|next| next.is_sign('('));
+        let found = CATALOGUES.contains(&name).then_some(name).filter(|_| !is_call);
+        found.map(str::to_owned).or_else(|| of_standard().map(|view| format!("information_schema.{view}")))
+    };
+    if let Some(found) = (0..all.len()).find_map(looks) {
+        let reason = format!("{found} lists the objects of all schemas, also those of other tenants");
+        faults.push((statement.range.start, Lint::LooksInEverySchema, reason));
+    }
+}
+
+/// Whether a name limits a question to a schema, or to an object that was found in one.
+fn chooses_a_schema(name: &str) -> bool {
+    let object = ["oid", "regclass", "regtype", "regproc", "regprocedure", "regnamespace"];
+    name.contains("schema") && name != "information_schema"
+        || name.contains("namespace")
+        || name == "nspname"
+        || name.ends_with("_is_visible")
+        || name.starts_with("to_reg")
+        || name.ends_with("relid")
+        || object.contains(&name)
+}
+
 /// Returns the parentheses after `generated always as` and `check`, and those of an index.
 fn kept_expressions(tokens: &[Token]) -> Vec<std::ops::Range<usize>> {
     let is_index = tokens.iter().take(4).any(|token| token.word() == Some("index"));
@@ -139,7 +202,6 @@ fn end_of(tokens: &[Token], open: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sql::cut;
 
     fn found(text: &str) -> Vec<Lint> {
         let (mut faults, mut pathless) = (Vec::<LintFault>::new(), BTreeSet::new());
@@ -147,6 +209,7 @@ mod tests {
             of_database(&statement, &mut faults);
             of_grant(&statement, &mut faults);
             of_functions(&statement, &mut pathless, &mut faults);
+            of_catalogue(&statement, &mut faults);
         }
         faults.into_iter().map(|(_, lint, _)| lint).collect()
     }
@@ -224,5 +287,35 @@ mod tests {
             }
         }
         assert_eq!(found(&format!("{} create table t (a text default f('x'))", f("as 'select g(a)'"))), []);
+    }
+
+    #[test]
+    fn a_question_to_the_catalogue_names_a_schema() {
+        for text in [
+            "do $$ begin if not exists (select from pg_tables where tablename = 'x') then create table x (); end if; end $$",
+            "DO 'begin perform 1 from information_schema.columns where table_name = ''x''; end'",
+            "do language plpgsql $$ declare n int := (select count(*) from pg_catalog.pg_class where relname = 'x'); begin end $$",
+            "create function f() returns bool language sql as $$ select exists (select from pg_indexes where indexname = 'i') $$",
+            "create function f() returns bool language sql begin atomic select exists (select from pg_type where typname = 't'); end",
+            "insert into t select conname from pg_constraint where contype = 'f'",
+            "create view v as select * from Pg_Views",
+        ] {
+            assert_eq!(found(text), [Lint::LooksInEverySchema], "{text}");
+        }
+        for text in [
+            "do $$ begin perform from pg_tables where tablename = 'x' and schemaname = current_schema(); end $$",
+            "do $$ begin perform from pg_class where oid = 'x'::regclass; end $$",
+            "do $$ begin perform from pg_class c join pg_namespace n on n.oid = c.relnamespace where relname = 'x'; end $$",
+            "do $$ begin perform from information_schema.tables where table_schema = current_schema; end $$",
+            "do $$ begin perform from pg_constraint where conrelid = to_regclass('x'); end $$",
+            "do $$ begin if to_regclass('pg_tables') is null then return; end if; end $$",
+            "do $$ begin perform from pg_type where pg_type_is_visible(oid); end $$",
+            "insert into t values ('pg_tables')",
+            "select pg_stat_user_tables(1)",
+            "create table t (information_schema text)",
+            "comment on table t is 'it''s pg_class'",
+        ] {
+            assert_eq!(found(text), [], "{text}");
+        }
     }
 }

@@ -85,6 +85,10 @@ fn each_danger_is_seen() {
         ("alter table t set schema other", "schema-qualified"),
         ("update t set a = 'x'", "writes-every-row"),
         ("delete from t", "writes-every-row"),
+        (
+            "do $$ begin if not exists (select from pg_tables where tablename = 'n') then create table n (); end if; end $$",
+            "looks-in-every-schema",
+        ),
         ("create role r", "database-wide"),
         ("alter database d set work_mem = '1GB'", "database-wide"),
         ("grant pg_read_all_data to r", "predefined-role"),
