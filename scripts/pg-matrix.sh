@@ -1,18 +1,23 @@
 #!/usr/bin/env bash
 # Runs the integration tests against several major versions of PostgreSQL, each fetched once into the user's cache.
 #
-#   scripts/pg-matrix.sh [--available] [MAJOR...]     (default: 14 15 16 17 18)
+#   scripts/pg-matrix.sh [--available] [--tested MAJOR] [MAJOR...]     (default: 14 15 16 17 18)
 #
 # A version that is not built for this machine is skipped, and said so. With --available so is one that cannot be
-# downloaded. It is an error when no version at all was tested.
+# downloaded. It is an error when no version at all was tested. The version of --tested has passed the tests before; only
+# its files of tenant:export are exchanged with those of the others.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-available=
-if [ "${1-}" = --available ]; then
-    available=1
+available='' before=''
+while [[ ${1-} = --* ]]; do
+    case $1 in
+        --available) available=1 ;;
+        --tested) before=$2 && shift ;;
+        *) echo "usage: pg-matrix.sh [--available] [--tested MAJOR] [MAJOR...]" >&2; exit 2 ;;
+    esac
     shift
-fi
+done
 [ $# -gt 0 ] || set -- 14 15 16 17 18
 
 # The tests of tenant:export leave their files here, and each server imports those of the others.
@@ -40,7 +45,7 @@ score() {
 }
 
 tested=() skipped=() failed=() folders=()
-for major in "$@"; do
+for major in $before "$@"; do
     printf '\n== PostgreSQL %s\n' "$major"
     status=0
     bin_dir=$(cargo run --quiet --example fetch_postgres -- "$major") || status=$?
@@ -48,6 +53,10 @@ for major in "$@"; do
         skipped+=("$major")
     elif [ $status != 0 ]; then
         failed+=("$major")
+    elif [ "$major" = "$before" ]; then
+        # Leaves its files for the others.
+        exchange "$bin_dir" || failed+=("$major")
+        folders+=("$bin_dir")
     elif tests=$(run "$bin_dir"); then
         tested+=("$major")
         folders+=("$bin_dir")
