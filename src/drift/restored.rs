@@ -211,6 +211,10 @@ mod tests {
             ("((s)::text = ANY (('{a,b}'::character varying(10)[])::text[]))", "((s)::text = ANY ('{a,b}'::text[]))"),
             ("((s)::text = ANY ('{a,b}'::character varying(10)[]))", "((s)::text = ANY ('{a,b}'::text[]))"),
             ("((s)::text >= 'it''s'::character varying(10))", "((s)::text >= 'it''s'::text)"),
+            (
+                "(ARRAY[f((a), ARRAY[b, c]), (c), d])::text[]",
+                "ARRAY[(f((a), ARRAY[b, c]))::text, ((c))::text, (d)::text]",
+            ),
             ("(ARRAY[1, 2])::numeric(5,2)[]", "ARRAY[(1)::numeric(5,2), (2)::numeric(5,2)]"),
         ] {
             assert_eq!(restored(text), cast);

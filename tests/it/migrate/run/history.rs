@@ -1,6 +1,8 @@
 //! The history of runs, and what is retried by it.
 
 use super::*;
+use crate::sandbox::login_role;
+use tokio_postgres::error::SqlState;
 
 #[tokio::test]
 async fn the_history_tells_who_failed_and_a_retry_visits_them_alone() {
@@ -34,6 +36,29 @@ async fn the_history_tells_who_failed_and_a_retry_visits_them_alone() {
     assert_eq!(fleet.run(&migrations, &RunOptions::default()).await.id, None);
     assert_eq!(migrate::history(&fleet.operator, 10).await.unwrap().len(), 2);
     assert!(migrate::failed_last(&fleet.operator).await.unwrap().is_empty());
+}
+
+/// A login that may not read the history is not told that there is none.
+#[tokio::test]
+async fn a_history_that_may_not_be_read_is_an_error() {
+    let fleet = fleet(1).await;
+    fleet.files.tenant("002_second.sql", "create table m2 ()");
+    let id = fleet.run(&fleet.files.load(), &RunOptions::default()).await.id.unwrap().to_string();
+    let (role, config) = login_role(&fleet.database, &fleet.raw, "").await;
+    let operator = Operator::connect(&config).await.unwrap();
+    let refusals = async || {
+        let history = migrate::history(&operator, 10).await.map(drop);
+        let detail = migrate::run_detail(&operator, &id).await.map(drop);
+        let failed = migrate::failed_last(&operator).await.map(drop);
+        [history, detail, failed].map(|found| found.err().and_then(|error| error.sqlstate().cloned()))
+    };
+    let denied = || Some(SqlState::INSUFFICIENT_PRIVILEGE);
+    assert_eq!(refusals().await, [denied(), denied(), denied()]);
+    fleet.raw.run(&format!("grant select on cgk_runs to {role}")).await;
+    assert_eq!(refusals().await, [None, denied(), denied()]);
+    let registry = format!("grant select on cgk_run_schemas, organizations to {role}");
+    fleet.raw.run(&registry).await;
+    assert_eq!(refusals().await, [None, None, None]);
 }
 
 #[tokio::test]
