@@ -60,6 +60,9 @@ pub(super) fn tenants(state: FleetRead<'_>) -> Result<CheckResult> {
                 continues.get_or_insert(format!("cgk tenant:create {slug}"));
             }
             SchemaState::Missing => wrong.push(format!("{slug}: has no schema")),
+            SchemaState::HalfProvisioned { missing } if missing.starts_with("its ledger") => wrong.push(format!(
+                "{slug}: {missing} is missing; cgk migrate:baseline {slug} writes a new one, or names the way to it"
+            )),
             SchemaState::HalfProvisioned { missing } => {
                 wrong.push(format!("{slug}: {missing} is missing; cgk tenant:create {slug} completes it"));
             }

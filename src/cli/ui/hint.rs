@@ -138,6 +138,9 @@ fn tenant(refused: &TenantError) -> Option<String> {
         {
             schema_gone(tenant, &SchemaName::of_tenant(tenant))
         }
+        TenantError::NotReady { tenant, missing, .. } if missing.starts_with("its ledger") => {
+            migration::of_unread_ledger(tenant, missing)
+        }
         TenantError::NotReady { tenant, .. } => {
             format!("Run `cgk tenant:create {tenant}`: it creates what is missing.")
         }

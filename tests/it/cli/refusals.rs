@@ -157,7 +157,36 @@ async fn a_new_identity_of_a_copy_names_the_grants_that_it_needs() {
 async fn a_schema_that_is_not_ours() {
     let database = TestServer::shared().set_up_database().await.unwrap();
     sql(&database, "create schema tenant_x; create table tenant_x.diary (line text);").await;
-    assert_snapshot!(Shell::on(&database).transcript(&["tenant:create x", "tenant:create x --json", "tenant:list"]));
+    let shell = Shell::on(&database);
+    assert_snapshot!(shell.transcript(&["tenant:create x", "tenant:create x --json", "tenant:list"]));
+    // A tenant without its ledger, and two with another object of that name: each help leads to a fleet at head.
+    assert_eq!(shell.run(&["tenant:create", "y", "z", "v", "-q"]).code, 0);
+    let migrate = || shell.run(&["migrate", "--tenants", "--no-rehearsal"]);
+    assert_eq!(migrate().code, 0, "the control");
+    sql(
+        &database,
+        "drop table tenant_y.schema_migrations; drop table tenant_z.schema_migrations;
+         create table tenant_z.schema_migrations (version bigint primary key, dirty boolean);
+         insert into tenant_z.schema_migrations values (7, false);
+         alter table tenant_v.schema_migrations rename to kept;
+         create view tenant_v.schema_migrations as select from tenant_v.kept;",
+    )
+    .await;
+    let text = migrate().stderr;
+    let rename = |kind: &str, schema: &str, to: &str| format!("alter {kind} {schema}.schema_migrations rename to {to}");
+    let (table, view) = (rename("table", "tenant_z", "old_migrations"), rename("view", "tenant_v", "NEW_NAME"));
+    let adopted = ["cgk migrate:baseline y", "cgk migrate:baseline z --from-table old_migrations"];
+    for help in adopted.into_iter().chain([table.as_str(), &view]) {
+        assert!(text.contains(&format!("`{help}`")), "{help}: {text}");
+    }
+    assert!(!text.contains("tenant:create"), "{text}");
+    sql(&database, &format!("{table}; {view}; alter table tenant_v.kept rename to schema_migrations")).await;
+    for command in adopted {
+        let answer = shell.run(&command.split(' ').skip(1).collect::<Vec<_>>());
+        assert_eq!(answer.code, 0, "{command}: {}", answer.stderr);
+    }
+    let answer = migrate();
+    assert_eq!(answer.code, 0, "{}", answer.stderr);
 }
 
 #[test]
