@@ -17,7 +17,24 @@ const ITEMS: &str = "create table tenant_acme.items (id int primary key, n int);
 
 /// What depends on the tenant, how that is said, and what takes it away.
 const DEPENDENTS: &[(&str, &str, &str)] = &[
-    ("create view public.all_items as select * from tenant_acme.items", "rule ", "drop view public.all_items"),
+    (
+        "create view public.all_items as select * from tenant_acme.items",
+        "view public.all_items",
+        "drop view public.all_items",
+    ),
+    // Its constraint and its index go with it, and it is named once.
+    (
+        "create table public.far (n int, exclude using btree (n with =) where (tenant_acme.twice(n) > 0))",
+        "table constraint far_n_excl on public.far",
+        "drop table public.far",
+    ),
+    (
+        "create materialized view public.all_items as select * from tenant_acme.items",
+        "materialized view public.all_items",
+        "drop materialized view public.all_items",
+    ),
+    // An extension of the tenant's schema, which a database has once.
+    ("create extension citext schema tenant_acme", "extension citext", "drop extension citext"),
     (
         "create table public.notes (item int references tenant_acme.items)",
         "table constraint",
@@ -93,6 +110,89 @@ async fn what_depends_on_the_tenant_is_named_and_nothing_is_done() {
     // The control: without them it is dropped.
     dropped(&stage, "acme").await;
     assert_eq!(left_of(&stage, "acme").await, [false; 3]);
+}
+
+/// The members that an extension has in the tenant's schema, and how each is named.
+const MEMBERS: &[(&str, &str)] = &[
+    ("alter extension cube add function tenant_acme.twice(int)", "function tenant_acme.twice(integer)"),
+    ("alter extension cube add type tenant_acme.mood", "type tenant_acme.mood"),
+    ("alter extension cube add sequence tenant_acme.numbers", "sequence tenant_acme.numbers"),
+    ("alter extension cube add table tenant_acme.items", "table tenant_acme.items"),
+    ("alter extension cube add view tenant_acme.seen", "view tenant_acme.seen"),
+    ("alter extension cube add cast (tenant_acme.mood as int)", "cast (tenant_acme.mood AS integer)"),
+    ("alter extension cube add schema tenant_acme", "schema tenant_acme"),
+    (
+        "alter function public.cube_size(public.cube) set schema tenant_acme",
+        "function tenant_acme.cube_size(public.cube)",
+    ),
+];
+
+/// PostgreSQL drops an extension with each of its members, and with it the columns of other tenants.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_of_an_extension_is_named_with_the_statement_that_helps() {
+    let stage = Stage::set().await;
+    stage.run(ITEMS).await;
+    stage
+        .run(
+            "create extension cube schema public; create table tenant_globex.geo as select '(1)'::public.cube c;
+             create view tenant_acme.seen as select 1 as n; create cast (tenant_acme.mood as int) with inout",
+        )
+        .await;
+    let before = picture(&stage, "acme").await;
+    let operator = stage.operator().await;
+    for (add, named) in MEMBERS {
+        stage.run(add).await;
+        let by = refusal(&stage).await;
+        let remove = format!("alter extension cube drop {named}");
+        assert_eq!(by, [format!("{named} is a member of extension cube: run `{remove}`")], "{add}");
+        let hour = std::time::Duration::from_secs(3600);
+        let later = lifecycle::schedule_drop(&operator, &slug("acme"), hour, &DropOptions::default()).await;
+        assert_eq!(later.unwrap_err().code(), "CGK0862", "{add}");
+        enters(&stage.db, "acme").await.unwrap();
+        stage.run(&remove).await;
+        assert_eq!(picture(&stage, "acme").await, before, "{add}");
+    }
+    // The control: the same objects, none of them a member.
+    dropped(&stage, "acme").await;
+    assert_eq!(left_of(&stage, "acme").await, [false; 3]);
+    assert_eq!(stage.count("select count(*) from tenant_globex.geo where c is not null").await, 1);
+}
+
+/// Found also where the object becomes a member after the tenant was suspended for a planned drop, which has come.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_of_an_extension_stops_a_drop_that_is_due() {
+    let stage = Stage::set().await;
+    let operator = stage.operator().await;
+    let options = DropOptions::default();
+    lifecycle::schedule_drop(&operator, &slug("acme"), std::time::Duration::ZERO, &options).await.unwrap();
+    stage.run("create extension cube schema public; alter extension cube add table tenant_acme.orders").await;
+    let before = picture(&stage, "acme").await;
+    let due = lifecycle::drop_due(&operator, &options, &mut Silent).await.unwrap();
+    assert_eq!(due[0].result.as_ref().unwrap_err().code(), "CGK0862");
+    assert_eq!(picture(&stage, "acme").await, before);
+    stage.run("alter extension cube drop table tenant_acme.orders").await;
+    let due = lifecycle::drop_due(&operator, &options, &mut Silent).await.unwrap();
+    due[0].result.as_ref().unwrap();
+    assert_eq!(stage.count("select count(*) from pg_extension where extname = 'cube'").await, 1);
+}
+
+/// A range is dropped with its multirange. The functions of the multirange are moved too, so that only the type is left
+/// outside.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_range_outside_with_its_multirange_in_the_tenant_is_named() {
+    let stage = Stage::set().await;
+    stage
+        .run(
+            "create type public.span as range (subtype = int, multirange_type_name = tenant_acme.spans);
+             create table public.spans (s public.span);
+             alter function public.spans() set schema tenant_acme;
+             alter function public.spans(public.span) set schema tenant_acme;
+             alter function public.spans(public.span[]) set schema tenant_acme",
+        )
+        .await;
+    assert_eq!(refusal(&stage).await, ["type public.span depends on it"]);
+    stage.run("drop table public.spans; drop type public.span").await;
+    dropped(&stage, "acme").await;
 }
 
 async fn refused_nothing(stage: &Stage) -> Result<(), String> {
@@ -184,10 +284,20 @@ async fn what_its_role_owns_elsewhere_is_named() {
     assert_eq!(refusal(&stage).await, ["its role owns table public.owned"]);
     enters(&stage.db, "acme").await.unwrap();
     stage.run("alter table public.owned owner to current_user").await;
+    // A policy goes with its last role. One that has another role too stays.
+    let policy = |to: &str| {
+        format!(
+            "do $$ begin execute format('create policy seen on public.owned to %I{to}', 'cgk_acme_' || cgk_database_tag()); end $$"
+        )
+    };
+    stage.run(&policy("")).await;
+    assert_eq!(refusal(&stage).await, ["policy seen on public.owned is for its role alone"]);
+    stage.run(&format!("drop policy seen on public.owned; {}", policy(", current_user"))).await;
     // A right alone goes with the role.
     stage.run("do $$ begin execute format('grant select on public.owned to %I', 'cgk_acme_' || cgk_database_tag()); end $$").await;
     dropped(&stage, "acme").await;
     assert_eq!(stage.count("select count(*) from public.owned").await, 0);
+    assert_eq!(stage.count("select count(*) from pg_policy where polname = 'seen'").await, 1);
 }
 
 /// What comes to depend on a table after the look is not taken along: the batch that would do so is refused.

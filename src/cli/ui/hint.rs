@@ -181,8 +181,9 @@ fn tenant(refused: &TenantError) -> Option<String> {
         TenantError::RenameBlocked { .. } => {
             "Choose another slug, or change what is named: inside the tenant its tables are found without the schema's name.".into()
         }
-        TenantError::DropBlocked { tenant, .. } => {
-            format!("Drop or move what is named, and run `cgk tenant:drop {tenant}` again.")
+        TenantError::DropBlocked { tenant, by } => {
+            let or_run = if by.iter().any(|what| what.contains("alter extension")) { " or run the named statement," } else { "" };
+            format!("Drop or move what is named,{or_run} and run `cgk tenant:drop {tenant}` again.")
         }
         TenantError::NotWarm { .. } => {
             "Tenants are created without ready schemas. To use them, change the migration that the message is about.".into()

@@ -88,7 +88,12 @@ pub(super) enum DroppedObjects<'a> {
 }
 
 /// Returns a query that describes the objects outside of a schema that depend on what is about to be dropped. Every
-/// object that DROP … CASCADE would remove is either in the schema, or in the result.
+/// object that DROP … CASCADE would remove is either in the schema, or in the result. A part of another object, such as
+/// the rule of a view, is described as this object.
+///
+/// The query also returns the objects that are about to be dropped and are members of an extension, with the quoted
+/// name of the extension in the second column. DROP … CASCADE of such an object removes the extension, or is refused.
+/// An extension whose schema is this one is itself in the result, without its members.
 ///
 /// The server's own parts of a table (its toast table, and the triggers of its foreign keys on other tables) count as
 /// objects in the schema. So does the list of tables of a publication. An entry of an operator family counts as an
@@ -124,9 +129,9 @@ pub(super) fn dependents_sql(schema: &SchemaName, dropped: &DroppedObjects<'_>) 
 ), dependent as (
     select distinct p.classid, p.objid, p.objsubid from dropped o
       join pg_catalog.pg_depend p on p.refclassid = o.classid and p.refobjid = o.objid
-)
-select pg_catalog.concat(i.type, ' ', i.identity) as what
-from (select p.classid, p.objid, p.objsubid from dependent p, pg_catalog.pg_namespace s
+), removed as (
+    select o.classid, o.objid from dropped o union all select p.classid, p.objid from dependent p
+), outside as (select p.classid, p.objid, p.objsubid from dependent p, pg_catalog.pg_namespace s
 where s.nspname::pg_catalog.text = {name} and coalesce(case p.classid
     when 'pg_catalog.pg_class'::pg_catalog.regclass then
         (select c.relnamespace from pg_catalog.pg_class c where c.oid = p.objid)
@@ -158,7 +163,30 @@ where s.nspname::pg_catalog.text = {name} and coalesce(case p.classid
     when pg_catalog.to_regclass('pg_catalog.pg_publication_namespace') then s.oid
     else (select m.oid from pg_catalog.pg_identify_object(p.classid, p.objid, p.objsubid) i
             join pg_catalog.pg_namespace m on pg_catalog.quote_ident(m.nspname::pg_catalog.text) = i.schema)
-    end not in (s.oid, 'pg_toast'::pg_catalog.regnamespace), true) offset 0) o
+    end not in (s.oid, 'pg_toast'::pg_catalog.regnamespace), true)
+)
+select pg_catalog.concat(i.type, ' ', i.identity) as what, o.extension
+from (
+    select distinct coalesce(w.refclassid, p.classid) as classid, coalesce(w.refobjid, p.objid) as objid,
+           coalesce(w.refobjsubid, p.objsubid) as objsubid, null::pg_catalog.text as extension
+      from outside p
+      left join pg_catalog.pg_depend w on w.classid = p.classid and w.objid = p.objid and w.objsubid = p.objsubid
+                                      and w.deptype = 'i' and (w.refclassid, w.refobjid) not in (select r.classid, r.objid from removed r)
+    union all
+    select m.classid, m.objid, 0, m.extension from (
+        select d.classid, d.objid, pg_catalog.quote_ident(e.extname::pg_catalog.text) as extension
+          from pg_catalog.pg_depend d join pg_catalog.pg_extension e on e.oid = d.refobjid
+          join pg_catalog.pg_namespace n on n.oid = e.extnamespace and n.nspname::pg_catalog.text <> {name}
+         where d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass and d.deptype = 'e'
+           and ((d.classid, d.objid) in (select r.classid, r.objid from removed r)) is true offset 0) m
+     where not exists (select from pg_catalog.pg_depend w
+                         join pg_catalog.pg_depend e on e.classid = w.refclassid and e.objid = w.refobjid and e.deptype = 'e'
+                        where w.classid = m.classid and w.objid = m.objid and w.deptype = 'i')
+    union all
+    select 'pg_catalog.pg_type'::pg_catalog.regclass, g.rngtypid, 0, null from pg_catalog.pg_range g
+     where (('pg_catalog.pg_type'::pg_catalog.regclass, g.rngmultitypid) in (select r.classid, r.objid from removed r)) is true
+       and ('pg_catalog.pg_type'::pg_catalog.regclass, g.rngtypid) not in (select r.classid, r.objid from removed r)
+    offset 0) o
 cross join lateral pg_catalog.pg_identify_object(o.classid, o.objid, o.objsubid) i
 where i.identity is not null
 order by what"
@@ -173,8 +201,16 @@ pub(super) async fn blockers(operator: &Operator, doomed: &Doomed) -> Result<Vec
     let mut found = Vec::new();
     let sql = format!("{} limit {NAMED_MAX}", dependents_sql(schema, &DroppedObjects::Schema));
     for row in operator.client().query_typed(&sql, &[]).await.map_err(doing())? {
-        let what: String = row.try_get(0).map_err(doing())?;
-        found.push(format!("{what} depends on it"));
+        let (what, extension): (String, Option<String>) =
+            (row.try_get(0).map_err(doing())?, row.try_get(1).map_err(doing())?);
+        found.push(match extension {
+            // The statement has a space in the name of this kind.
+            Some(extension) => format!(
+                "{what} is a member of extension {extension}: run `alter extension {extension} drop {}`",
+                what.replacen("foreign-data wrapper", "foreign data wrapper", 1)
+            ),
+            None => format!("{what} depends on it"),
+        });
     }
     if let Some(role) = role {
         let sql = format!(
@@ -191,6 +227,23 @@ pub(super) async fn blockers(operator: &Operator, doomed: &Doomed) -> Result<Vec
         for row in operator.client().query_typed(&sql, &params).await.map_err(doing())? {
             let what: String = row.try_get(0).map_err(doing())?;
             found.push(format!("its role owns {what}"));
+        }
+        // DROP OWNED removes a policy with its last role.
+        let policies = format!(
+            "select pg_catalog.concat(i.type, ' ', i.identity) from pg_catalog.pg_shdepend d
+             join pg_catalog.pg_roles r on d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass and d.refobjid = r.oid
+             join pg_catalog.pg_policy y on y.oid = d.objid and y.polroles = array[r.oid]
+             join pg_catalog.pg_class c on c.oid = y.polrelid
+             join pg_catalog.pg_namespace n on n.oid = c.relnamespace and n.nspname::pg_catalog.text <> $2
+             cross join lateral pg_catalog.pg_identify_object(d.classid, d.objid, 0) i
+             where r.rolname::pg_catalog.text = $1 and d.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass
+               and d.dbid = (select b.oid from pg_catalog.pg_database b where b.datname = pg_catalog.current_database())
+               and i.identity is not null
+             order by 1 limit {NAMED_MAX}"
+        );
+        for row in operator.client().query_typed(&policies, &params).await.map_err(doing())? {
+            let what: String = row.try_get(0).map_err(doing())?;
+            found.push(format!("{what} is for its role alone"));
         }
         let elsewhere = "select b.datname::pg_catalog.text from pg_catalog.pg_shdepend d
              join pg_catalog.pg_roles r on d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass and d.refobjid = r.oid

@@ -61,8 +61,9 @@ pub struct DropPreview {
     pub bytes: u64,
     /// The number of large objects that its role owns.
     pub large_objects: u64,
-    /// The objects that prevent the drop: objects outside of the schema that depend on it, objects that its role owns
-    /// in other schemas, and rows of shared tables that prevent the deletion of the registry row.
+    /// The objects that prevent the drop: objects outside of the schema that depend on it, members of an extension in
+    /// it, objects that its role owns in other schemas and policies for its role alone, and rows of shared tables that
+    /// prevent the deletion of the registry row.
     pub blocked_by: Vec<String>,
     /// The sessions that are in the tenant now.
     pub sessions: Vec<EnteredSession>,
