@@ -3,6 +3,7 @@
 use crate::{
     fixture::{dropped, enters, left_of, picture, refused_as, until},
     stage::{Stage, must_end, slug},
+    support::cgk::Shell,
 };
 use cgk::{
     Error, ErrorKind, TenantError,
@@ -169,6 +170,15 @@ async fn a_member_of_an_extension_stops_a_drop_that_is_due() {
     let before = picture(&stage, "acme").await;
     let due = lifecycle::drop_due(&operator, &options, &mut Silent).await.unwrap();
     assert_eq!(due[0].result.as_ref().unwrap_err().code(), "CGK0862");
+    let shell = Shell::on(&stage.database);
+    for (how, said) in [
+        (&["--plan"][..], "run `alter extension cube drop table tenant_acme.orders`"),
+        (&["--confirm", "acme"], "or run the named statement, and run `cgk tenant:drop acme` again"),
+    ] {
+        let answer = shell.run(&[&["tenant:drop", "acme"], how].concat());
+        let all = [answer.stdout, answer.stderr].concat().split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(answer.code == 1 && all.contains(said), "{how:?}: {all}");
+    }
     assert_eq!(picture(&stage, "acme").await, before);
     stage.run("alter extension cube drop table tenant_acme.orders").await;
     let due = lifecycle::drop_due(&operator, &options, &mut Silent).await.unwrap();
