@@ -145,11 +145,23 @@ union all
     select c.nsp, 'constraint', c.rel, k.conname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
         'definition=' || pg_catalog.pg_get_constraintdef(k.oid),
         (select 'enforcing triggers=' || pg_catalog.string_agg(distinct case t.tgenabled when 'D' then 'disabled' when 'R' then 'replica only' else 'always' end, ', ')
-         -- Those of a foreign key, and of a deferrable unique or exclusion constraint.
-         from pg_catalog.pg_trigger t where t.tgconstraint = k.oid and t.tgisinternal and t.tgenabled <> 'O'),
+         -- Those of a foreign key, and of a deferrable unique or exclusion constraint. Of a partitioned table that is referred to,
+         -- also those on its partitions.
+         from (select k.oid
+               union all
+               select b.oid from (with recursive below (oid) as (
+                       select b.oid from pg_catalog.pg_constraint b where b.conparentid = k.oid and b.conrelid = k.conrelid
+                       union all
+                       select b.oid from below a join pg_catalog.pg_constraint b on b.conparentid = a.oid and b.conrelid = k.conrelid)
+                   select below.oid from below) b
+               where k.contype = 'f' and exists (select from pg_catalog.pg_class r where r.oid = k.confrelid and r.relkind = 'p')) h
+         cross join lateral (
+             select t.tgenabled from pg_catalog.pg_trigger t where t.tgconstraint = h.oid and t.tgisinternal and t.tgenabled <> 'O' offset 0) t),
         (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_constraint'::pg_catalog.regclass and note.objoid = k.oid and note.objsubid = 0))
     from rel c join pg_catalog.pg_constraint k on k.conrelid = c.relid
     where k.contype in ('c', 'f', 'p', 'u', 'x')
+      -- For each partition of a table that a foreign key refers to the server has one more constraint beside the foreign key.
+      and not exists (select from pg_catalog.pg_constraint a where k.conparentid <> 0 and a.oid = k.conparentid and a.conrelid = k.conrelid)
 union all
     select c.nsp, 'index', c.rel, x.relname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
         'state=' || case when i.indisvalid and i.indisready then 'valid' else 'INVALID' end,

@@ -21,6 +21,9 @@ create function touch() returns trigger language plpgsql as $$ begin return new;
 create trigger events_touch before update on events for each row execute function touch();
 alter table events enable row level security;
 create policy own on events using (tenant is not null);
+create table kinds (id int, kind int, up int, primary key (id, kind), foreign key (up, kind) references kinds) partition by list (kind);
+create table kinds_1 partition of kinds for values in (1);
+create table uses (id int primary key, kind_id int, kind int, foreign key (kind_id, kind) references kinds);
 create table plain (id int);
 create view plain_view as select id from plain;
 ";
@@ -91,6 +94,15 @@ const CASES: &[Case] = &[
          create index events_2027_more on events_2027 (tenant, at)",
         Clean,
     ),
+    // A foreign key to a partitioned table, also of itself, is one more constraint of the server's for each partition.
+    case(
+        NEW_PARTITION,
+        "create table kinds_2 partition of kinds for values in (2);
+         create table kinds_3 partition of kinds for values in (3) partition by hash (id);
+         create table kinds_3_0 partition of kinds_3 for values with (modulus 1, remainder 0);
+         create table kinds_4 (like kinds including all); alter table kinds attach partition kinds_4 for values in (4)",
+        Clean,
+    ),
     case(
         OPEN_PARTITION,
         "create table events_2027 partition of events for values from ('2027-01-01') to ('2028-01-01')",
@@ -132,6 +144,31 @@ const CASES: &[Case] = &[
         "create table events_2027 partition of events for values from ('2027-01-01') to ('2028-01-01');
          alter table events_2027 enable row level security; grant select (tenant) on events_2027 to pg_monitor",
         Drift(&["column events_2027.tenant: grants are pg_monitor: select"]),
+    ),
+    // What is done to such a constraint on a partition is told with the foreign key.
+    case("", "alter table kinds_1 disable trigger all",
+        Drift(&[
+            "constraint kinds.kinds_up_kind_fkey: enforcing triggers are disabled",
+            "constraint kinds_1.kinds_up_kind_fkey: enforcing triggers are disabled",
+            "constraint uses.uses_kind_id_kind_fkey: enforcing triggers are disabled",
+        ]),
+    ),
+    case(
+        "",
+        "create table kinds_3 partition of kinds for values in (3) partition by hash (id);
+         create table kinds_3_0 partition of kinds_3 for values with (modulus 1, remainder 0); alter table kinds_3_0 disable trigger all",
+        Drift(&[
+            "constraint kinds.kinds_up_kind_fkey: enforcing triggers are disabled",
+            "constraint uses.uses_kind_id_kind_fkey: enforcing triggers are disabled",
+        ]),
+    ),
+    case("", "alter table uses disable trigger all", Drift(&["constraint uses.uses_kind_id_kind_fkey: enforcing triggers are disabled"])),
+    case("", "alter table uses drop constraint uses_kind_id_kind_fkey", Drift(&["constraint uses.uses_kind_id_kind_fkey: missing"])),
+    case("", "alter table kinds detach partition kinds_1", Drift(&["table kinds_1: no inherits", "table kinds_1: no partition"])),
+    case(
+        "",
+        "alter table uses drop constraint uses_kind_id_kind_fkey; alter table uses add constraint uses_kind_id_kind_fkey foreign key (kind_id, kind) references kinds_1",
+        Drift(&["constraint uses.uses_kind_id_kind_fkey: definition is FOREIGN KEY (kind_id, kind) REFERENCES kinds_1(id, kind)"]),
     ),
     // A child of a table that is no partitioned one is none.
     case("", "create table heirs () inherits (plain)", Drift(&["table heirs: not from any migration"])),
