@@ -139,6 +139,8 @@ fn script(operator: &Operator, whose: RoleSelection<'_>, shared: bool) -> String
         .replace("{parameters}", parameters)
         .replace("{memberships}", memberships)
         .replace("{shared}", if shared { "true" } else { "false" })
+        .replace("{with_roles}", if operator.config().isolation() == Isolation::Role { "true" } else { "false" })
+        .replace("{tag}", &tag)
         .replace("{further}", &format!("array[{}]::pg_catalog.text[]", further.join(", ")))
         .replace(
             "{tenant_role}",

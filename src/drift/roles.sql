@@ -16,6 +16,19 @@ office as materialized (
 login as materialized (
     select r.* from {admitted_logins}
 ),
+-- Tables of cgk's own in `public`, which no migration creates, and the roles that own such tables and schemas of tenants.
+own as materialized (
+    select c.*, c.oid as relid, c.oid::pg_catalog.regclass::pg_catalog.text as name, c.relname = 'cgk_aliases' as is_read_by_all
+    from pg_catalog.pg_class c
+    where c.relnamespace = (select n.oid from pg_catalog.pg_namespace n where n.nspname = 'public') and c.relkind in ('r', 'p')
+      and pg_catalog.starts_with(c.relname::pg_catalog.text, 'cgk_')
+),
+operators as materialized (
+    select o.oid from office o
+    union select n.nspowner from pg_catalog.pg_namespace n where pg_catalog.starts_with(n.nspname::pg_catalog.text, 'tenant_')
+    union select c.relowner from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = 'public' and c.relname = 'schema_migrations' and c.relkind in ('r', 'p')
+),
 member as materialized (
     select m.roleid, m.member, x.rolname::pg_catalog.text as role, g.rolname::pg_catalog.text as group_role, {inherits} as inherits,
            m.admin_option as may_grant, E'\x1f' || {granted_by} as granted_by
@@ -68,6 +81,12 @@ union all
     -- What is in the tenant's own schema is compared object by object.
     where coalesce(c.relnamespace, p.pronamespace, y.typnamespace, f.defaclnamespace) is distinct from t.nsp
       and not (d.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass and d.objid = t.nsp and d.deptype = 'a')
+      -- USAGE on the schemas of every search path, for a database in which PUBLIC does not have it.
+      and not (d.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass and d.deptype = 'a' and exists (
+          select from pg_catalog.pg_namespace n
+          where n.oid = d.objid and (n.nspname = 'public' or n.nspname::pg_catalog.text = any ({further}))
+            and not exists (select from pg_catalog.aclexplode(n.nspacl) a
+                            where a.grantee = t.oid and (a.privilege_type <> 'USAGE' or a.is_grantable))))
 union all
     select t.schema, 'writes ledger', '', ''
     from t join pg_catalog.pg_class c on c.relnamespace = t.nsp and c.relname = 'schema_migrations' and c.relkind in ('r', 'p')
@@ -160,6 +179,52 @@ union all
            -- Tables of cgk's own: a login gets nothing on them.
            or c.relkind = 'r' and pg_catalog.starts_with(c.relname::pg_catalog.text, 'cgk_'))
     group by l.rolname, c.oid
+union all
+    -- Without USAGE on a schema of the search path the server finds nothing in it, and says that the relation does not exist.
+    select '', 'everyone lacks', n.nspname::pg_catalog.text, pg_catalog.count(*)::pg_catalog.text
+    from pg_catalog.pg_namespace n, pg_catalog.pg_namespace s join pg_catalog.pg_roles r
+        on r.rolname::pg_catalog.text = 'cgk_' || pg_catalog.substr(s.nspname::pg_catalog.text, 8) || '_' || {tag}
+    where {shared} and {with_roles} and (n.nspname = 'public' or n.nspname::pg_catalog.text = any ({further}))
+      and pg_catalog.starts_with(s.nspname::pg_catalog.text, 'tenant_')
+      and not exists (select from pg_catalog.aclexplode(n.nspacl) a where a.grantee = 0 and a.privilege_type = 'USAGE')
+      and not pg_catalog.has_schema_privilege(r.oid, n.oid, 'usage')
+    group by n.nspname
+union all
+    -- Whoever may change what cgk records decides what this comparison says. A login may be let record the comparisons.
+    select '', 'own right', o.name, pg_catalog.concat(case when a.grantee = 0 then '' else r.rolname::pg_catalog.text end, E'\x1f',
+        pg_catalog.string_agg(distinct pg_catalog.lower(a.privilege_type), ', '))
+    from own o cross join lateral (
+        select false, false, a.grantee, a.privilege_type from pg_catalog.aclexplode(o.relacl) a
+        union all
+        select true, o.is_read_by_all and b.attname in ('slug', 'organization_id', 'expires_at') and a.privilege_type = 'SELECT',
+               a.grantee, a.privilege_type
+        from pg_catalog.pg_attribute b cross join lateral pg_catalog.aclexplode(b.attacl) a where b.attrelid = o.relid) a (of_column, is_given, grantee, privilege_type)
+    left join pg_catalog.pg_roles r on r.oid = a.grantee
+    where {shared} and not a.is_given and (a.grantee = 0
+        or a.privilege_type <> 'SELECT' and a.grantee <> o.relowner
+           and not (o.relname = 'cgk_stamps' and a.privilege_type in ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE'))
+           and not exists (select from operators p where p.oid = a.grantee) and not exists (select from t where t.oid = a.grantee)
+           -- Those of logins, of tenants and of readers have lines of their own.
+           and not exists (select from login l where l.oid = a.grantee and o.relkind = 'r' and not a.of_column)
+           and not exists (select from pg_catalog.pg_namespace s where pg_catalog.starts_with(s.nspname::pg_catalog.text, 'tenant_')
+                           and r.rolname::pg_catalog.text = 'cgk_' || pg_catalog.substr(s.nspname::pg_catalog.text, 8) || '_' || {tag}))
+    group by o.name, a.grantee, r.rolname
+union all
+    select '', 'own owner', o.name, pg_catalog.concat(pg_catalog.pg_get_userbyid(o.relowner), E'\x1f', (
+        select pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(c.relowner)::pg_catalog.text) from pg_catalog.pg_class c where c.oid = {registry_oid}))
+    from own o
+    where {shared} and not exists (select from operators p where p.oid = o.relowner)
+      and not exists (select from login l where l.oid = o.relowner) and not exists (select from t where t.oid = o.relowner)
+union all
+    select '', 'own part', o.name, k.kind || E'\x1f' || k.name
+    from own o cross join lateral (
+        select 'trigger', g.tgname::pg_catalog.text from pg_catalog.pg_trigger g where g.tgrelid = o.relid and not g.tgisinternal
+        union all select 'rule', w.rulename::pg_catalog.text from pg_catalog.pg_rewrite w where w.ev_class = o.relid
+        union all select 'policy', p.polname::pg_catalog.text from pg_catalog.pg_policy p
+        where p.polrelid = o.relid and not (o.is_read_by_all and p.polname = 'cgk_aliases_of_visible')
+        union all select 'row security', case when o.relrowsecurity then 'on' else 'off' end
+        where o.relrowsecurity <> o.is_read_by_all or o.relforcerowsecurity) k (kind, name)
+    where {shared}
 union all
     -- What everyone may do, every tenant may. Objects of schemas are compared with them; these are in none.
     (select '', 'everyone has', 'large object', l.oid::pg_catalog.text from pg_catalog.pg_largeobject_metadata l

@@ -9,6 +9,8 @@ pub(super) fn of_shared(operator: &Operator, kind: &str, a: &str, b: &str) -> Op
         of_everyone(operator, kind, a, b)
     } else if kind.starts_with("login") || kind == "default right" {
         of_login(operator, kind, a, b)
+    } else if kind.starts_with("own ") {
+        of_own_table(operator, kind, a, b)
     } else {
         of_object(kind, a, b)
     }
@@ -120,6 +122,10 @@ fn of_everyone(operator: &Operator, kind: &str, a: &str, b: &str) -> Option<Diff
             &format!("may create objects in schema {b}, which is in every search path"),
             format!("revoke create on schema {} from public", quoted(b)),
         ),
+        "everyone lacks" => everyone(
+            &format!("may not use schema {a}, nor may {b} of the tenants' roles: their statements find nothing in it"),
+            format!("grant usage on schema {} to public", quoted(a)),
+        ),
         "everyone setting" => {
             let setting = dotted(b.split('=').next().unwrap_or_default());
             let (place, fix) = match a {
@@ -138,6 +144,43 @@ fn of_everyone(operator: &Operator, kind: &str, a: &str, b: &str) -> Option<Diff
         ),
         _ => None,
     }
+}
+
+/// Returns the finding about a table of cgk's own.
+fn of_own_table(operator: &Operator, kind: &str, table: &str, b: &str) -> Option<Difference> {
+    let (first, second) = split(b);
+    let (what, fixes) = match kind {
+        "own right" => {
+            let (who, grantee) = match first {
+                "" => ("everyone", "public".to_owned()),
+                role => (role, quoted(role)),
+            };
+            let mut fixes = vec![format!("revoke {second} on {table} from {grantee}")];
+            if table == "public.cgk_aliases" && first.is_empty() && second.split(", ").any(|right| right == "select") {
+                // REVOKE also takes away the rights on columns.
+                fixes.push(format!("grant select (slug, organization_id, expires_at) on {table} to public"));
+            }
+            (format!("{who} has {second} on it, and it is a record of cgk's own"), fixes)
+        }
+        "own owner" => {
+            let owner = if second.is_empty() { quoted(&operator.facts().role) } else { second.to_owned() };
+            (
+                format!("is owned by {first}, and it is a record of cgk's own"),
+                vec![format!("alter table {table} owner to {owner}")],
+            )
+        }
+        "own part" if first == "row security" => {
+            let change = if table == "public.cgk_aliases" { "enable" } else { "disable" };
+            let fix = format!("alter table {table} {change} row level security, no force row level security");
+            (format!("row security is {second}, and it is a record of cgk's own"), vec![fix])
+        }
+        "own part" => (
+            format!("has the {first} {second}, and it is a record of cgk's own"),
+            vec![format!("drop {first} {} on {table}", quoted(second))],
+        ),
+        _ => return None,
+    };
+    Some(wrong("table", table, what, &fixes))
 }
 
 fn of_object(kind: &str, a: &str, b: &str) -> Option<Difference> {

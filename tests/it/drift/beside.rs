@@ -266,8 +266,12 @@ async fn what_is_beside_the_migrations_is_judged_as_the_table_says() {
     for _ in 0..2 {
         for (case, schema) in CASES.iter().zip(fleet.compare(Vec::new()).await) {
             let mut found = lines(&schema);
-            // Up to PostgreSQL 14 the server's own trigger on a partition is none of those that are compared.
-            found.retain(|line| line != "trigger events_2026.events_touch: missing");
+            // Up to PostgreSQL 14 the server's own trigger on a partition is none of those that are compared, and a detached
+            // partition loses its foreign key to the table itself.
+            found.retain(|line| {
+                line != "trigger events_2026.events_touch: missing"
+                    && line != "constraint kinds_1.kinds_up_kind_fkey: missing"
+            });
             let is_right = match &case.verdict {
                 Clean => found.is_empty() && schema.ignored.is_empty(),
                 Known(name) => {

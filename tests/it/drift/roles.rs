@@ -12,10 +12,12 @@ use cgk::{
     config::Isolation,
     drift::{self, Difference, DriftReport},
     ident::{DatabaseTag, Ident, RoleName},
+    lifecycle::{self, RenameOptions},
     login::{self, LoginOptions, PasswordChange, SharedTables},
     migrate::{Migrations, Scope},
     testing::{TestDatabase, TestServer},
 };
+use std::time::Duration;
 
 /// What is done by hand to the role of acme, and how the line begins that names it. `{globex}` is another tenant's role,
 /// `{app}` an admitted login, `{stray}` one that nobody admitted, `{persons}` and `{support}` the roles of readers, `{database}`
@@ -262,6 +264,29 @@ const PLANTED: &[(&str, &str)] = &[
         "role public (everyone): may create objects in database {database}",
     ),
     (
+        "revoke usage on schema public from public",
+        "role public (everyone): may not use schema public, nor may 2 of the tenants' roles: their statements find nothing",
+    ),
+    ("grant all on public.cgk_references to public", "table public.cgk_references: everyone has delete, insert, "),
+    ("grant select (fingerprint) on public.cgk_stamps to public", "table public.cgk_stamps: everyone has select on it"),
+    (
+        "grant select, insert, delete on public.cgk_rehearsals to {stray}",
+        "table public.cgk_rehearsals: {stray} has delete, insert on it",
+    ),
+    ("grant update (context) on public.cgk_references to {app}", "table public.cgk_references: {app} has update on it"),
+    ("grant trigger on public.cgk_stamps to {stray}", "table public.cgk_stamps: {stray} has trigger on it"),
+    ("alter table public.cgk_references owner to {stray}", "table public.cgk_references: is owned by {stray}"),
+    (
+        "create trigger t before delete on public.cgk_references for each row execute function suppress_redundant_updates_trigger()",
+        "table public.cgk_references: has the trigger t",
+    ),
+    ("create rule r as on delete to public.cgk_stamps do instead nothing", "table public.cgk_stamps: has the rule r"),
+    ("create policy p on public.cgk_database using (true)", "table public.cgk_database: has the policy p"),
+    (
+        "alter table public.cgk_database enable row level security, force row level security",
+        "table public.cgk_database: row security is on",
+    ),
+    (
         "alter default privileges grant select on tables to public",
         "default rights tables in every schema: everyone gets select on all that postgres creates",
     ),
@@ -405,6 +430,48 @@ async fn who_may_create_in_a_schema_of_extensions_is_named() {
     assert_eq!(lines(&fleet.report().await), Vec::<String>::new());
 }
 
+/// Rights of single roles that weaken nothing, and what cgk itself gives everyone on its table of former slugs.
+#[tokio::test]
+async fn what_may_be_granted_beside_the_migrations_is_no_drift() {
+    let fleet = Fleet::made().await;
+    let options = RenameOptions::default().slug(slug("initech")).keep_alias(Duration::from_secs(3_600));
+    lifecycle::rename(&fleet.operator, &slug("globex"), &options).await.unwrap();
+    let initech = fleet.filled("{acme}").replacen("acme", "initech", 1);
+    for sql in [
+        "grant usage on schema public to {acme}, {initech}, {stray}; revoke usage on schema public from public",
+        "grant select on public.cgk_references, public.cgk_rehearsals to {stray}",
+        "grant select, insert, update, delete, truncate on public.cgk_stamps to {stray}",
+    ] {
+        fleet.raw.run(&fleet.filled(&sql.replace("{initech}", &initech))).await;
+        assert_eq!(lines(&fleet.report().await), Vec::<String>::new(), "{sql}");
+    }
+    // The control: less, or more, is named.
+    for (sql, expected) in [
+        (
+            "revoke usage on schema public from {initech}",
+            "role public (everyone): may not use schema public, nor may 1 of",
+        ),
+        (
+            "grant usage on schema public to {acme} with grant option",
+            "role {acme}: has rights on schema public, outside",
+        ),
+        ("grant select on public.cgk_aliases to public", "table public.cgk_aliases: everyone has select on it"),
+        ("grant update (slug) on public.cgk_aliases to public", "table public.cgk_aliases: everyone has update on it"),
+        ("alter table public.cgk_aliases disable row level security", "table public.cgk_aliases: row security is off"),
+    ] {
+        fleet.raw.run(&fleet.filled(&sql.replace("{initech}", &initech))).await;
+        let report = fleet.report().await;
+        let [named] = &all(&report)[..] else { panic!("{sql}: {:#?}", lines(&report)) };
+        assert!(named.to_string().starts_with(&fleet.filled(expected)), "{sql}: {named}");
+        for fix in &named.fix {
+            fleet.raw.run(&fix.sql).await;
+        }
+        assert_eq!(lines(&fleet.report().await), Vec::<String>::new(), "after {sql}");
+    }
+    let rights = "select string_agg(attname, ' ' order by attnum) from pg_attribute where attrelid = 'cgk_aliases'::regclass and attacl is not null";
+    assert_eq!(fleet.raw.one::<String>(rights).await, "slug organization_id expires_at");
+}
+
 /// A membership that lends rights is told from one that only lets a login act as the role.
 #[tokio::test]
 async fn a_membership_that_inherits_is_named() {
@@ -515,6 +582,11 @@ async fn a_fresh_database_is_clean_whatever_the_options() {
             for again in ["--new-password", "--revoke-direct", "--isolate-tenants"] {
                 let arguments = [&arguments[..], &[again]].concat();
                 ends(&shell, &arguments, 0);
+                ends(&shell, &["drift"], 0);
+            }
+            if isolation == "path" && tables.is_none() {
+                // There is no tenant's role that needs it.
+                Raw::on(&database).await.run("revoke usage on schema public from public").await;
                 ends(&shell, &["drift"], 0);
             }
             // The control: the same comparison sees what is added.
