@@ -115,11 +115,11 @@ pub(crate) fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> 
     });
     for finding in &findings {
         annotate(printer, finding);
-        printer.output(line(finding));
+        printer.sentence(line(finding));
     }
     if printer.is_verbose() {
         for ToolView { file, tool } in &tools {
-            printer.output(format!("{}: written for {tool}; its down section is ignored", sanitize(file)));
+            printer.sentence(format!("{}: written for {tool}; its down section is ignored", sanitize(file)));
         }
     }
     if printer.is_json() {
@@ -223,7 +223,7 @@ impl<'a> FindingView<'a> {
             severity: severity(finding),
             lint: finding.lint.name(),
             reason: &finding.reason,
-            fix: finding.lint.advice(),
+            fix: finding.advice().unwrap_or_else(|| finding.lint.advice()),
         }
     }
 }
@@ -240,8 +240,9 @@ fn line(finding: &Finding) -> String {
     let place = place(finding);
     let style = if finding.severity() == Severity::Error { BAD } else { WARNING };
     let what = paint(style, format!("{} {}", severity(finding), finding.lint));
-    let (reason, fix) = (sanitize(&finding.reason), finding.lint.advice());
-    format!("{}: {what}: {reason}\n  {} {fix}", sanitize(&place), paint(FAINT, "help:"))
+    let reason = sanitize(&finding.reason);
+    let help = finding.advice().map(|fix| format!("\n  {} {fix}", paint(FAINT, "help:"))).unwrap_or_default();
+    format!("{}: {what}: {reason}{help}", sanitize(&place))
 }
 
 fn place(finding: &Finding) -> String {
@@ -251,7 +252,7 @@ fn place(finding: &Finding) -> String {
 
 /// Adds an annotation to the line of the file, if the output is for GitHub Actions.
 fn annotate(printer: &Printer, finding: &Finding) {
-    let message = format!("{}\n{}", finding.reason, finding.lint.advice());
+    let message = [finding.reason.as_str()].into_iter().chain(finding.advice()).collect::<Vec<_>>().join("\n");
     let file = display_path(&finding.file);
     printer.annotate(&Annotation {
         level: severity(finding),

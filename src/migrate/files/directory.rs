@@ -83,7 +83,7 @@ fn misplaced(directory: &Path) -> Result<Vec<FileProblem>> {
             () if is_set || name.starts_with('.') => return None,
             () if path.is_dir() => {
                 let set = sets.iter().find(|set| name.trim_end_matches('s') == set.folder())?;
-                format!("is not read: the {set} set is the folder {:?}", set.folder())
+                format!("is not read: the {set} set is the folder {0:?}; move its files there and remove this folder", set.folder())
             }
             () if name.ends_with(".sql") => "is in neither set: move it into public/ or tenant/".to_owned(),
             () => return None,
@@ -143,7 +143,7 @@ fn read_text(path: &Path) -> Result<Result<String, FileProblem>> {
     };
     // Reading a pipe would block, and a device has no end.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
-        let problem = "is no regular file".to_owned();
+        let problem = "is no regular file; remove it from the folder".to_owned();
         return Ok(Err(FileProblem { file: path.to_owned(), line: None, problem }));
     }
     let bytes = fs::read(path).map_err(unreadable)?;
@@ -171,7 +171,7 @@ fn one_migration(folder: &Path, left_aside: &mut Vec<PathBuf>) -> Result<Result<
     })?;
     paths.sort();
     if !paths.iter().any(|path| holds_one(path)) {
-        return problem(folder, "is a folder without up.sql or migration.sql; a set has no other sub-folders");
+        return problem(folder, "is a folder without up.sql or migration.sql; a set has no other sub-folders: move it away");
     }
     for path in paths {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -185,7 +185,7 @@ fn one_migration(folder: &Path, left_aside: &mut Vec<PathBuf>) -> Result<Result<
                 let runs_in = table.get("run_in_transaction").and_then(toml::Value::as_bool);
                 if table.len() != 1 || runs_in.is_none() {
                     let what = "contains something other than run_in_transaction = true or false, the only setting of \
-                        diesel that cgk reads";
+                        diesel that cgk reads: remove the rest";
                     return problem(&path, what);
                 }
                 transactional = runs_in;
@@ -195,7 +195,8 @@ fn one_migration(folder: &Path, left_aside: &mut Vec<PathBuf>) -> Result<Result<
             name if name.starts_with('.') || name == "README.md" => left_aside.push(path),
             _ if holds_one(&path) && found.is_none() => found = Some(path),
             _ => {
-                let what = "is a further SQL file in the folder of one migration, and cgk does not know its purpose";
+                let what = "is a further SQL file in the folder of one migration, and cgk does not know its purpose: \
+                    move it to a folder of its own, or away";
                 return problem(&path, what);
             }
         }

@@ -150,7 +150,7 @@ impl MigrationFile {
             sql::cut(&sql).map_err(|found| problem(Some(line_of(&sql, found.at)), found.problem))?;
         let said = format::directives(&sql, &comments, &statements);
         if statements.is_empty() {
-            return Err(problem(None, "holds no statement".into()));
+            return Err(problem(None, "holds no statement; write one, or remove the file".into()));
         }
         let first = comments.first().filter(|range| range.start == 0).map(|range| &sql[range.clone()]);
         let transactional = transactional.unwrap_or(true) && !said.without_transaction && !first.is_some_and(is_marker);
@@ -184,7 +184,7 @@ const FOLDER_FILES: &[&str] = &["up.sql", "migration.sql"];
 /// Refuses texts that are not migrations, independent of their name.
 fn no_migration(text: &str) -> Result<(), format::Fault> {
     if let Some(at) = text.find('\0') {
-        return Err((at, "holds a zero byte".into()));
+        return Err((at, "holds a zero byte; remove it".into()));
     }
     if text.starts_with("version https://git-lfs.github.com/spec/") {
         return Err((0, "is a pointer of Git LFS, not the file that it stands for; run `git lfs pull`".into()));
@@ -194,7 +194,7 @@ fn no_migration(text: &str) -> Result<(), format::Fault> {
         at.or_else(|| text.find(&format!("\n{mark}")).map(|at| at + 1))
     };
     match (line_with("<<<<<<< "), line_with(">>>>>>> ")) {
-        (Some(at), Some(_)) => Err((at, "holds the conflict markers of a merge".into())),
+        (Some(at), Some(_)) => Err((at, "holds the conflict markers of a merge; finish the merge and remove them".into())),
         _ => Ok(()),
     }
 }

@@ -41,10 +41,10 @@ pub(in crate::migrate) fn up_part(text: &str) -> Result<UpPart, Fault> {
         let implicit = matches!(directive(&text[line.clone()]), Some(Directive::DownOnly(_)));
         match (tool, is_up, down) {
             (Some(other), ..) if other != found => {
-                return Err((line.start, format!("is a directive of {found} in a file with directives of {other}")));
+                return Err((line.start, format!("is a directive of {found} in a file with directives of {other}; keep those of one tool")));
             }
             (None, false, _) if !implicit => {
-                let why = format!("begins the rollback section of {found}, but no line begins the migration section");
+                let why = format!("begins the rollback section of {found}, but no line begins the migration section; add it");
                 return Err((line.start, why));
             }
             (None, false, _) => {
@@ -59,7 +59,7 @@ pub(in crate::migrate) fn up_part(text: &str) -> Result<UpPart, Fault> {
                 ));
             }
             (Some(_), false, Some(_)) => {
-                return Err((line.start, format!("begins the rollback section of {found} a second time")));
+                return Err((line.start, format!("begins the rollback section of {found} a second time; keep one")));
             }
             (Some(_), false, None) => {
                 run.push(begins..line.start);
@@ -88,7 +88,7 @@ pub(in crate::migrate) fn up_part(text: &str) -> Result<UpPart, Fault> {
         Ok(head) if head.statements.is_empty() => Ok(UpPart { text, tool }),
         Ok(head) => {
             let at = head.statements[0].range.start;
-            Err((at, format!("is before the line that begins the migration section of {}", tool.unwrap_or_default())))
+            Err((at, format!("is before the line that begins the migration section of {}; move it below", tool.unwrap_or_default())))
         }
         Err(error) => Err((error.at, error.problem)),
     }

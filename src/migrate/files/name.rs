@@ -2,7 +2,7 @@
 
 use crate::{migration::MigrationId, version::Version};
 
-const SHAPE: &str = "is not the name of a migration: the form is 001_what_it_does.sql, with a number, _ and a name";
+const SHAPE: &str = "is not the name of a migration: the form is 001_what_it_does.sql, with a number, _ and a name; rename the file, or move it away";
 const NO_NAME: &str = "the form is 001_what_it_does.sql";
 
 /// Files beside migrations that are not migrations, and that no tool would run.
@@ -132,7 +132,7 @@ fn id(number: &str, name: &str) -> Result<MigrationId, String> {
         ));
     }
     let version: Version =
-        number.parse().map_err(|_| format!("has version {number}, which is not between 1 and {}", i64::MAX))?;
+        number.parse().map_err(|_| format!("has version {number}, which is not between 1 and {}; give it another number", i64::MAX))?;
     if let Some(c) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ' '))) {
         return Err(format!("has {c:?} in its name; a name can contain a-z, A-Z, 0-9, _, -, . and spaces"));
     }
@@ -141,7 +141,7 @@ fn id(number: &str, name: &str) -> Result<MigrationId, String> {
     }
     // `001_x.undo.sql` is a down migration.
     if let Some(word) = name.split('.').skip(1).find(|part| WAYS.contains(part)) {
-        return Err(format!("has .{word} in its name, which looks like one direction of another tool's migration"));
+        return Err(format!("has .{word} in its name, which looks like one direction of another tool's migration; take it out of the name"));
     }
     Ok(MigrationId { version, name: name.into() })
 }

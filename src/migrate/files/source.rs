@@ -63,7 +63,7 @@ impl Source {
                 Ok(file) => {
                     if let Some(first) = files.get(&file.id().version) {
                         let problem = format!(
-                            "version {} is also the version of {}",
+                            "version {} is also the version of {}; give the newer file, if no schema has it, the next number",
                             file.id().version,
                             crate::migration::printable(first.path())
                         );

@@ -86,7 +86,7 @@ macro_rules! lints {
 }
 
 lints! {
-    File "file" Error "Rename the file, or correct its text."
+    File "file" Error "Correct the file as the reason says."
     TransactionControl "transaction-control" Error "Remove BEGIN and COMMIT: cgk opens and ends the transaction."
     OutsideTransaction "outside-transaction" Error "Move it to a file of its own that begins with `-- cgk:no-transaction`."
     BeyondTheSchema "beyond-the-schema" Error "Run it by hand: it does not concern one schema."
@@ -196,6 +196,18 @@ impl Finding {
     /// Returns whether it prevents a run.
     pub fn severity(&self) -> Severity {
         self.lint.severity()
+    }
+
+    /// Returns what to do about it; `None` if the reason says this, as the reasons of [`Lint::File`] do.
+    pub fn advice(&self) -> Option<&'static str> {
+        match self.lint {
+            Lint::File => None,
+            Lint::Accept if self.file.ends_with(ACCEPTED_FILE) => Some(
+                "Remove the line if nothing needs it, or correct it: a file, a warning and a reason, as in \
+                 `tenant/008_vip.sql drops-data the column was empty`.",
+            ),
+            lint => Some(lint.advice()),
+        }
     }
 }
 

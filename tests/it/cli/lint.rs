@@ -1,6 +1,9 @@
 //! `cgk migrate:lint`, and what `cgk migrate` says of files without a transaction.
 
-use crate::support::cgk::{Shell, sql};
+use crate::support::{
+    cgk::{Shell, sql},
+    terminal::Terminal,
+};
 use cgk::testing::TestServer;
 use insta::assert_snapshot;
 
@@ -43,6 +46,36 @@ fn findings() {
             "migrate:lint --format github --json",
         ])
     );
+    // The reason of a problem of the file itself says what to do, and nothing else is advised. A line of accepted.txt is
+    // corrected there.
+    std::fs::create_dir(shell.folder().join("migrations/tenants")).unwrap();
+    shell.write("migrations/tenant/006_empty.sql", "-- to be written\n");
+    shell.write("migrations/tenant/007_merge.sql", "<<<<<<< a\nselect 1;\n=======\n>>>>>>> b\n");
+    shell.write("migrations/tenant/008_rows.sql", "copy orders from stdin;\n1\n\\.\n");
+    shell.write("migrations/009_stray.sql", "select 1;\n");
+    shell.write("migrations/accepted.txt", "tenant/001_orders.sql drops-data it was empty\n");
+    let text = shell.run(&["migrate:lint"]).stdout;
+    let lines: Vec<&str> = text.lines().collect();
+    let after = |what: &str| lines.iter().position(|line| line.contains(what)).map(|at| lines.get(at + 1).copied());
+    let files = ["is not read: the tenant set", "holds no statement; write one", "conflict markers of a merge; finish"];
+    for what in files.into_iter().chain(["write INSERT instead", "is in neither set: move it"]) {
+        let next = after(what).unwrap_or_else(|| panic!("{what}: {text}"));
+        assert!(!next.is_some_and(|next| next.contains("help:")), "{what}: {text}");
+    }
+    assert!(after("accepted.txt:1").flatten().is_some_and(|next| next.contains("Remove the line")), "{text}");
+    assert!(after("drops-data: DROP").flatten().is_some_and(|next| next.contains("help: Stop using")), "the control");
+    // A terminal breaks no word that fits.
+    for columns in [44, 80] {
+        let left = Terminal::start(shell.command(&["migrate:lint"]), columns).end();
+        let plain = anstream::adapter::strip_str(&left.written).to_string();
+        for line in plain.lines().map(|line| line.trim_end_matches('\r')) {
+            let is_whole = line.trim().split('`').next().is_some_and(|text| !text.trim().contains(' '));
+            assert!(line.chars().count() <= columns.into() || is_whole || line.contains('`'), "{columns}: {line}");
+        }
+        let words = |text: &str| text.split_whitespace().map(ToOwned::to_owned).collect::<Vec<_>>();
+        assert!(words(&plain).starts_with(&words(&text)), "{columns}: {plain}");
+    }
+    assert!(lines.iter().any(|line| line.chars().count() > 80), "a pipe gets whole lines");
 }
 
 /// Linting needs no database, and no configuration but the folder.

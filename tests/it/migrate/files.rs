@@ -133,7 +133,7 @@ fn what_is_in_neither_set_and_what_is_no_file_is_refused() {
     std::os::unix::fs::symlink("/dev/zero", files.path().join("tenant/003_x.sql")).unwrap();
     let Err(Error::Migration(MigrationError::Invalid { problems })) = files.try_load() else { panic!() };
     let found: Vec<&str> = problems.iter().map(|problem| problem.problem.as_str()).collect();
-    assert_eq!(found, ["is no regular file", "is no regular file"]);
+    assert_eq!(found, ["is no regular file; remove it from the folder"; 2]);
     // A link to a file is as good as the file.
     std::fs::remove_file(&pipe).unwrap();
     std::fs::remove_file(files.path().join("tenant/003_x.sql")).unwrap();
