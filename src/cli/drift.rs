@@ -131,11 +131,11 @@ pub(crate) async fn compare(session: &Session<'_>, command: &str, scope: &Scope,
     for schema in report.schemas() {
         printer.record(&record(schema));
         if shown == Shown::Lines && (everything || !schema.is_clean()) {
-            printer.output(lines(schema));
+            printer.sentence(lines(schema));
         }
     }
     for found in report.rights.iter().chain(&report.strays).filter(|_| shown == Shown::Lines) {
-        printer.output(
+        printer.sentence(
             std::iter::once(paint(WARNING, sanitize(&found.to_string())))
                 .chain(fix_lines("  ", found))
                 .collect::<Vec<_>>()
@@ -161,7 +161,7 @@ pub(crate) async fn compare(session: &Session<'_>, command: &str, scope: &Scope,
         printer.warn(format!("[drift] ignore: no difference matches {:?}: remove the rule", rule.object));
     }
     match shown {
-        Shown::Lines => printer.output(totals(&report, began)),
+        Shown::Lines => printer.sentence(totals(&report, began)),
         Shown::Script => {
             let script = report.fix_script();
             if !script.is_empty() {

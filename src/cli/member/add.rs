@@ -39,6 +39,6 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     let member = added.map_err(|error| target.refused(error, text))?;
     target.record(session, &member);
     let (email, slug) = (sanitize(&member.email), &target.tenant.slug);
-    session.printer.output(format!("{} {email} to tenant {slug}: {}", paint(GOOD, "added"), member.role));
+    session.printer.sentence(format!("{} {email} to tenant {slug}: {}", paint(GOOD, "added"), member.role));
     Ok(Exit::Done)
 }

@@ -37,6 +37,6 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &MemberArguments) -> R
         removed: user.to_string(),
         exit: Exit::Done,
     });
-    session.printer.output(format!("{} {} from tenant {slug}", paint(GOOD, "removed"), sanitize(text)));
+    session.printer.sentence(format!("{} {} from tenant {slug}", paint(GOOD, "removed"), sanitize(text)));
     Ok(Exit::Done)
 }

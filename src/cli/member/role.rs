@@ -34,6 +34,6 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     let member = changed.map_err(|error| target.refused(error, text))?;
     target.record(session, &member);
     let (email, slug) = (sanitize(&member.email), &target.tenant.slug);
-    session.printer.output(format!("{email} of tenant {slug} is {}", paint(GOOD, &member.role)));
+    session.printer.sentence(format!("{email} of tenant {slug} is {}", paint(GOOD, &member.role)));
     Ok(Exit::Done)
 }

@@ -106,7 +106,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
             Ok(done) => {
                 adopted += 1;
                 printer.record(&record(&done));
-                printer.output(lines(&done));
+                printer.sentence(lines(&done));
             }
             Err(error) if targets.len() == 1 => return Err(error.into()),
             Err(error @ Error::Connection(ConnectionError::Lost { .. })) => return Err(error.into()),

@@ -116,7 +116,7 @@ fn show_list(session: &Session<'_>, operator: &Operator, runs: &[RunRecord]) {
         exit: Exit::Done,
     });
     if runs.is_empty() {
-        printer.output("No run of cgk migrate is recorded yet.");
+        printer.sentence("No run of cgk migrate is recorded yet.");
         return;
     }
     let mut grid = Grid::new(&["RUN", "STARTED", "ROLE", "SELECTION", "RESULT", "TIME"]);
@@ -181,7 +181,7 @@ fn show_detail(session: &Session<'_>, operator: &Operator, detail: &RunDetail) {
     printer.output(format!("\n{grid}"));
     if !all {
         let folded = detail.schemas.iter().filter(good).count();
-        printer.output(paint(FAINT, format!("{} succeeded; -v lists them", count(folded, "schema"))));
+        printer.sentence(paint(FAINT, format!("{} succeeded; -v lists them", count(folded, "schema"))));
     }
 }
 

@@ -142,7 +142,7 @@ pub(crate) fn show(
     if plan.is_empty() {
         let at_head =
             if plan.at_head > 0 { format!("; {} at head", count(plan.at_head, "tenant")) } else { String::new() };
-        printer.output(format!("Nothing is pending{at_head}."));
+        printer.sentence(format!("Nothing is pending{at_head}."));
     } else {
         printer.output(pending_grid(&public, tenants.values()));
         show_locks(printer, &files);
@@ -196,13 +196,13 @@ fn show_not_migrated(printer: &Printer, plan: &FleetPlan<'_>) {
         match &tenant.step {
             Step::Apply(_) => {}
             Step::Skip { reason } => {
-                printer.output(format!("{} {}: {}", paint(WARNING, "skipped"), tenant.slug, sanitize(reason)));
+                printer.sentence(format!("{} {}: {}", paint(WARNING, "skipped"), tenant.slug, sanitize(reason)));
             }
             Step::Refuse(error) => {
                 let report = Report::of_library(error);
-                printer.output(format!("{} {}: {}", paint(BAD, "refused"), tenant.slug, sanitize(report.message())));
+                printer.sentence(format!("{} {}: {}", paint(BAD, "refused"), tenant.slug, sanitize(report.message())));
                 for problem in report.problems() {
-                    printer.output(format!("  {}", sanitize(problem)));
+                    printer.sentence(format!("  {}", sanitize(problem)));
                 }
             }
         }
@@ -249,7 +249,7 @@ fn show_warnings(printer: &Printer, files: &[(String, &MigrationFile, usize)], w
             place: Some((&file, line, 1)),
             message: &warning.reason,
         });
-        printer.output(format!("{} {file}:{line}: {}", paint(WARNING, "warning"), sanitize(&text)));
+        printer.sentence(format!("{} {file}:{line}: {}", paint(WARNING, "warning"), sanitize(&text)));
     }
 }
 

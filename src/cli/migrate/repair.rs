@@ -100,7 +100,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         printer.record(&record(one, remains));
         let telling = !matches!(one.outcome, RepairOutcome::NothingToDo | RepairOutcome::NotApplied);
         if telling || !remains.is_empty() || printer.is_verbose() || repaired.len() == 1 {
-            printer.output(lines(one, remains));
+            printer.sentence(lines(one, remains));
         }
     }
     let drifted = remaining.schemas().filter(|schema| !schema.differences.is_empty()).count();
@@ -111,7 +111,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         _ => Exit::Partial,
     };
     let still = if drifted > 0 { format!(", {drifted} still with differences") } else { String::new() };
-    printer.output(format!("{} repaired, {unchanged} unchanged, {failed} failed{still}.", count(changed, "ledger")));
+    printer.sentence(format!("{} repaired, {unchanged} unchanged, {failed} failed{still}.", count(changed, "ledger")));
     printer.record(&Summary { event: "summary", repaired: changed, unchanged, failed, drifted, exit });
     Ok(exit)
 }

@@ -64,14 +64,14 @@ pub(crate) fn show(session: &Session<'_>, report: &RunReport, strange: &[Strange
             0 => String::new(),
             at_head => format!("; {} at head", count(at_head, "tenant")),
         };
-        printer.output(format!("Nothing to do{fleet}."));
+        printer.sentence(format!("Nothing to do{fleet}."));
         return exit;
     }
     if report.public.is_some() || !report.tenants.is_empty() {
         printer.output(outcomes(report, printer.is_verbose()));
         printer.output("");
     }
-    printer.output(totals(report, public.len(), began));
+    printer.sentence(totals(report, public.len(), began));
     let failures = report.tenants.iter().filter_map(|outcome| match (&outcome.result, &outcome.slug) {
         (Outcome::Failed { error }, Some(slug)) => Some((slug, error)),
         _ => None,

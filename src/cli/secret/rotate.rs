@@ -67,19 +67,19 @@ pub(crate) async fn run(session: &Session<'_>, _: &Arguments) -> Result<Exit> {
         exit,
     });
     let (resealed, current) = (rotation.resealed, rotation.current);
-    printer.output(format!("{} {resealed} with key {key}; {current} had it", paint(GOOD, "sealed")));
+    printer.sentence(format!("{} {resealed} with key {key}; {current} had it", paint(GOOD, "sealed")));
     if rotation.unopened > 0 {
-        printer.output(format!("{} {}: no key here opens them", paint(BAD, "left"), rotation.unopened));
+        printer.sentence(format!("{} {}: no key here opens them", paint(BAD, "left"), rotation.unopened));
         for one in rotation.left.iter().take(LEFT_SHOWN) {
             let key = match &one.key {
                 Some(id) => format!("sealed with a key {}", sanitize(id)),
                 None => "not sealed by cgk".to_owned(),
             };
-            printer.output(format!("  {} of row {}: {key}", one.column, one.row));
+            printer.sentence(format!("  {} of row {}: {key}", one.column, one.row));
         }
         let shown = rotation.left.len().min(LEFT_SHOWN) as u64;
         if rotation.unopened > shown {
-            printer.output(format!("  and {} more; --json lists a thousand", rotation.unopened - shown));
+            printer.sentence(format!("  and {} more; --json lists a thousand", rotation.unopened - shown));
         }
         printer.info("Add the keys that sealed them to CGK_SECRET_KEYS and run this again, or set these secrets anew.");
     }

@@ -47,7 +47,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         was_active: activated.was_active,
         exit: Exit::Done,
     });
-    printer.output(match activated.was_active {
+    printer.sentence(match activated.was_active {
         true => format!("tenant {slug} is active, as before"),
         false => format!("{} tenant {slug}", paint(GOOD, "activated")),
     });

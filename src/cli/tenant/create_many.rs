@@ -91,7 +91,7 @@ pub(crate) async fn run(session: &Session<'_>, tenants: &[NewTenant], how: How) 
     });
     if !printer.is_json() {
         printer.output(grid(&report, printer.is_verbose()));
-        printer.output(format!("\n{}", totals(&report, began)));
+        printer.sentence(format!("\n{}", totals(&report, began)));
         let failures = report.tenants.iter().filter_map(|tenant| Some((&tenant.slug, tenant.result.as_ref().err()?)));
         Report::tell_each_once(printer, failures);
         printer.info(next(&report));

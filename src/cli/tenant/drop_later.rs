@@ -128,7 +128,7 @@ pub(super) async fn due(
         printer.info("No tenant is due.");
     }
     for drop in done.iter().filter(|drop| drop.result.is_ok()) {
-        printer.output(format!("{} tenant {}", paint(GOOD, "dropped"), drop.schedule.tenant.slug));
+        printer.sentence(format!("{} tenant {}", paint(GOOD, "dropped"), drop.schedule.tenant.slug));
     }
     let failures = done.iter().filter_map(|drop| Some((&drop.schedule.tenant.slug, drop.result.as_ref().err()?)));
     Report::tell_each_once(printer, failures);

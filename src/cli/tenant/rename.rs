@@ -132,7 +132,7 @@ async fn drop_alias(session: &Session<'_>, operator: &Operator, slug: &TenantSlu
     let dropped = lifecycle::drop_alias(operator, slug, alias).await?;
     let (tenant, exit) = (slug.as_str(), Exit::Done);
     session.printer.record(&AliasAnswer { v: crate::cli::JSON_VERSION, tenant, alias: alias.as_str(), dropped, exit });
-    session.printer.output(match dropped {
+    session.printer.sentence(match dropped {
         true => format!("{} former slug {alias} of tenant {slug}", paint(GOOD, "dropped")),
         false => format!("tenant {slug} has no former slug {alias}"),
     });

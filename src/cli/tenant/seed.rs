@@ -236,20 +236,20 @@ impl SeedObserver for Lines<'_> {
             ms: time::milliseconds(outcome.elapsed),
         });
         match (&outcome.failed_at, done) {
-            (Some((name, statement)), None) => printer.output(format!(
+            (Some((name, statement)), None) => printer.sentence(format!(
                 "{} tenant {slug}: statement {statement} of {}.sql{}",
                 paint(BAD, "failed"),
                 sanitize(name),
                 failed_line.map(|line| format!(", line {line}")).unwrap_or_default()
             )),
-            (None, None) => printer.output(format!("{} tenant {slug}", paint(BAD, "failed"))),
+            (None, None) => printer.sentence(format!("{} tenant {slug}", paint(BAD, "failed"))),
             _ if ran.is_empty() => {
-                printer.output(format!("{} tenant {slug}: it has had every seed", paint(FAINT, "unchanged")));
+                printer.sentence(format!("{} tenant {slug}: it has had every seed", paint(FAINT, "unchanged")));
             }
             _ => {
                 let rows = count(usize::try_from(affected).unwrap_or(usize::MAX), "row");
                 let names = sanitize(&ran.join(", "));
-                printer.output(format!("{} tenant {slug}: {names} ({rows})", paint(GOOD, "seeded")));
+                printer.sentence(format!("{} tenant {slug}: {names} ({rows})", paint(GOOD, "seeded")));
             }
         }
         for name in changed {

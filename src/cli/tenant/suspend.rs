@@ -88,7 +88,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         0 => String::new(),
         number => format!("; {} ended", count(number, "session")),
     };
-    printer.output(match suspended.was_suspended {
+    printer.sentence(match suspended.was_suspended {
         true => format!("tenant {slug} is suspended, as before; no transaction is in it{ended}"),
         false => format!("{} tenant {slug}; no transaction is in it{ended}", paint(GOOD, "suspended")),
     });

@@ -64,7 +64,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         was_drop_after: kept.was_after.map(time::rfc3339),
         exit: Exit::Done,
     });
-    printer.output(match kept.was_after {
+    printer.sentence(match kept.was_after {
         Some(_) => format!("{} tenant {slug}: it is {}", paint(GOOD, "kept"), kept.tenant.status),
         None => format!("no drop of tenant {slug} is planned; it is {}", kept.tenant.status),
     });

@@ -75,7 +75,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         ms: time::milliseconds(began.elapsed()),
         exit: Exit::Done,
     });
-    printer.output(format!(
+    printer.sentence(format!(
         "{} {}: {} created, {} dropped in {}",
         paint(GOOD, "ready"),
         count(warmed.ready, "schema"),
@@ -102,7 +102,7 @@ async fn status(session: &Session<'_>, operator: &Operator, migrations: &Migrati
         0 => String::new(),
         foreign => format!(", {foreign} of another operator"),
     };
-    session.printer.output(format!(
+    session.printer.sentence(format!(
         "{} ready, {} unfinished, {} stale{foreign}",
         count(status.ready, "schema"),
         status.unfinished,

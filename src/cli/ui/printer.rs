@@ -107,9 +107,10 @@ impl Printer {
         }
     }
 
-    /// Writes a sentence of the result. A terminal gets lines of its width.
+    /// Writes a sentence of the result. A terminal gets lines of its width. GitHub Actions gets complete lines.
     pub(crate) fn sentence(&self, text: impl Display) {
-        self.output(wrap::message(&text.to_string(), wrap::width()));
+        let width = wrap::width().filter(|_| self.format == Format::Human);
+        self.output(wrap::message(&text.to_string(), width));
     }
 
     /// Writes a record of the result, on one line. In the text format, nothing is written.

@@ -4,7 +4,10 @@ use clap::builder::styling::Style;
 use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Table, Width, presets::NOTHING};
 use std::{collections::BTreeMap, fmt, io::IsTerminal};
 
-use super::style::{BAD, FAINT, GOOD, HEADING, WARNING, paint, sanitize};
+use super::{
+    style::{BAD, FAINT, GOOD, HEADING, WARNING, paint, sanitize},
+    wrap,
+};
 
 /// The style of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,8 +173,8 @@ impl Grid {
         let block = |row: &Vec<(String, CellStyle)>| {
             let cells = self.headings.iter().zip(row).filter(|(_, (text, _))| !text.is_empty());
             let line = |(heading, (text, style)): (&String, &(String, CellStyle))| {
-                let text = &text.replace('\n', &format!("\n{:indent$}  ", ""));
-                format!("{}  {}", paint(HEADING, format!("{heading:indent$}")), style.paint(text))
+                let lead = format!("{}  ", paint(HEADING, format!("{heading:indent$}")));
+                hanging_lines(&lead, indent + GAP, &style.paint(text))
             };
             cells.map(line).collect::<Vec<_>>().join("\n")
         };
@@ -218,11 +221,21 @@ pub(crate) fn facts(style: Style, rows: &[(String, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
     rows.iter()
         .map(|(name, value)| {
-            let value = sanitize(value).replace('\n', &format!("\n{:width$}    ", ""));
-            format!("  {style}{name:width$}{style:#}  {value}")
+            let lead = format!("  {style}{name:width$}{style:#}  ");
+            hanging_lines(&lead, width + 2 * GAP, &sanitize(value))
         })
         .collect::<Vec<_>>()
         .join("\n")
+}
+
+/// Returns the lines of a text beside its name, which has `indent` letters. A terminal gets lines of its width.
+fn hanging_lines(lead: &str, indent: usize, text: &str) -> String {
+    let width = wrap::width();
+    let lines = text.split('\n').enumerate().map(|(number, line)| match number {
+        0 => wrap::hanging(lead, line, width),
+        _ => wrap::hanging(&" ".repeat(indent), line, width),
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

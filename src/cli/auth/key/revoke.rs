@@ -49,6 +49,6 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         id: id.to_string(),
         exit: Exit::Done,
     });
-    printer.output(format!("{} key {} of tenant {slug}", paint(GOOD, "revoked"), short(id)));
+    printer.sentence(format!("{} key {} of tenant {slug}", paint(GOOD, "revoked"), short(id)));
     Ok(Exit::Done)
 }

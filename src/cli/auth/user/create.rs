@@ -63,7 +63,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     })?;
     target.warn_if_inactive(printer);
     record(session, &target, &user);
-    printer.output(format!(
+    printer.sentence(format!(
         "{} user {} of tenant {slug}: {}, {}",
         paint(GOOD, "created"),
         sanitize(&user.email),

@@ -26,6 +26,6 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &UserArguments) -> Res
     set_status(&target, &mut user, &arguments.user, UserStatus::Disabled).await?;
     record(session, &target, &user);
     let email = sanitize(&user.email);
-    printer.output(format!("{} user {email} of tenant {slug} and revoked its sessions", paint(GOOD, "disabled")));
+    printer.sentence(format!("{} user {email} of tenant {slug} and revoked its sessions", paint(GOOD, "disabled")));
     Ok(Exit::Done)
 }

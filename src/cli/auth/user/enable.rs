@@ -29,8 +29,8 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &UserArguments) -> Res
     record(session, &target, &user);
     let email = sanitize(&user.email);
     match was_active {
-        true => printer.output(format!("user {email} of tenant {slug} is active")),
-        false => printer.output(format!("{} user {email} of tenant {slug}", paint(GOOD, "enabled"))),
+        true => printer.sentence(format!("user {email} of tenant {slug} is active")),
+        false => printer.sentence(format!("{} user {email} of tenant {slug}", paint(GOOD, "enabled"))),
     }
     Ok(Exit::Done)
 }
