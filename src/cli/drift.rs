@@ -135,12 +135,11 @@ pub(crate) async fn compare(session: &Session<'_>, command: &str, scope: &Scope,
         }
     }
     for found in report.rights.iter().chain(&report.strays).filter(|_| shown == Shown::Lines) {
-        printer.sentence(
-            std::iter::once(paint(WARNING, sanitize(&found.to_string())))
-                .chain(fix_lines("  ", found))
-                .collect::<Vec<_>>()
-                .join("\n"),
-        );
+        printer.sentence(paint(WARNING, sanitize(&found.to_string())));
+        // It is copied, so it stays one line.
+        for fix in fix_lines("  ", found) {
+            printer.output(fix);
+        }
     }
     let (clean, drifted, not_compared) = counts(&report);
     printer.record(&Summary {
