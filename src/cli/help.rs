@@ -3,7 +3,10 @@
 use clap::{CommandFactory, builder::StyledStr};
 use std::fmt::Write as _;
 
-use super::{Cli, exit::Exit};
+use super::{Cli, exit::Exit, ui::wrap};
+
+/// The width of the help on a wider terminal and in a pipe.
+pub(super) const WIDTH_MAX: usize = 80;
 
 /// The commands below each heading.
 const GROUPS: &[(&str, &[&str])] = &[
@@ -119,7 +122,23 @@ pub(crate) fn command() -> clap::Command {
     // `cgk help exit-codes` is a separate page.
     let exit_codes = format!("{{about}}\n\n{}", Exit::table());
     let command = command.mut_subcommand("exit-codes", |page| page.help_template(exit_codes));
+    let command = command.mut_subcommands(|command| match command.get_after_help().map(ToString::to_string) {
+        Some(text) => command.after_help(examples(&text, wrap::width())),
+        None => command,
+    });
     command.help_template(StyledStr::from(template)).after_help(after_help()).after_long_help(after_long_help())
+}
+
+/// Returns the text with the comments of its examples below each other: clap would continue them where a command begins.
+fn examples(text: &str, width: Option<usize>) -> String {
+    let width = width.map_or(WIDTH_MAX, |width| width.min(WIDTH_MAX));
+    let line = |line: &str| {
+        let comment = line.strip_prefix("  ").and_then(|rest| rest.find("  ")).map(|gap| gap + 2);
+        let Some(gap) = comment.filter(|_| line.chars().count() > width) else { return line.to_owned() };
+        let start = gap + line[gap..].len() - line[gap..].trim_start().len();
+        wrap::hanging(&line[..start], &line[start..], Some(width))
+    };
+    text.split('\n').map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn after_help() -> String {
@@ -128,7 +147,7 @@ fn after_help() -> String {
     format!(
         "\
 Examples:
-{demo}  cgk setup:database              with DATABASE_URL in the environment or in .env
+{demo}  cgk setup:database              with DATABASE_URL in the environment or .env
   cgk tenant:create acme
   cgk migrate
 
@@ -196,10 +215,17 @@ mod tests {
     }
 
     #[test]
-    fn every_command_has_examples() {
+    fn every_command_has_examples_that_fit() {
         for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
             let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(after.starts_with("Examples:"), "{}", command.get_name());
+            let fitting = examples(&after, None);
+            for line in fitting.lines().filter(|line| line.starts_with("  ")) {
+                assert!(line.chars().count() <= WIDTH_MAX, "{}: {line}", command.get_name());
+            }
         }
+        assert!(after_help().lines().all(|line| line.chars().count() <= WIDTH_MAX || !line.starts_with("  ")));
+        let narrow = examples("Examples:\n  cgk x    what it does is\n  cgk y", Some(20));
+        assert_eq!(narrow, "Examples:\n  cgk x    what it\n           does is\n  cgk y");
     }
 }

@@ -20,7 +20,7 @@ use crate::cli::{
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   cgk quota:grant acme credits 500
-  cgk quota:grant acme runs 1000 --promocode --reference SPRING --expires-in 30days
+  cgk quota:grant acme runs 1000 --promocode --reference MAY --expires-in 30days
   cgk quota:grant acme runs unlimited
 
 Grants a tenant more than its plan includes. A change of the plan leaves it as it is. With a reference it is granted \

@@ -21,7 +21,7 @@ use crate::cli::{
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   cgk user:list --duplicates
-  cgk user:merge 0195f0a0-0000-7000-8000-000000000002 0195f0a0-0000-7000-8000-000000000001
+  cgk user:merge $SECOND $FIRST    two ids of that list
 
 Makes two users of one address one person: the second one gets the memberships of the first, which is deleted. Its \
              sessions end and its password is gone.";
@@ -68,7 +68,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         other => anyhow::Error::from(other),
     })?;
     let (merged, into) = (arguments.user.to_string(), arguments.into.to_string());
-    session.printer.output(format!("{} user {merged} into {into}", paint(GOOD, "merged")));
+    session.printer.sentence(format!("{} user {merged} into {into}", paint(GOOD, "merged")));
     session.printer.record(&Answer { v: crate::cli::JSON_VERSION, merged, into, exit: Exit::Done });
     Ok(Exit::Done)
 }
