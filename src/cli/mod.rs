@@ -37,6 +37,7 @@ pub(crate) mod tenant;
 pub(crate) mod ui;
 
 use anyhow::Result;
+use cgk::config::MigrationsFrom;
 use clap::{FromArgMatches, Parser};
 use std::{ffi::OsString, process::ExitCode};
 use tracing_subscriber::EnvFilter;
@@ -54,7 +55,7 @@ pub(crate) const JSON_VERSION: u32 = 1;
 
 /// One PostgreSQL schema per tenant: setup, tenants, migrations
 #[derive(Debug, Parser)]
-#[command(name = "cgk", version, styles = ui::style::HELP, max_term_width = 80, arg_required_else_help = true)]
+#[command(name = "cgk", version, styles = ui::style::HELP, max_term_width = help::WIDTH_MAX, arg_required_else_help = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     globals: Globals,
@@ -81,7 +82,11 @@ fn run(arguments: Vec<OsString>) -> Exit {
     let outcome = execute(&cli, &printer);
     let exit = match outcome {
         Ok(exit) => exit,
-        Err(error) => tell(&printer, &Report::of(&error)),
+        Err(error) => {
+            let report = Report::of(&error);
+            let bundled = || matches!(Session::migrations_from(&cli.globals), Ok(MigrationsFrom::Bundled));
+            tell(&printer, &if report.is_of_wrong_files() && bundled() { report.with_bundled_set() } else { report })
+        }
     };
     match printer.finish() {
         Ok(()) => exit,

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use cgk::{
     Config, Db, Operator, OrganizationId, Tenant, TenantSlug,
-    config::{ConnectionTarget, Isolation, TargetHost, TlsMode},
+    config::{ConnectionTarget, Isolation, MigrationsFrom, TargetHost, TlsMode},
     migrate::{Migrations, Stop, StopReason},
     platform::Actor,
 };
@@ -54,6 +54,11 @@ impl Session<'_> {
             self.printer.warn(notice);
         }
         Ok(config)
+    }
+
+    /// Returns where the migrations come from, according to the settings.
+    pub(crate) fn migrations_from(globals: &Globals) -> Result<MigrationsFrom> {
+        Ok(MigrationsFrom::load_with(globals.overrides()?)?)
     }
 
     pub(crate) fn migrations(&self, config: &Config) -> Result<Migrations> {

@@ -148,6 +148,11 @@ fn key_at(text: &str, offset: usize) -> Option<&'static str> {
     TOP.iter().chain(&show::SESSION).chain(&show::POOL).copied().find(|known| *known == full)
 }
 
+/// Whether a value is more likely a misspelled word, such as `rol`, than a password.
+fn is_short_word(value: &str) -> bool {
+    value.len() <= 8 && value.chars().all(|c| c.is_ascii_lowercase())
+}
+
 /// Removes values from the parser's message and puts it on one line. A value may be a URL with its password.
 fn without_values(message: &str) -> String {
     let message = match (message.find('"'), message.rfind('"')) {
@@ -157,7 +162,9 @@ fn without_values(message: &str) -> String {
     let is_variant = message.starts_with("unknown variant");
     let pieces = message.split('`').enumerate().map(|(index, piece)| {
         let is_quoted = index % 2 == 1;
-        if is_quoted && (!options::is_word(piece) || (is_variant && index == 1)) { "…" } else { piece }
+        let is_value = is_variant && index == 1;
+        let is_shown = if is_value { is_short_word(piece) } else { options::is_word(piece) };
+        if is_quoted && !is_shown { "…" } else { piece }
     });
     pieces.collect::<Vec<_>>().join("`").split_whitespace().collect::<Vec<_>>().join(" ")
 }

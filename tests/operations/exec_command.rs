@@ -66,6 +66,21 @@ async fn the_exit_code_tells() {
         assert!(found == exit && text.contains(says), "{arguments:?}: {found}\n{text}");
     }
     assert_eq!(stage.count("select count(*) from tenant_acme.customers").await, 1);
+    // The same error in several tenants is one message, which names the statement of a script with several. The advice is for
+    // whoever runs the command.
+    for (sql, says, not) in [
+        ("selec 1", "a statement of tenant acme failed", "statement 1"),
+        ("select 1; selec 1", "statement 2 of tenant acme failed", "a statement of"),
+        ("select 1; commit", "error[CGK0510]: statement 2: `commit` is refused", "closure"),
+        ("insert into customers (email) values ('x')", "CGK0869", "error[CGK0505]"),
+        ("create table mine (id int)", "runs as the tenant's role", "setup:database"),
+    ] {
+        let arguments: &[&str] = if sql.starts_with("create") { &["--write"] } else { &[] };
+        let (exit, text) = code(&[&["--all", "--sql", sql], arguments].concat());
+        assert!(exit == 4 && text.contains(says) && !text.contains(not), "{sql}: {exit}: {text}");
+        let is_one = text.matches("error[").count() == 1 && text.contains("tenants: acme, ");
+        assert!(is_one, "{sql}: {text}");
+    }
 }
 
 /// A million rows go through; the program never holds as much as a quarter of them.

@@ -53,10 +53,20 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         Error::Transaction(TransactionError::PlatformInsideTenant { .. }) => {
             "Call db.platform() before or after with_tenant, not inside its closure.".into()
         }
+        Error::Transaction(TransactionError::Statement { .. })
+            if error.sqlstate().is_some_and(|state| state.code() == "42501") && !said(error, ROW_SECURITY_OFF) =>
+        {
+            "The SQL runs as the tenant's role (with isolation by path: as the operator), which has the rights on its own rows and \
+             no others. Change tables with a migration, and run what only the operator may do with psql."
+                .into()
+        }
         _ => by_sqlstate(error)?,
     };
     Some(text)
 }
+
+/// A part of the server's message if a setting is in the way, not a right.
+const ROW_SECURITY_OFF: &str = "would be affected by row-level security";
 
 fn connection(error: &Error, refused: &ConnectionError) -> Option<String> {
     let text = match refused {
@@ -130,6 +140,7 @@ fn tenant(refused: &TenantError) -> Option<String> {
         TenantError::NotFound { tenant } => {
             format!("`cgk tenant:list` lists the tenants; `cgk tenant:create {tenant}` creates this one.")
         }
+        TenantError::Suspended { tenant } => format!("Run `cgk tenant:activate {tenant}` to let it be used again."),
         TenantError::StatusUnknown { tenant, .. } => format!(
             "If services may use the tenant, run `update public.organizations set status = 'active' where slug = '{tenant}'`."
         ),
@@ -203,6 +214,7 @@ fn tenant(refused: &TenantError) -> Option<String> {
 fn exec(refused: &ExecError) -> Option<String> {
     let text = match refused {
         ExecError::Empty => "Give a statement with --sql, or a file with --file.",
+        ExecError::Unreadable { .. } => "Correct the SQL on that line. Nothing was run.",
         ExecError::Copy { .. } => "A SELECT with --csv prints rows; psql runs COPY.",
         ExecError::Parameters { .. } => "Write the values into the SQL.",
         ExecError::ReadOnly { .. } => "If the change is meant, run it with --write.",
@@ -308,7 +320,7 @@ fn by_sqlstate(error: &Error) -> Option<String> {
     let hint = match error.sqlstate()?.code() {
         "28P01" | "28000" => return Some(login(error)),
         "3D000" => "Check the name of the database at the end of the URL.",
-        "42501" if said(error, "would be affected by row-level security") => {
+        "42501" if said(error, ROW_SECURITY_OFF) => {
             "row_security is off for this role or database, and cgk needs it on: run `alter role … reset row_security`, `alter \
              role … in database … reset row_security` or `alter database … reset row_security`, where it is set (`\\drds` in \
              psql)."

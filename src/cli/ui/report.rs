@@ -132,6 +132,21 @@ impl Report {
         Self::plain("interrupted", message, exit)
     }
 
+    /// Whether the migrations are those of another database, or of none.
+    pub(crate) fn is_of_wrong_files(&self) -> bool {
+        matches!(self.code, Some("CGK0604" | "CGK0610"))
+    }
+
+    /// Adds to the hint that no folder of migrations is set, which is the likely cause in another working directory.
+    pub(crate) fn with_bundled_set(mut self) -> Self {
+        let hint = self.hint.unwrap_or_default();
+        self.hint = Some(format!(
+            "cgk uses its bundled set, because neither --migrations nor a cgk.toml in this folder names another one. If this database \
+             has its own, run the command in the folder of its cgk.toml. {hint}"
+        ));
+        self
+    }
+
     pub(crate) fn exit(&self) -> Exit {
         self.exit
     }
@@ -153,11 +168,26 @@ impl Report {
         }
     }
 
-    /// Returns a text that is equal for reports of the same error in different tenants.
+    /// Returns a text that is equal for reports of the same error in different tenants. Advice for one tenant alone, with its
+    /// name, is not shown for others.
     pub(crate) fn likeness(&self, slug: &TenantSlug) -> String {
         let schema = SchemaName::of_tenant(slug);
         let text = format!("{:?} {} {:?} {:?}", self.code, self.message, self.problems, self.causes);
-        text.replace(&format!("{:?}", schema.as_str()), "its schema")
+        let hint = self.hint.as_deref().unwrap_or_default();
+        let text = without_word(&text, &format!("tenant {slug}"));
+        let hint = hint.replace(&format!("{:?}", schema.as_str()), "its schema");
+        format!("{} {hint}", without_word(&text, schema.as_str()))
+    }
+
+    /// Names the statement of a script that failed.
+    pub(crate) fn at_statement(mut self, number: usize) -> Self {
+        let name = format!("statement {number}");
+        self.message = match self.message.strip_prefix("a statement ") {
+            Some(rest) => format!("{name} {rest}"),
+            None if self.message.contains(&name) => self.message,
+            None => format!("{name}: {}", self.message),
+        };
+        self
     }
 
     /// Returns the last record of a command that failed.
@@ -211,16 +241,20 @@ impl Report {
 
     /// Reports each error once, with the tenants that have it.
     pub(crate) fn tell_each_once<'a>(printer: &Printer, failures: impl Iterator<Item = (&'a TenantSlug, &'a Error)>) {
-        let mut groups: Vec<(String, &Error, Vec<&str>)> = Vec::new();
-        for (slug, error) in failures {
-            let key = Self::of_library(error).likeness(slug);
+        Self::tell_all(printer, failures.map(|(slug, error)| (slug, Self::of_library(error))));
+    }
+
+    /// Does the same for reports.
+    pub(crate) fn tell_all<'a>(printer: &Printer, failures: impl Iterator<Item = (&'a TenantSlug, Self)>) {
+        let mut groups: Vec<(String, Self, Vec<&str>)> = Vec::new();
+        for (slug, report) in failures {
+            let key = report.likeness(slug);
             match groups.iter_mut().find(|(other, ..)| *other == key) {
                 Some((_, _, slugs)) => slugs.push(slug.as_str()),
-                None => groups.push((key, error, vec![slug.as_str()])),
+                None => groups.push((key, report, vec![slug.as_str()])),
             }
         }
-        for (_, error, slugs) in groups.iter().take(ERRORS_MAX) {
-            let report = Self::of_library(error);
+        for (_, report, slugs) in groups.iter().take(ERRORS_MAX) {
             report.annotate(printer, slugs);
             printer.error(format!("\n{}", report.render(slugs)));
         }
@@ -232,6 +266,19 @@ impl Report {
             printer.info("");
         }
     }
+}
+
+/// Returns a text without a name, where it is not the beginning of a longer one.
+fn without_word(text: &str, name: &str) -> String {
+    let mut parts = text.split(name);
+    let mut left = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        if part.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_') {
+            left.push_str(name);
+        }
+        left.push_str(part);
+    }
+    left
 }
 
 /// Returns the first names, and how many more there are.

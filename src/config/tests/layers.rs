@@ -236,7 +236,16 @@ fn errors_name_the_variable_the_file_the_line_and_the_key() {
         ("cgk.toml", "pooled = true\npoolled = true", "cgk.toml (FILE, line 2): unknown field `poolled`"),
         ("cgk.toml", "[pool]\nsize_max = 0", "pool.size_max (FILE: pool.size_max): is zero"),
         ("cgk.toml", "[session]\nlock_timeout = '3'", "session.lock_timeout (FILE, line 2): expected a time"),
-        ("cgk.toml", "isolation = 'rolle'", "isolation (FILE, line 1): unknown variant `…`, expected `role` or `path`"),
+        (
+            "cgk.toml",
+            "isolation = 'rolle'",
+            "isolation (FILE, line 1): unknown variant `rolle`, expected `role` or `path`",
+        ),
+        (
+            "cgk.toml",
+            "isolation = 'Rolle7'",
+            "isolation (FILE, line 1): unknown variant `…`, expected `role` or `path`",
+        ),
         ("cgk.toml", "a\n", "(FILE, line 1): "),
         ("cgk.toml", "database_url_file = 'absent'", "database_url_file (FILE: database_url_file): could not read"),
         (".env", "A=1\n\nCGK_POOLED 1\n", ".env (FILE, line 3): is not NAME=value"),

@@ -83,7 +83,10 @@ fn misplaced(directory: &Path) -> Result<Vec<FileProblem>> {
             () if is_set || name.starts_with('.') => return None,
             () if path.is_dir() => {
                 let set = sets.iter().find(|set| name.trim_end_matches('s') == set.folder())?;
-                format!("is not read: the {set} set is the folder {0:?}; move its files there and remove this folder", set.folder())
+                format!(
+                    "is not read: the {set} set is the folder {0:?}; move its files there and remove this folder",
+                    set.folder()
+                )
             }
             () if name.ends_with(".sql") => "is in neither set: move it into public/ or tenant/".to_owned(),
             () => return None,
@@ -171,7 +174,10 @@ fn one_migration(folder: &Path, left_aside: &mut Vec<PathBuf>) -> Result<Result<
     })?;
     paths.sort();
     if !paths.iter().any(|path| holds_one(path)) {
-        return problem(folder, "is a folder without up.sql or migration.sql; a set has no other sub-folders: move it away");
+        return problem(
+            folder,
+            "is a folder without up.sql or migration.sql; a set has no other sub-folders: move it away",
+        );
     }
     for path in paths {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

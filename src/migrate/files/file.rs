@@ -194,7 +194,9 @@ fn no_migration(text: &str) -> Result<(), format::Fault> {
         at.or_else(|| text.find(&format!("\n{mark}")).map(|at| at + 1))
     };
     match (line_with("<<<<<<< "), line_with(">>>>>>> ")) {
-        (Some(at), Some(_)) => Err((at, "holds the conflict markers of a merge; finish the merge and remove them".into())),
+        (Some(at), Some(_)) => {
+            Err((at, "holds the conflict markers of a merge; finish the merge and remove them".into()))
+        }
         _ => Ok(()),
     }
 }

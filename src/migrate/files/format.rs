@@ -41,10 +41,14 @@ pub(in crate::migrate) fn up_part(text: &str) -> Result<UpPart, Fault> {
         let implicit = matches!(directive(&text[line.clone()]), Some(Directive::DownOnly(_)));
         match (tool, is_up, down) {
             (Some(other), ..) if other != found => {
-                return Err((line.start, format!("is a directive of {found} in a file with directives of {other}; keep those of one tool")));
+                return Err((
+                    line.start,
+                    format!("is a directive of {found} in a file with directives of {other}; keep those of one tool"),
+                ));
             }
             (None, false, _) if !implicit => {
-                let why = format!("begins the rollback section of {found}, but no line begins the migration section; add it");
+                let why =
+                    format!("begins the rollback section of {found}, but no line begins the migration section; add it");
                 return Err((line.start, why));
             }
             (None, false, _) => {
@@ -88,7 +92,13 @@ pub(in crate::migrate) fn up_part(text: &str) -> Result<UpPart, Fault> {
         Ok(head) if head.statements.is_empty() => Ok(UpPart { text, tool }),
         Ok(head) => {
             let at = head.statements[0].range.start;
-            Err((at, format!("is before the line that begins the migration section of {}; move it below", tool.unwrap_or_default())))
+            Err((
+                at,
+                format!(
+                    "is before the line that begins the migration section of {}; move it below",
+                    tool.unwrap_or_default()
+                ),
+            ))
         }
         Err(error) => Err((error.at, error.problem)),
     }

@@ -131,8 +131,9 @@ fn id(number: &str, name: &str) -> Result<MigrationId, String> {
              their order"
         ));
     }
-    let version: Version =
-        number.parse().map_err(|_| format!("has version {number}, which is not between 1 and {}; give it another number", i64::MAX))?;
+    let version: Version = number.parse().map_err(|_| {
+        format!("has version {number}, which is not between 1 and {}; give it another number", i64::MAX)
+    })?;
     if let Some(c) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ' '))) {
         return Err(format!("has {c:?} in its name; a name can contain a-z, A-Z, 0-9, _, -, . and spaces"));
     }
@@ -141,7 +142,9 @@ fn id(number: &str, name: &str) -> Result<MigrationId, String> {
     }
     // `001_x.undo.sql` is a down migration.
     if let Some(word) = name.split('.').skip(1).find(|part| WAYS.contains(part)) {
-        return Err(format!("has .{word} in its name, which looks like one direction of another tool's migration; take it out of the name"));
+        return Err(format!(
+            "has .{word} in its name, which looks like one direction of another tool's migration; take it out of the name"
+        ));
     }
     Ok(MigrationId { version, name: name.into() })
 }

@@ -34,7 +34,7 @@ fn ends_with(shell: &Shell, code: i32, commands: &[&str]) {
 /// A file that was edited after it was applied is 7 in every command that reads it.
 #[tokio::test]
 async fn an_edited_file_is_7_everywhere() {
-    let (_database, shell) = fleet().await;
+    let (database, shell) = fleet().await;
     ends_with(&shell, 0, &["migrate --check", "migrate:status --check", "drift", "tenant:verify --all"]);
     for (file, first) in [
         ("migrations/tenant/001_orders.sql", "create table orders (id bigint primary key);\n"),
@@ -66,6 +66,29 @@ async fn an_edited_file_is_7_everywhere() {
         shell.write(file, first);
     }
     ends_with(&shell, 0, &["migrate --check", "drift"]);
+    // In a folder without the configuration the bundled set is used, and the help says so.
+    let elsewhere = Shell::on(&database);
+    let answer = elsewhere.run(&["migrate", "--check"]);
+    assert!(answer.code == 7 && answer.stderr.contains("cgk uses its bundled set"), "{}", answer.stderr);
+    shell.write("migrations/tenant/001_orders.sql", "create table orders (id bigint primary key); -- edited\n");
+    let own = shell.run(&["migrate", "--check"]).stderr;
+    assert!(own.contains("CGK0610") && !own.contains("bundled set"), "the control: {own}");
+    // What else is refused, and with which help.
+    shell.write("migrations/tenant/001_orders.sql", "create table orders (id bigint primary key);\n");
+    for (command, help) in [
+        ("migrate:repair --forget 2 --all --reason x", "--forget is for a file that was deleted"),
+        ("migrate --tenant acme --canary globex --no-rehearsal", "name a canary that is selected"),
+        ("migrate --migrations migrations/tenant", "--migrations migrations\n"),
+        ("tenant:exec --sql ' --all", "Correct the SQL on that line"),
+        ("tenant:export acme --to nowhere/a.cgk", "Check the path"),
+    ] {
+        let answer = shell.run(&command.split(' ').collect::<Vec<_>>());
+        let text = answer.stdout + &answer.stderr;
+        assert!(answer.code != 0 && text.contains(help), "{command}: {text}");
+    }
+    assert_eq!(shell.run(&["tenant:suspend", "acme", "-q"]).code, 0);
+    let refused = shell.run(&["tenant:exec", "--sql", "select 1", "--tenant", "acme"]).stderr;
+    assert!(refused.contains("CGK0402") && refused.contains("`cgk tenant:activate acme`"), "{refused}");
 }
 
 /// A full disk is 5 in every command that writes, whichever schema is written.

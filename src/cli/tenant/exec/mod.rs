@@ -19,7 +19,7 @@ use crate::cli::{exit::Exit, session::Session, ui::report::Refusal};
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   cgk tenant:exec --sql 'select count(*) from customers' --all
-  cgk tenant:exec --sql 'select * from customers' --tenant acme globex --csv > customers.csv
+  cgk tenant:exec --sql 'select * from customers' --tenant acme --csv > acme.csv
   cgk tenant:exec --file fix.sql --all --write --canary 1 --max-failures 3
   cgk tenant:exec --file - --all --exclude acme --json < report.sql
 
@@ -86,7 +86,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         tables.flush();
         report
     };
-    Ok(summary::show(session, &report, arguments.write, began))
+    Ok(summary::show(session, &report, &script, arguments.write, began))
 }
 
 fn script(arguments: &Arguments) -> Result<ExecScript> {

@@ -1,6 +1,6 @@
 //! Prints the end of `cgk tenant:exec`.
 
-use cgk::lifecycle::ExecReport;
+use cgk::lifecycle::{ExecReport, ExecScript};
 use serde::Serialize;
 use std::time::Instant;
 
@@ -27,10 +27,17 @@ struct Summary {
     exit: Exit,
 }
 
-pub(super) fn show(session: &Session<'_>, report: &ExecReport, write: bool, began: Instant) -> Exit {
+pub(super) fn show(
+    session: &Session<'_>,
+    report: &ExecReport,
+    script: &ExecScript,
+    write: bool,
+    began: Instant,
+) -> Exit {
     let printer = session.printer;
     let exit = exit(session, report);
     let left = report.stopped.as_ref().map_or(0, |stop| stop.left);
+    let several = script.statements().len() > 1;
     let executed = || report.tenants.iter().filter_map(|tenant| tenant.result.as_ref().ok());
     let (returned, affected) = (executed().map(|done| done.returned).sum(), executed().map(|done| done.affected).sum());
     printer.record(&Summary {
@@ -65,7 +72,17 @@ pub(super) fn show(session: &Session<'_>, report: &ExecReport, write: bool, bega
     parts.extend(rows);
     // This is not part of the result, which contains only the rows.
     printer.info(format!("\n{} ({}).", parts.join(", "), time::elapsed(began.elapsed())));
-    Report::tell_each_once(printer, report.failures());
+    let failures = report.tenants.iter().filter_map(|tenant| {
+        let found = Report::of_library(tenant.result.as_ref().err()?);
+        Some((
+            &tenant.slug,
+            match tenant.failed_statement.filter(|_| several) {
+                Some(number) => found.at_statement(number),
+                None => found,
+            },
+        ))
+    });
+    Report::tell_all(printer, failures);
     if report.stopped.is_some() && write {
         printer.info("Tenants that are done are committed; a further run would run the SQL in them again.");
     }

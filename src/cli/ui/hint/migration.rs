@@ -1,26 +1,27 @@
 //! Hints for errors of a migration.
 
-use super::by_sqlstate;
+use super::{super::report::display_path, by_sqlstate};
 use cgk::{
     Error, LedgerProblem, MigrationError, TenantSlug,
     ident::SchemaName,
     migrate::{Divergence, FileMismatch, MigrationFailure, MigrationId, Mismatch, Set, Unfinished},
 };
+use std::path::Path;
 
 pub(super) fn of(error: &Error, refused: &MigrationError) -> Option<String> {
     let text = match refused {
         MigrationError::Unreadable { problem, .. } if problem.contains("written") || problem.contains("made") => {
             "Make the folder writable for this user, or name another one with --migrations.".into()
         }
+        MigrationError::Unreadable { path, .. } if set_inside_a_set(path).is_some() => {
+            let directory = set_inside_a_set(path).unwrap_or(path);
+            let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+            format!("Name the folder above, with both sets: --migrations {}", display_path(directory))
+        }
         MigrationError::Unreadable { .. } => {
             "Set --migrations, or `migrations` in cgk.toml, to a folder with public/ and tenant/. `cgk \
              migrate:new <name>` creates one."
                 .into()
-        }
-        MigrationError::Invalid { problems }
-            if problems.iter().any(|problem| problem.problem.contains("no statement")) =>
-        {
-            "Fix the files; add SQL to an empty file.".into()
         }
         MigrationError::Invalid { .. } => "Fix the files and run the command again.".into(),
         MigrationError::Failed(failure) => migration(failure),
@@ -60,10 +61,19 @@ pub(super) fn of(error: &Error, refused: &MigrationError) -> Option<String> {
              max_locks_per_transaction on the server, which needs a restart."
                 .into()
         }
+        MigrationError::CanaryLeftOut { tenant } => {
+            format!("Select {tenant} too, or name a canary that is selected. `cgk tenant:list` lists the tenants.")
+        }
         MigrationError::PlanStale { .. } => "Make a new plan and review it: `cgk migrate --plan`.".into(),
         _ => by_sqlstate(error)?,
     };
     Some(text)
+}
+
+/// Returns the folder above, if the path is a set in a folder that is itself a set: `migrations/tenant/public`.
+fn set_inside_a_set(path: &Path) -> Option<&Path> {
+    let given = path.parent()?;
+    [Set::Public, Set::Tenant].iter().any(|set| given.ends_with(set.folder())).then(|| given.parent())?
 }
 
 fn migration(failure: &MigrationFailure) -> String {
@@ -216,6 +226,11 @@ fn ledger(schema: &str, why: &LedgerProblem) -> Option<String> {
             format!(
                 "Give the files the versions of that table, or run `cgk migrate:baseline {name} --version N` instead."
             )
+        }
+        LedgerProblem::FileExists { .. } => {
+            "--forget is for a file that was deleted. If this one was edited, `cgk migrate:repair --version` accepts it; if it is not \
+             to be applied, delete it first."
+                .into()
         }
         LedgerProblem::NoLedger => "`cgk migrate:baseline` writes a ledger for a schema that has none.".into(),
         _ => return None,

@@ -1,6 +1,7 @@
 //! Hints for exports, imports and copies of tenants.
 
 use cgk::TransferError;
+use std::io::ErrorKind;
 
 pub(super) fn of(refused: &TransferError) -> Option<String> {
     let text = match refused {
@@ -8,6 +9,12 @@ pub(super) fn of(refused: &TransferError) -> Option<String> {
             "Run the command as a role that bypasses row-level security (BYPASSRLS)."
         }
         TransferError::NotCopyable { .. } => "Store the contents in the schema: large objects as bytea.",
+        TransferError::File { source, .. } => match source.kind() {
+            ErrorKind::NotFound => "Check the path: the file, or the folder that it is written to, does not exist.",
+            ErrorKind::PermissionDenied => "Let this user read the file, or write to the folder.",
+            ErrorKind::StorageFull => "Free some space, or name a file on another disk.",
+            _ => "Check the path and its disk.",
+        },
         TransferError::NotAnExport => "Name a file that `cgk tenant:export` wrote.",
         TransferError::NewerFormat { .. } => "Import it with the version of cgk that wrote it, or a newer one.",
         TransferError::Damaged { .. } => "Use another copy of the file, or export the tenant again.",

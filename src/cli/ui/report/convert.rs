@@ -7,7 +7,7 @@ use super::{
 };
 use crate::cli::exit::Exit;
 use cgk::{
-    DriverError, Error, ErrorKind, InvalidSlug, MigrationError,
+    DriverError, Error, ErrorKind, InvalidSlug, MigrationError, TransactionError,
     auth::AuthError,
     config::ConfigError,
     domains::DomainError,
@@ -109,6 +109,9 @@ impl Report {
             }
             Error::Migration(MigrationError::Unreadable { path, problem, .. }) => {
                 report.message = format!("could not use the migrations in {}: {problem}", display_path(path));
+            }
+            Error::Transaction(TransactionError::StatementRefused { form, instead }) => {
+                report.message = format!("`{form}` is refused inside a transaction of cgk: {}", in_sql(instead));
             }
             _ => {}
         }
@@ -257,6 +260,21 @@ impl Report {
         ] {
             self.problems.extend(ids.iter().map(|id| format!("{id} {what}")));
         }
+    }
+}
+
+/// Returns what to do instead of a statement in SQL, where the library names the items of its own interface.
+fn in_sql(instead: &'static str) -> &'static str {
+    match instead {
+        text if text.contains("closure") => {
+            "cgk begins and ends the transaction of each tenant; take the statement out"
+        }
+        text if text.contains("`db.platform()`") => {
+            "the role belongs to the transaction; what the operator does runs with psql"
+        }
+        text if text.contains("`tx.savepoint()`") => "names that start with cgk_ are reserved; choose another name",
+        text if text.contains("`copy_in`") => "psql runs COPY",
+        text => text,
     }
 }
 
