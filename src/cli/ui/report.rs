@@ -168,8 +168,8 @@ impl Report {
         }
     }
 
-    /// Returns a text that is equal for reports of the same error in different tenants. Advice for one tenant alone, with its
-    /// name, is not shown for others.
+    /// Returns a text that is equal for reports of the same error in different tenants. Advice for one tenant alone,
+    /// with its name, is not shown for others.
     pub(crate) fn likeness(&self, slug: &TenantSlug) -> String {
         let schema = SchemaName::of_tenant(slug);
         let text = format!("{:?} {} {:?} {:?}", self.code, self.message, self.problems, self.causes);

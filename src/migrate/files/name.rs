@@ -2,7 +2,8 @@
 
 use crate::{migration::MigrationId, version::Version};
 
-const SHAPE: &str = "is not the name of a migration: the form is 001_what_it_does.sql, with a number, _ and a name; rename the file, or move it away";
+const SHAPE: &str = "is not the name of a migration: the form is 001_what_it_does.sql, with a number, _ and a name; \
+                     rename the file, or move it away";
 const NO_NAME: &str = "the form is 001_what_it_does.sql";
 
 /// Files beside migrations that are not migrations, and that no tool would run.
