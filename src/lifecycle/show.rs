@@ -8,7 +8,7 @@ use crate::{
     ident::{RoleName, SchemaName},
     migrate::{
         Migrations,
-        plan::state::{self, SchemaState, TenantFilter},
+        plan::state::{self, SchemaState, StartedMigration, TenantFilter},
     },
     migration::{LEDGER_TABLE, MigrationId},
     registry::{self, EnteredSession, SchemaContents, TenantAlias},
@@ -30,6 +30,8 @@ pub struct TenantDetails {
     pub state: SchemaState,
     /// The newest migration applied to it.
     pub head: Option<MigrationId>,
+    /// The migration without a transaction that is partially applied.
+    pub started: Option<StartedMigration>,
     /// The migration with the latest time.
     pub last_migration: Option<LastMigration>,
     /// The schema's owner.
@@ -106,6 +108,7 @@ pub async fn show(operator: &Operator, migrations: &Migrations, slug: &TenantSlu
     Ok(TenantDetails {
         drop_after: found.drop_after(),
         state: found.state,
+        started: found.started,
         head: found.head,
         last_migration,
         owner: found.facts.owner.as_ref().map(|owner| owner.as_str().to_owned()),

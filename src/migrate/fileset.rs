@@ -7,6 +7,7 @@
 
 pub(crate) mod census;
 pub(crate) mod record;
+mod started;
 
 use super::{
     files::{file::MigrationFile, source::Source},
@@ -17,6 +18,7 @@ use super::{
 use crate::{
     db::Operator,
     error::{Error, MigrationError, Result},
+    ident::SchemaName,
     migration::{FileMismatch, Mismatch, Set},
     version::Version,
 };
@@ -29,6 +31,8 @@ pub(crate) struct FleetFiles {
     pub(crate) public: Vec<Applied>,
     pub(crate) tenant: Vec<Applied>,
     pub(crate) table: FilesTable,
+    /// The schemas that may have started a file without a transaction.
+    started: Vec<SchemaName>,
 }
 
 /// The state of the table.
@@ -51,6 +55,14 @@ impl FleetFiles {
             Set::Public => &self.public,
             Set::Tenant => &self.tenant,
         }
+    }
+
+    /// Refuses files that differ from the fleet's in one of the sets, or from what a schema has started. Writes nothing.
+    pub(crate) async fn check_all(&self, operator: &Operator, migrations: &Migrations) -> Result<()> {
+        for set in [Set::Public, Set::Tenant] {
+            self.check(operator, migrations, set, None).await?;
+        }
+        started::check(operator, migrations, &self.started).await
     }
 
     /// Refuses a set of files that differs from the fleet's. Writes nothing. If the set matches, no query is needed.

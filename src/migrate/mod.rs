@@ -53,7 +53,7 @@ pub use migrations::Migrations;
 pub use plan::fleet::{FleetPlan, PlannedTenant, Step, plan_fleet};
 pub use plan::locks::{Blocks, LockMode, TableLock};
 pub use plan::plan_file::SavedPlan;
-pub use plan::state::{FleetState, SchemaState, TenantState, read_state};
+pub use plan::state::{FleetState, SchemaState, StartedMigration, TenantState, read_state};
 pub use plan::{SchemaPlan, Target, plan};
 pub use rehearsal::{Rehearsal, rehearse};
 pub use repair::{Repair, RepairOutcome, Repaired, repair};

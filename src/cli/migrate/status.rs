@@ -152,7 +152,7 @@ fn grid(fleet: &FleetState, everything: bool) -> Grid {
         always: true,
     };
     let tenants = fleet.tenants.iter().map(|tenant| {
-        let (words, style) = StateView::words(&tenant.state);
+        let (words, style) = StateView::words_of(&tenant.state, tenant.started());
         let status = &tenant.tenant.status;
         let head = head(tenant.head.as_ref());
         TenantRow {

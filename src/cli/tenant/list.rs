@@ -178,7 +178,7 @@ fn grid(tenants: &[ListedTenant], wide: bool) -> Grid {
     let mut grid = Grid::new(&headings);
     for tenant in tenants {
         let row = &tenant.state.tenant;
-        let (words, style) = StateView::words(&tenant.state.state);
+        let (words, style) = StateView::words_of(&tenant.state.state, tenant.state.started());
         let mut cells = vec![
             (row.slug.to_string(), CellStyle::Plain),
             (row.name.clone(), CellStyle::Plain),

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{
     SessionView,
-    view::{AliasView, StateView},
+    view::{AliasView, StartedView, StateView},
 };
 use crate::cli::{
     exit::Exit,
@@ -49,6 +49,8 @@ struct Answer<'a> {
     head: Option<String>,
     #[serde(flatten)]
     state: StateView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started: Option<StartedView>,
     created_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     drop_after: Option<String>,
@@ -89,6 +91,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         schema: found.schema.as_str(),
         head: found.head.as_ref().map(ToString::to_string),
         state: StateView::of(&found.state),
+        started: found.started.as_ref().map(StartedView::of),
         created_at: time::rfc3339(tenant.created_at),
         drop_after: found.drop_after.map(time::rfc3339),
         last_migration: found.last_migration.as_ref().map(|last| MigrationView {
@@ -124,7 +127,7 @@ fn compared(found: &TenantDetails) -> &'static str {
 
 fn lines(found: &TenantDetails) -> Vec<(&'static str, String)> {
     let tenant = &found.tenant;
-    let (state, _) = StateView::words(&found.state);
+    let (state, _) = StateView::words_of(&found.state, found.started.as_ref());
     let head = found.head.as_ref().map(|head| format!("{head}, ")).unwrap_or_default();
     let mut lines = vec![
         ("tenant", tenant.slug.to_string()),

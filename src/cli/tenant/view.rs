@@ -3,7 +3,7 @@
 use cgk::{
     StrangeRow, TenantStatus,
     lifecycle::{ListedTenant, SchemaContents, SizeSource, TenantAlias},
-    migrate::{SchemaState, TenantState},
+    migrate::{SchemaState, StartedMigration, TenantState},
 };
 use serde::Serialize;
 
@@ -48,6 +48,8 @@ pub(crate) struct TenantView<'a> {
     pub(super) head: Option<String>,
     #[serde(flatten)]
     pub(super) state: StateView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started: Option<StartedView>,
     pub(super) created_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) drop_after: Option<String>,
@@ -55,6 +57,20 @@ pub(crate) struct TenantView<'a> {
     pub(super) contents: Option<ContentsView>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     aliases: Vec<AliasView<'a>>,
+}
+
+/// A migration without a transaction that is partially applied.
+#[derive(Serialize)]
+pub(super) struct StartedView {
+    migration: String,
+    statements_done: usize,
+    statements: Option<usize>,
+}
+
+impl StartedView {
+    pub(super) fn of(started: &StartedMigration) -> Self {
+        Self { migration: started.id.to_string(), statements_done: started.done, statements: started.statements }
+    }
 }
 
 /// A former slug by which services still find the tenant.
@@ -104,6 +120,17 @@ impl StateView {
         Self { state: state.name(), pending, detail }
     }
 
+    /// Returns the text of a tenant's state, and its style.
+    pub(crate) fn words_of(state: &SchemaState, started: Option<&StartedMigration>) -> (String, CellStyle) {
+        let (words, style) = Self::words(state);
+        match started {
+            Some(StartedMigration { id, done, statements: Some(statements), .. }) => {
+                (format!("{words}; {id} stopped after {done} of {statements} statements"), CellStyle::Bad)
+            }
+            _ => (words, style),
+        }
+    }
+
     /// Returns the text of a state, and its style.
     pub(crate) fn words(state: &SchemaState) -> (String, CellStyle) {
         match state {
@@ -130,6 +157,7 @@ impl<'a> TenantView<'a> {
             schema: schema(row),
             head: tenant.head.as_ref().map(ToString::to_string),
             state: StateView::of(&tenant.state),
+            started: tenant.started().map(StartedView::of),
             created_at: time::rfc3339(row.created_at),
             drop_after: tenant.drop_after().map(time::rfc3339),
             contents: None,

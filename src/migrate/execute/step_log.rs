@@ -5,6 +5,7 @@ use crate::{
     db::Operator,
     error::{Error, MigrationError, Result, while_doing},
     ident::{RoleName, SchemaName, literal},
+    migrate::files::file::MigrationFile,
     migration::MigrationId,
     row_check,
     version::{Checksum, Version},
@@ -15,6 +16,13 @@ pub(crate) use crate::migration::STEPS_TABLE;
 
 /// Why a partially applied file cannot be continued.
 pub(in crate::migrate) const WITHOUT_FILE: &str = "its file is missing or was moved";
+
+/// Returns the checksum of a file's first statements; `None` if it has fewer. Comments between them are not included.
+pub(in crate::migrate) fn checksum(file: &MigrationFile, statements: usize) -> Option<Checksum> {
+    let texts = file.statements().get(..statements)?.iter();
+    let texts: Vec<&str> = texts.map(|statement| &file.sql()[statement.range.clone()]).collect();
+    Some(Checksum::of(&texts.join(";\n")))
+}
 
 /// The progress of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +47,16 @@ impl FileProgress {
             migration: self.id.clone(),
             problem,
         })
+    }
+
+    /// Returns why a file cannot be continued from here. `None` if it starts with the text that was already executed.
+    pub(in crate::migrate) fn problem(&self, file: Option<&MigrationFile>) -> Option<&'static str> {
+        let Some(file) = file.filter(|file| *file.id() == self.id) else { return Some(WITHOUT_FILE) };
+        match checksum(file, self.done + usize::from(self.begun)) {
+            Some(checksum) if checksum == self.checksum => None,
+            Some(_) => Some("an executed statement was edited"),
+            None => Some("the file has fewer statements now"),
+        }
     }
 
     pub(in crate::migrate) fn is_nothing(&self) -> bool {

@@ -1,6 +1,6 @@
 //! Reads, creates and writes the table `public.cgk_migration_files`.
 
-use super::{FilesTable, FleetFiles, census::Census, mismatches};
+use super::{FilesTable, FleetFiles, census::Census, mismatches, started};
 use crate::{
     db::{Operator, message, message_head::MessageHead, own_objects::OwnObject, own_table},
     error::{ConnectionError, Error, Result, while_doing},
@@ -33,6 +33,11 @@ comment on table public.cgk_migration_files is 'The migration files that this da
 impl FleetFiles {
     /// Reads the recorded files, or counts ledgers if nothing can be read. Writes nothing.
     pub(crate) async fn load(operator: &Operator) -> Result<Self> {
+        let (recorded, started) = tokio::join!(Self::recorded(operator), started::schemas(operator));
+        Ok(Self { started: started?, ..recorded? })
+    }
+
+    async fn recorded(operator: &Operator) -> Result<Self> {
         let doing = || while_doing("read which migration files the database has had");
         // At least one row, so that the privileges are returned even if nothing is recorded.
         let sql = "select pg_catalog.has_table_privilege('public.cgk_migration_files', 'select, insert, update')
@@ -51,7 +56,8 @@ impl FleetFiles {
             Err(error) => return Err(doing()(error)),
         };
         let census = Census::take(operator).await?;
-        Ok(Self { public: census.files(Set::Public), tenant: census.files(Set::Tenant), table: absent })
+        let (public, tenant) = (census.files(Set::Public), census.files(Set::Tenant));
+        Ok(Self { public, tenant, table: absent, started: vec![] })
     }
 
     fn of_rows(rows: &[Row]) -> Result<Self> {
@@ -132,13 +138,11 @@ pub(crate) struct FileRecord {
 }
 
 impl FileRecord {
-    /// Refuses migration files that differ from those of the fleet, and starts to record the files. If they cannot be
+    /// Refuses migration files that differ from those of the fleet, or that a schema has started, and starts to record the files. If they cannot be
     /// recorded, the caller continues without a record.
     pub(crate) async fn of_fleet(operator: &Operator, migrations: &Migrations) -> Result<Self> {
         let files = FleetFiles::load(operator).await?;
-        for set in [Set::Public, Set::Tenant] {
-            files.check(operator, migrations, set, None).await?;
-        }
+        files.check_all(operator, migrations).await?;
         match files.begin(operator, migrations).await {
             Ok(record) => Ok(record),
             Err(error @ Error::Connection(ConnectionError::Lost { .. })) => Err(error),

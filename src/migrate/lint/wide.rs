@@ -105,22 +105,27 @@ pub(super) fn of_functions(statement: &Statement, pathless: &mut BTreeSet<String
 }
 
 /// Lists of objects of every schema.
-const CATALOGUES: [&str; 17] = [
+const CATALOGUES: [&str; 22] = [
     "pg_attrdef",
     "pg_class",
+    "pg_collation",
     "pg_constraint",
     "pg_enum",
     "pg_index",
     "pg_indexes",
     "pg_matviews",
+    "pg_opclass",
+    "pg_operator",
     "pg_policies",
     "pg_policy",
     "pg_proc",
     "pg_rules",
     "pg_sequences",
+    "pg_statistic_ext",
     "pg_stat_user_tables",
     "pg_tables",
     "pg_trigger",
+    "pg_ts_config",
     "pg_type",
     "pg_views",
 ];
@@ -131,39 +136,52 @@ const CATALOGUES: [&str; 17] = [
 pub(super) fn of_catalogue(statement: &Statement, faults: &mut Vec<LintFault>) {
     let is_code = statement.leading_words().iter().any(|word| ["do", "function", "procedure"].contains(word));
     let texts = statement.tokens.iter().filter(|_| is_code).filter_map(Token::text);
-    let bodies = texts.filter_map(|body| cut(body).ok());
-    let bodies: Vec<Token> = bodies.flat_map(|body| body.statements).flat_map(|inner| inner.tokens).collect();
-    let tokens = || statement.tokens.iter().chain(&bodies);
-    if tokens().filter_map(Token::name).any(chooses_a_schema) {
-        return;
-    }
-    let all: Vec<&Token> = tokens().collect();
-    let looks = |index: usize| {
-        let name = all[index].name()?;
-        let of_standard = || {
-            let next = |by: usize| all.get(index + by);
-            (name == "information_schema" && next(1)?.is_sign('.')).then(|| next(2)?.name()).flatten()
-        };
-        let is_call = all.get(index + 1).is_some_and(|next| next.is_sign('('));
-        let found = CATALOGUES.contains(&name).then_some(name).filter(|_| !is_call);
-        found.map(str::to_owned).or_else(|| of_standard().map(|view| format!("information_schema.{view}")))
-    };
-    if let Some(found) = (0..all.len()).find_map(looks) {
+    let bodies: Vec<Statement> = texts.filter_map(|body| cut(body).ok()).flat_map(|body| body.statements).collect();
+    let parts = std::iter::once(&statement.tokens).chain(bodies.iter().map(|inner| &inner.tokens));
+    // Each statement of a body is a question of its own.
+    let found: BTreeSet<String> = parts.filter(|part| !chooses_a_schema(part)).filter_map(|part| asked(part)).collect();
+    for found in found {
         let reason = format!("{found} lists the objects of all schemas, also those of other tenants");
         faults.push((statement.range.start, Lint::LooksInEverySchema, reason));
     }
 }
 
-/// Whether a name limits a question to a schema, or to an object that was found in one.
-fn chooses_a_schema(name: &str) -> bool {
-    let object = ["oid", "regclass", "regtype", "regproc", "regprocedure", "regnamespace"];
-    name.contains("schema") && name != "information_schema"
-        || name.contains("namespace")
-        || name == "nspname"
-        || name.ends_with("_is_visible")
-        || name.starts_with("to_reg")
-        || name.ends_with("relid")
-        || object.contains(&name)
+/// Returns the first list of the catalogue that a statement reads.
+fn asked(tokens: &[Token]) -> Option<String> {
+    tokens.iter().enumerate().find_map(|(index, token)| {
+        let name = token.name()?;
+        let next = |by: usize| tokens.get(index + by);
+        if name == "information_schema" && next(1)?.is_sign('.') {
+            return Some(format!("information_schema.{}", next(2)?.name()?));
+        }
+        let is_call = next(1).is_some_and(|next| next.is_sign('('));
+        (CATALOGUES.contains(&name) && !is_call).then(|| name.to_owned())
+    })
+}
+
+/// Whether a statement compares a schema with one, or an object that was found in one. Two columns that are compared
+/// with each other choose none, as in a join.
+fn chooses_a_schema(tokens: &[Token]) -> bool {
+    let is_schema = |name: &str| name.contains("schema") && name != "information_schema" || name == "nspname";
+    let function =
+        ["current_schema", "current_schemas", "regclass", "regtype", "regproc", "regprocedure", "regnamespace"];
+    tokens.iter().enumerate().any(|(index, token)| {
+        let Some(name) = token.name() else { return false };
+        if function.contains(&name) || name.starts_with("to_reg") || name.ends_with("_is_visible") {
+            return true;
+        }
+        let after = |by: usize| tokens.get(index + by);
+        let equal = after(1).is_some_and(|sign| sign.is_sign('='));
+        let (value, is_qualified) = (after(2).and_then(Token::name), after(3).is_some_and(|sign| sign.is_sign('.')));
+        if name == "oid" || name.ends_with("relid") {
+            // A variable or a parameter. The columns of other tables of the catalogue end in the same way.
+            return equal && !is_qualified && value.is_some_and(|value| !value.ends_with("id"));
+        }
+        // `= 'x'`, `= any (…)` and `in ('x')`, but neither `<> 'x'` nor `not in (…)`, which leave the tenants in.
+        let is_value = value.is_none_or(|value| value == "any" || value.starts_with("current_"));
+        let listed = after(1).and_then(Token::word) == Some("in");
+        is_schema(name) && (listed || equal && (is_value || !is_qualified))
+    })
 }
 
 /// Returns the parentheses after `generated always as` and `check`, and those of an index.
@@ -299,14 +317,29 @@ mod tests {
             "create function f() returns bool language sql begin atomic select exists (select from pg_type where typname = 't'); end",
             "insert into t select conname from pg_constraint where contype = 'f'",
             "create view v as select * from Pg_Views",
+            // A join of the catalogue's own tables chooses no schema.
+            "do $$ begin perform from pg_attribute a join pg_class c on c.oid = a.attrelid where c.relname = 'x'; end $$",
+            "do $$ begin perform from pg_enum where enumtypid = (select oid from pg_type where typname = 't'); end $$",
+            "do $$ begin perform from pg_class c join pg_namespace n on n.oid = c.relnamespace where relname = 'x'; end $$",
+            "do $$ begin perform from information_schema.table_constraints tc join information_schema.key_column_usage k
+                 on tc.table_schema = k.table_schema where tc.table_name = 'x'; end $$",
+            "do $$ begin perform from information_schema.tables where table_schema not in ('pg_catalog'); end $$",
+            "do $$ begin perform from pg_views where schemaname <> 'pg_catalog'; end $$",
+            "do $$ begin perform current_schema(); perform from pg_type where typname = 't'; end $$",
         ] {
             assert_eq!(found(text), [Lint::LooksInEverySchema], "{text}");
         }
+        let two = "do $$ begin perform from pg_type where typname = 't'; perform from pg_tables where tablename = 't'; end $$";
+        assert_eq!(found(two), [Lint::LooksInEverySchema, Lint::LooksInEverySchema]);
         for text in [
             "do $$ begin perform from pg_tables where tablename = 'x' and schemaname = current_schema(); end $$",
             "do $$ begin perform from pg_class where oid = 'x'::regclass; end $$",
-            "do $$ begin perform from pg_class c join pg_namespace n on n.oid = c.relnamespace where relname = 'x'; end $$",
+            "do $$ begin perform from pg_class c join pg_namespace n on n.oid = c.relnamespace where nspname = s; end $$",
             "do $$ begin perform from information_schema.tables where table_schema = current_schema; end $$",
+            "do $$ begin perform from pg_tables where schemaname = any (current_schemas(false)); end $$",
+            "do $$ begin perform from pg_tables where current_schema() = schemaname and tablename = 'x'; end $$",
+            "do $$ begin perform from pg_tables where schemaname in ('public'); end $$",
+            "create function f(part regclass) returns name language sql as 'select relname from pg_class c where c.oid = part'",
             "do $$ begin perform from pg_constraint where conrelid = to_regclass('x'); end $$",
             "do $$ begin if to_regclass('pg_tables') is null then return; end if; end $$",
             "do $$ begin perform from pg_type where pg_type_is_visible(oid); end $$",

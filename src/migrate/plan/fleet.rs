@@ -11,11 +11,7 @@ use crate::{
     ident::{Ident, SchemaName},
     migrate::{
         encodable,
-        execute::{
-            bind::Unbound,
-            step_log::{FileProgress, WITHOUT_FILE},
-            unit::LedgerPresence,
-        },
+        execute::{bind::Unbound, unit::LedgerPresence},
         fileset::FleetFiles,
         ledger::{self, Applied},
         migrations::Migrations,
@@ -90,7 +86,7 @@ impl FleetPlan<'_> {
 /// # Errors
 ///
 /// - Kind `Drift`: ledger and files of the shared schema differ, or the files differ from the fleet's
-///   ([`MigrationError::WrongFiles`]). If only a single tenant differs, it is a [`Step::Refuse`].
+///   ([`MigrationError::WrongFiles`]) or from what a schema has started ([`MigrationError::PartiallyApplied`]). If only a single tenant differs, it is a [`Step::Refuse`].
 /// - Kind `NotFound`: a tenant of [`Scope::Only`] or an excluded tenant is not in the registry.
 /// - Kind `Invalid`: the target version has no file, or a file contains a character that the database's encoding lacks.
 /// - Kind `NotReady`: tenants are selected while the shared schema is not at head, or there is no registry.
@@ -117,15 +113,8 @@ pub async fn plan_fleet<'a>(
     let (read, files) = (read?, files?);
     let public_ledger = presence(read.ledger_exists);
     let public = plan(source, &schema, read.rows, Target::Head).map_err(MigrationError::Diverged)?;
-    if read.has_steps
-        && public.pending.is_empty()
-        && let Some(partial) = FileProgress::read(operator, &schema).await?
-    {
-        return Err(partial.refused(&schema, WITHOUT_FILE));
-    }
     // The tenants' files are checked even if only the shared schema is selected: a folder is one release.
-    files.check(operator, migrations, Set::Public, None).await?;
-    files.check(operator, migrations, Set::Tenant, None).await?;
+    files.check_all(operator, migrations).await?;
     let pending = !public.pending.is_empty() || public_ledger == LedgerPresence::Absent;
     let tenants_alone = matches!(selection.scope, Scope::Tenants | Scope::Only(_));
     if tenants_alone && pending {
@@ -241,9 +230,6 @@ impl<'a> TenantPlanner<'_, 'a> {
                 (!planned.pending.is_empty()).then_some(Step::Apply(planned))
             }
             SchemaState::Diverged(divergence) => {
-                if let Some(partial) = &tenant.partial {
-                    return Some(Step::Refuse(partial.refused(&schema, WITHOUT_FILE)));
-                }
                 Some(Step::Refuse(Error::Migration(MigrationError::Diverged(divergence.clone()))))
             }
             SchemaState::OtherOrganization { .. } => tenant.facts.refuse_other_organization().err().map(Step::Refuse),

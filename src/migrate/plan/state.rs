@@ -19,6 +19,7 @@ use crate::{
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use std::{pin::pin, time::SystemTime};
+use tokio_postgres::error::SqlState;
 
 /// How many ledgers are requested concurrently on the one connection, if a comment was not enough.
 const LEDGERS_IN_FLIGHT_MAX: usize = 64;
@@ -99,8 +100,8 @@ pub struct TenantState {
     pub(crate) facts: TenantFacts,
     /// The rows of its ledger, if they differ from those of the set's files because of earlier ids.
     pub(crate) rows: Option<Vec<Applied>>,
-    /// The file that is partially applied, if no file is pending.
-    pub(crate) partial: Option<FileProgress>,
+    /// The migration that is partially applied.
+    pub(crate) started: Option<StartedMigration>,
 }
 
 impl TenantState {
@@ -108,6 +109,11 @@ impl TenantState {
     /// planned that.
     pub fn drop_after(&self) -> Option<SystemTime> {
         self.facts.drop_after()
+    }
+
+    /// Returns the migration without a transaction that is partially applied. Those after it are pending as well.
+    pub fn started(&self) -> Option<&StartedMigration> {
+        self.started.as_ref()
     }
 }
 
@@ -144,27 +150,55 @@ pub(crate) async fn read_shared_state(
         (true, false) => SchemaState::Behind { pending: source.files().len() },
         (true, true) => by_rows(source, &schema, read.rows),
     };
-    let partial = partial_without_file(operator, &schema, &state, read.has_steps).await?;
-    Ok((partial.as_ref().map_or(state, |partial| without_file(&schema, partial)), head))
+    Ok((with_started(operator, source, &schema, state, read.has_steps).await?.0, head))
 }
 
-/// Returns the file that is partially applied in a schema in which no file is pending. Its file was removed.
-async fn partial_without_file(
+/// A migration without a transaction that a schema has started and not finished.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StartedMigration {
+    /// The migration.
+    pub id: MigrationId,
+    /// How many of its statements are executed.
+    pub done: usize,
+    /// How many statements its file has; `None` if it has no file.
+    pub statements: Option<usize>,
+}
+
+/// Returns the file that is partially applied in a schema, and the state of the schema. If the file was removed or its
+/// executed statements were edited, ledger and files differ.
+async fn with_started(
     operator: &Operator,
+    source: &Source,
     schema: &SchemaName,
-    state: &SchemaState,
+    state: SchemaState,
     has_steps: bool,
-) -> Result<Option<FileProgress>> {
-    if !has_steps || !state.is_at_head() {
-        return Ok(None);
+) -> Result<(SchemaState, Option<StartedMigration>)> {
+    if !has_steps {
+        return Ok((state, None));
     }
-    FileProgress::read(operator, schema).await
-}
-
-fn without_file(schema: &SchemaName, partial: &FileProgress) -> SchemaState {
-    let (schema, missing) = (schema.clone(), vec![partial.id.clone()]);
-    let divergence = Divergence { schema, edited: vec![], missing, out_of_order: vec![], ahead: vec![] };
-    SchemaState::Diverged(Box::new(divergence))
+    let started = match FileProgress::read(operator, schema).await {
+        // A role that may read the ledgers can still see what is pending.
+        Err(error) if error.sqlstate() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => None,
+        started => started?.filter(|started| !started.is_nothing()),
+    };
+    let Some(started) = started else { return Ok((state, None)) };
+    let file = source.files().iter().find(|file| *file.id() == started.id);
+    let found = StartedMigration {
+        id: started.id.clone(),
+        done: started.done,
+        statements: file.map(|file| file.statements().len()),
+    };
+    let fits = matches!(state, SchemaState::Diverged(_)) || started.problem(file).is_none() && !state.is_at_head();
+    if fits {
+        return Ok((state, Some(found)));
+    }
+    let (edited, missing) = match file {
+        Some(_) => (vec![started.id], vec![]),
+        None => (vec![], vec![started.id]),
+    };
+    let divergence = Divergence { schema: schema.clone(), edited, missing, out_of_order: vec![], ahead: vec![] };
+    Ok((SchemaState::Diverged(Box::new(divergence)), Some(found)))
 }
 
 /// Which tenants to read, and in which depth.
@@ -220,7 +254,7 @@ pub(crate) async fn each_tenant(
                 continue;
             }
             if let Some(state) = by_facts(&facts, isolation) {
-                visit(TenantState { tenant, state, head: None, facts, rows: None, partial: None });
+                visit(TenantState { tenant, state, head: None, facts, rows: None, started: None });
                 continue;
             }
             let comment = facts.comment.as_deref().filter(|_| !matches!(whom, TenantFilter::These(_)));
@@ -228,11 +262,11 @@ pub(crate) async fn each_tenant(
                 Some(applied) => {
                     let head = applied.checked_sub(1).map(|last| source.files()[last].id().clone());
                     let state = by_length(applied, source.files().len());
-                    if facts.has_steps && state.is_at_head() {
+                    if facts.has_steps {
                         unread.push((tenant, facts));
                         continue;
                     }
-                    visit(TenantState { tenant, state, head, facts, rows: None, partial: None });
+                    visit(TenantState { tenant, state, head, facts, rows: None, started: None });
                 }
                 None => unread.push((tenant, facts)),
             }
@@ -261,22 +295,21 @@ async fn of_ledger(operator: &Operator, source: &Source, tenant: Tenant, facts: 
         Err(Error::Migration(MigrationError::LedgerRefused { why, .. })) => {
             let missing = format!("its ledger ({why})");
             let state = SchemaState::HalfProvisioned { missing };
-            return Ok(TenantState { tenant, state, head: None, facts, rows: None, partial: None });
+            return Ok(TenantState { tenant, state, head: None, facts, rows: None, started: None });
         }
         read => read?,
     };
     if !read.ledger_exists {
         let missing = format!("its ledger, {}.{LEDGER_TABLE}", schema.as_str());
         let state = SchemaState::HalfProvisioned { missing };
-        return Ok(TenantState { tenant, state, head: None, facts, rows: None, partial: None });
+        return Ok(TenantState { tenant, state, head: None, facts, rows: None, started: None });
     }
     let head = read.rows.last().map(|row| row.id.clone());
     let is_beginning = read.rows.iter().zip(source.files()).all(|(row, file)| row.id == *file.id());
     let rows = (!is_beginning).then(|| read.rows.clone());
     let state = by_rows(source, &schema, read.rows);
-    let partial = partial_without_file(operator, &schema, &state, read.has_steps).await?;
-    let state = partial.as_ref().map_or(state, |partial| without_file(&schema, partial));
-    Ok(TenantState { tenant, state, head, facts, rows, partial })
+    let (state, started) = with_started(operator, source, &schema, state, read.has_steps).await?;
+    Ok(TenantState { tenant, state, head, facts, rows, started })
 }
 
 /// Returns a problem of a tenant that is known before its ledger is read.

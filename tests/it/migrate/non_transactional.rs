@@ -12,7 +12,7 @@ use crate::{
     support::score,
 };
 use cgk::{
-    Error, ErrorKind, MigrationError, Operator,
+    Db, Error, ErrorKind, MigrationError, Operator,
     ident::SchemaName,
     lifecycle::{self, CreateOptions, Creation},
     migrate::{self, MigrationFailure, Migrations, SchemaState, Scope, Silent, Step, Target},

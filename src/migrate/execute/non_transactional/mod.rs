@@ -114,7 +114,7 @@ impl Stepper<'_> {
             id: self.file.id().clone(),
             done: 0,
             begun: false,
-            checksum: self.checksum(0).expect("nothing of a file is always there"),
+            checksum: step_log::checksum(self.file, 0).expect("nothing of a file is always there"),
         };
         let progress = match found {
             Some(found) if found.is_nothing() => {
@@ -139,16 +139,10 @@ impl Stepper<'_> {
 
     /// Checks that the file still starts with the text that was already executed.
     fn continued(&self, found: FileProgress) -> Result<FileProgress> {
-        let problem = if found.id != *self.file.id() {
-            "its file is missing or was moved"
-        } else {
-            match self.checksum(found.done + usize::from(found.begun)) {
-                Some(checksum) if checksum == found.checksum => return Ok(found),
-                Some(_) => "an executed statement was edited",
-                None => "the file has fewer statements now",
-            }
-        };
-        Err(found.refused(&self.plan.schema, problem))
+        match found.problem(Some(self.file)) {
+            None => Ok(found),
+            Some(problem) => Err(found.refused(&self.plan.schema, problem)),
+        }
     }
 
     /// Executes the next statement.

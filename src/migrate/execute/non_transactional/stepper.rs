@@ -123,7 +123,7 @@ impl Stepper<'_> {
         script.demand(&self.in_place());
         if let Some(done) = done {
             script.part(StepSection::Record, &[]);
-            let checksum = self.checksum(done).expect("the statement is one of the file's");
+            let checksum = step_log::checksum(self.file, done).expect("the statement is one of the file's");
             script.line(&self.update_sql(done, false, &checksum));
         }
         // This is last, because settings of the file must not apply to cgk's own statements.
@@ -137,7 +137,7 @@ impl Stepper<'_> {
         let mut script = self.script(Transaction::Implicit);
         script.part(StepSection::Record, &[]);
         let carried_out = progress.done + usize::from(progress.begun);
-        let checksum = self.checksum(carried_out).expect("the statement is one of the file's");
+        let checksum = step_log::checksum(self.file, carried_out).expect("the statement is one of the file's");
         script.line(&self.update_sql(progress.done, progress.begun, &checksum));
         self.send(&script, None).await.map_err(|(part, error)| self.error(part, error))
     }
@@ -147,7 +147,7 @@ impl Stepper<'_> {
         script.part(StepSection::Place, &[]);
         script.demand(&self.in_place());
         script.part(StepSection::Record, &[]);
-        let checksum = self.checksum(done).expect("the statement is one of the file's");
+        let checksum = step_log::checksum(self.file, done).expect("the statement is one of the file's");
         script.line(&self.update_sql(done, false, &checksum));
     }
 
@@ -166,13 +166,6 @@ impl Stepper<'_> {
         let Some(source) = answer.error.take() else { return Ok(()) };
         let reached = source.as_db_error().and_then(|error| script.reached(&answer, error, |_| false));
         Err((reached.map(|reached| reached.kind), refused(source)))
-    }
-
-    /// Returns the checksum of the first statements. Comments between them are not included.
-    pub(super) fn checksum(&self, statements: usize) -> Option<Checksum> {
-        let texts = self.file.statements().get(..statements)?.iter();
-        let texts: Vec<&str> = texts.map(|statement| &self.file.sql()[statement.range.clone()]).collect();
-        Some(Checksum::of(&texts.join(";\n")))
     }
 
     pub(super) fn text(&self, number: usize) -> &str {

@@ -1,6 +1,7 @@
 //! A run that is cut short, killed or refused in the middle continues, and nothing is done twice.
 
 use super::*;
+use crate::stage::slug;
 
 /// `kill -9` of the client between any two messages and in the middle of any of them.
 #[tokio::test]
@@ -192,47 +193,94 @@ async fn a_begin_that_is_refused_lets_nothing_run_without_a_transaction() {
     assert_eq!(raw.one::<String>(marks).await, "first second third");
 }
 
+/// No schema gets a file that differs from what another one has started: that one could not be finished any more.
 #[tokio::test]
 async fn a_file_that_is_half_done_must_stay_what_it_was() {
     let sql = |second: &str, third: &str| {
         format!("-- cgk:no-transaction\ninsert into marks values ('a');\n{second};\n-- a note\n{third};")
     };
+    let breaks = "select 1 / (case when current_schema = 'tenant_acme' then 0 else 1 end)";
     let (_database, files, operator, raw) =
-        with_files(&["acme"], &[("002_s.sql", &sql("insert into marks values ('b')", "select nothing"))]).await;
-    let run = async || migrate_all(&operator, &files.load()).await.unwrap();
-    assert_eq!(refused(&run().await, "acme").sqlstate.code(), "42703");
-    let before = picture(&raw, "tenant_acme").await;
+        with_files(&["acme", "globex"], &[("002_s.sql", &sql("insert into marks values ('b')", breaks))]).await;
+    let (migrations, acme) = (files.load(), Scope::Only(vec![slug("acme")]));
+    let planned = migrate::plan_fleet(&operator, &migrations, acme, Target::Head).await.unwrap();
+    let report = migrate::run(&operator, &migrations, planned, &mut Silent).await.unwrap();
+    assert_eq!(refused(&report, "acme").sqlstate.code(), "22012");
+    let before = (picture(&raw, "tenant_acme").await, picture(&raw, "tenant_globex").await);
 
-    let half_done = |report: &migrate::RunReport, says: &str| {
-        let error = failure(report, "acme");
-        assert_eq!((error.kind(), error.code()), (ErrorKind::Drift, "CGK0609"), "{error:?}");
-        assert!(error.to_string().contains(says), "{error}");
+    // Whatever a run is for, and also where another file is pending.
+    let half_done = async |says: &str, state: &str| {
+        let migrations = files.load();
+        let globex = slug("globex");
+        for scope in [Scope::Everything, Scope::Public, Scope::Only(vec![globex.clone()])] {
+            let error = migrate::plan_fleet(&operator, &migrations, scope, Target::Head).await.unwrap_err();
+            assert_eq!((error.kind(), error.code()), (ErrorKind::Drift, "CGK0609"), "{error:?}");
+            assert!(error.to_string().contains(says), "{error}");
+        }
+        let error = migrate_all(&operator, &migrations).await.unwrap_err();
+        assert_eq!(error.code(), "CGK0609", "{error:?}");
+        let (db, options) = (Db::connect(operator.config()).await.unwrap(), CreateOptions::default());
+        let error = lifecycle::create(&operator, &db, &migrations, &slug("initech"), &options).await.unwrap_err();
+        assert_eq!(error.code(), "CGK0609", "{error:?}");
+        let fleet = migrate::read_state(&operator, &migrations).await.unwrap();
+        let acme = &fleet.tenants[0];
+        let SchemaState::Diverged(divergence) = &acme.state else { panic!("{acme:?}") };
+        assert_eq!(divergence.summary(), state);
+        assert_eq!(acme.started().unwrap().done, 2, "{acme:?}");
+        assert_eq!((picture(&raw, "tenant_acme").await, picture(&raw, "tenant_globex").await), before);
     };
     files.tenant("002_s.sql", &sql("insert into marks values ('B')", "select 1"));
-    half_done(&run().await, "an executed statement was edited");
+    half_done("an executed statement was edited", "1 migration edited").await;
     files.tenant("002_s.sql", "-- cgk:no-transaction\ninsert into marks values ('a')");
-    half_done(&run().await, "fewer statements");
-    files.without("002_s.sql").tenant("003_other.sql", "create table other ()");
-    half_done(&run().await, "its file is missing");
-    files.tenant("003_other.sql", "-- cgk:no-transaction\ncreate table other ()");
-    half_done(&run().await, "002_s is partially applied");
-    files.without("003_other.sql");
+    half_done("fewer statements", "1 migration edited").await;
+    files.without("002_s.sql");
+    for text in ["create table other ()", "-- cgk:no-transaction\ncreate table other ()"] {
+        files.tenant("003_other.sql", text);
+        half_done("its file is missing", "1 migration gone").await;
+    }
     // Nothing is pending, and it is not at head.
-    half_done(&run().await, "its file is missing");
-    let state = migrate::read_state(&operator, &files.load()).await.unwrap();
-    let SchemaState::Diverged(divergence) = &state.tenants[0].state else { panic!("{:?}", state.tenants) };
-    assert_eq!(divergence.missing.iter().map(ToString::to_string).collect::<Vec<_>>(), ["002_s"]);
-    assert_eq!(picture(&raw, "tenant_acme").await, before);
+    files.without("003_other.sql");
+    half_done("its file is missing", "1 migration gone").await;
 
     // What was not carried out may be mended, and comments and line ends are no part of what was.
     let mended = sql("insert into marks values ('b')", "insert into marks values ('c')").replace("a note", "another");
     files.tenant("002_s.sql", &mended.replace('\n', "\r\n"));
-    assert_eq!(run().await.failed(), 0);
-    let tags: Vec<String> = raw.all("select tag from tenant_acme.marks order by 1").await;
-    assert_eq!(tags, ["a", "b", "c"]);
+    let state = migrate::read_state(&operator, &files.load()).await.unwrap();
+    let started = state.tenants[0].started().unwrap();
+    assert!(matches!(state.tenants[0].state, SchemaState::Behind { pending: 1 }), "{state:?}");
+    assert_eq!((started.id.to_string().as_str(), started.done, started.statements), ("002_s", 2, Some(3)));
+    assert_eq!(state.tenants[1].started(), None);
+    assert_eq!(migrate_all(&operator, &files.load()).await.unwrap().failed(), 0);
+    for tenant in ["acme", "globex"] {
+        let tags: Vec<String> = raw.all(&format!("select tag from tenant_{tenant}.marks order by 1")).await;
+        assert_eq!(tags, ["a", "b", "c"], "{tenant}");
+    }
     assert!(plan_all(&operator, &files.load()).await.unwrap().is_empty());
     let state = migrate::read_state(&operator, &files.load()).await.unwrap();
-    assert!(state.tenants[0].state.is_at_head(), "{state:?}");
+    assert!(state.tenants.iter().all(|tenant| tenant.state.is_at_head() && tenant.started().is_none()), "{state:?}");
+}
+
+/// A creation that has stopped in a file that was removed is not finished without it.
+#[tokio::test]
+async fn a_half_made_tenant_is_not_finished_without_the_file_that_it_has_started() {
+    let (_database, files, operator, raw) = with_files(&[], &[]).await;
+    // A procedure that commits cannot share a transaction with the other files.
+    files.tenant("002_commit.sql", "create procedure end_one() language plpgsql as 'begin commit; end'");
+    let text = "-- cgk:no-transaction\ninsert into marks values ('b');\ncall end_one();\nselect nothing;";
+    files.tenant("003_steps.sql", text);
+    let (db, acme, options) = (Db::connect(operator.config()).await.unwrap(), slug("acme"), CreateOptions::default());
+    let create = async || lifecycle::create(&operator, &db, &files.load(), &acme, &options).await;
+    let failed = create().await.unwrap_err();
+    assert_eq!(raw.one::<i64>("select done::bigint from tenant_acme.schema_migration_steps").await, 2, "{failed:?}");
+    std::fs::remove_file(files.path().join("tenant/003_steps.sql")).unwrap();
+    let refused = create().await.unwrap_err();
+    assert_eq!((refused.kind(), refused.code()), (ErrorKind::Drift, "CGK0609"), "{refused:?}");
+    assert_eq!(raw.one::<String>("select status::text from organizations where slug = 'acme'").await, "onboarding");
+    // The control: with a file that can be finished.
+    files.tenant("003_steps.sql", &text.replace("select nothing", "select 1"));
+    create().await.unwrap();
+    assert_eq!(raw.one::<String>("select status::text from organizations where slug = 'acme'").await, "active");
+    assert_eq!(raw.one::<i64>("select count(*) from tenant_acme.marks").await, 1);
 }
 
 #[tokio::test]
