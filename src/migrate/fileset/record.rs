@@ -33,19 +33,17 @@ comment on table public.cgk_migration_files is 'The migration files that this da
 impl FleetFiles {
     /// Reads the recorded files, or counts ledgers if nothing can be read. Writes nothing.
     pub(crate) async fn load(operator: &Operator) -> Result<Self> {
-        let (recorded, started) = tokio::join!(Self::recorded(operator), started::schemas(operator));
-        Ok(Self { started: started?, ..recorded? })
-    }
-
-    async fn recorded(operator: &Operator) -> Result<Self> {
         let doing = || while_doing("read which migration files the database has had");
         // At least one row, so that the privileges are returned even if nothing is recorded.
-        let sql = "select pg_catalog.has_table_privilege('public.cgk_migration_files', 'select, insert, update')
-                          and not pg_catalog.current_setting('transaction_read_only')::pg_catalog.bool,
-                          f.set, f.version, f.name, f.checksum
-                   from (values (1)) v (one) left join public.cgk_migration_files f on true order by f.set, f.version";
+        let sql = format!(
+            "select pg_catalog.has_table_privilege('public.cgk_migration_files', 'select, insert, update')
+                    and not pg_catalog.current_setting('transaction_read_only')::pg_catalog.bool,
+                    f.set, f.version, f.name, f.checksum, v.started
+             from (values ({})) v (started) left join public.cgk_migration_files f on true order by f.set, f.version",
+            started::schemas_sql()
+        );
         let found = match operator.has(OwnObject::MigrationFiles).await? {
-            true => operator.client().query_typed(sql, &[]).await.map(Some),
+            true => operator.client().query_typed(&sql, &[]).await.map(Some),
             false => Ok(None),
         };
         let absent = match found {
@@ -57,13 +55,16 @@ impl FleetFiles {
         };
         let census = Census::take(operator).await?;
         let (public, tenant) = (census.files(Set::Public), census.files(Set::Tenant));
-        Ok(Self { public, tenant, table: absent, started: vec![] })
+        Ok(Self { public, tenant, table: absent, started: started::schemas(operator).await? })
     }
 
     fn of_rows(rows: &[Row]) -> Result<Self> {
         let doing = || while_doing("read which migration files the database has had");
         let mut files = Self::default();
         for row in rows {
+            if files.started.is_empty() {
+                files.started = started::of_cgk(row.try_get(5).map_err(doing())?);
+            }
             files.table = if row.try_get(0).map_err(doing())? { FilesTable::Writable } else { FilesTable::ReadOnly };
             let (set, version): (Option<String>, Option<i64>) =
                 (row.try_get(1).map_err(doing())?, row.try_get(2).map_err(doing())?);
