@@ -14,6 +14,7 @@ use crate::{
     ident::{SchemaName, literal},
     lock,
     migrate::execute::{schema_lock, step_log::FileProgress},
+    migration::LEDGER_TABLE,
     registry,
     slug::TenantSlug,
     tenant::{Tenant, TenantStatus},
@@ -64,8 +65,12 @@ impl SourceTenant {
             let missing = "it is still being created".into();
             return Err(Error::Tenant(TenantError::NotReady { tenant: slug.clone(), status, missing }));
         }
-        if facts.owner.is_none() || !facts.has_ledger {
+        if facts.owner.is_none() {
             return Err(Error::Tenant(TenantError::SchemaGone { tenant: slug.clone(), status, schema }));
+        }
+        if !facts.has_ledger {
+            let missing = format!("its ledger, {}.{LEDGER_TABLE}, is missing", schema.as_str());
+            return Err(Error::Tenant(TenantError::NotReady { tenant: slug.clone(), status, missing }));
         }
         if let Some(progress) = FileProgress::read(&holder, &schema).await? {
             return Err(progress.refused(&schema, "it is not complete: run `cgk migrate` before the tenant is copied"));

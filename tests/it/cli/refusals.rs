@@ -180,6 +180,9 @@ async fn a_schema_that_is_not_ours() {
         assert!(text.contains(&format!("`{help}`")), "{help}: {text}");
     }
     assert!(!text.contains("tenant:create"), "{text}");
+    // The schema is there, so nothing advises to create an empty one.
+    let export = shell.run(&["tenant:export", "y", "--to", "y.cgk"]).stderr;
+    assert!(export.contains("`cgk migrate:baseline y`") && !export.contains("recreate-empty"), "{export}");
     sql(&database, &format!("{table}; {view}; alter table tenant_v.kept rename to schema_migrations")).await;
     for command in adopted {
         let answer = shell.run(&command.split(' ').skip(1).collect::<Vec<_>>());
