@@ -170,9 +170,10 @@ fn with(query: Query, schemas: &Schemas<'_>, isolation: Isolation) -> String {
             [acl, owner, role, default, except] => ([acl, owner, role, default], Some(except)),
             _ => unreachable!("a marker has four or five fields"),
         };
-        // On the ledger. The rights of the tenant's role are checked separately.
+        // On the ledger, which single roles may read. The rights of the tenant's role are checked separately.
         let except = except.map_or_else(String::new, |right| {
-            format!(" and a.privilege_type <> {} and a.grantee is distinct from {role}", literal(&right.to_uppercase()))
+            let right = literal(&right.to_uppercase());
+            format!(" and (a.privilege_type <> {right} or a.grantee = 0) and a.grantee is distinct from {role}")
         });
         let default = if default.is_empty() { "null".to_owned() } else { literal(default) };
         // Without roles, a service login has the rights itself. A role with the tenant's name is then not used, so its

@@ -130,7 +130,7 @@ pub(crate) async fn compare(session: &Session<'_>, command: &str, scope: &Scope,
     let everything = printer.is_verbose() || report.tenants.len() <= LINES_MAX;
     for schema in report.schemas() {
         printer.record(&record(schema));
-        if shown == Shown::Lines && (everything || !schema.is_clean()) {
+        if shown == Shown::Lines && (everything || !schema.is_clean() || !schema.ignored.is_empty()) {
             printer.sentence(lines(schema));
         }
     }
@@ -140,6 +140,9 @@ pub(crate) async fn compare(session: &Session<'_>, command: &str, scope: &Scope,
         for fix in fix_lines("  ", found) {
             printer.output(fix);
         }
+    }
+    for known in report.ignored.iter().filter(|_| shown == Shown::Lines) {
+        printer.sentence(ignored_line(known));
     }
     let (clean, drifted, not_compared) = counts(&report);
     printer.record(&Summary {
@@ -247,15 +250,15 @@ fn lines(schema: &SchemaDrift) -> String {
         lines.push(format!("  {}", sanitize(&difference.to_string())));
         lines.extend(fix_lines("    ", difference));
     }
-    lines.extend(
-        schema.ignored.iter().map(|one| {
-            format!("  {}", paint(FAINT, sanitize(&format!("ignored: {} ({})", one.difference, one.reason))))
-        }),
-    );
+    lines.extend(schema.ignored.iter().map(|one| format!("  {}", ignored_line(one))));
     if let (Some(why), false) = (&schema.not_compared, schema.differences.is_empty()) {
         lines.push(format!("  {}", paint(FAINT, format!("objects not compared: {why}"))));
     }
     lines.join("\n")
+}
+
+fn ignored_line(one: &IgnoredDifference) -> String {
+    paint(FAINT, sanitize(&format!("ignored: {} ({})", one.difference, one.reason)))
 }
 
 fn ignored(all: &[IgnoredDifference]) -> Vec<IgnoredView<'_>> {

@@ -50,6 +50,7 @@ pub(super) async fn judge(
     if slug.is_none() {
         there.forget_what_is_no_migrations(&mut given);
     }
+    there.forget_progress();
     if role.is_some() && !found.has_role {
         given.forget_grants_to_the_tenant();
         there.forget_grants_to_the_tenant();

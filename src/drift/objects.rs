@@ -4,7 +4,7 @@ use crate::{
     catalogue,
     db::message::Answer,
     ident::SchemaName,
-    migrate::{LEDGER_TABLE, rehearsal::OWN_NAME},
+    migrate::{LEDGER_TABLE, execute::step_log::STEPS_TABLE, rehearsal::OWN_NAME},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -137,6 +137,15 @@ impl Catalogue {
         self.objects
             .retain(|key, facts| table_of(key, facts) != table && !(key.parent.is_empty() && key.name == table));
         self.columns.remove(table);
+    }
+
+    /// Excludes the table of a file without a transaction that was applied in part. `cgk migrate` continues with it and
+    /// drops it.
+    pub(super) fn forget_progress(&mut self) {
+        let table = self.objects.get(&ObjectKey::of("table", "", STEPS_TABLE));
+        if table.and_then(|facts| facts.get("owner")).is_some_and(|owner| owner == "the schema's") {
+            self.forget_table(STEPS_TABLE);
+        }
     }
 
     /// Removes a schema's own name from the texts. The server wrote it because the reader may not use the schema.

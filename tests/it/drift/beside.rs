@@ -2,7 +2,10 @@
 //! table in `docs/fleet.md`.
 
 use super::schemas::lines;
-use crate::sandbox::{Files, Raw, tenants};
+use crate::{
+    sandbox::{Files, Raw, tenants},
+    support::cgk::Shell,
+};
 use cgk::{
     Config, Operator,
     config::IgnoreRule,
@@ -170,6 +173,11 @@ const CASES: &[Case] = &[
         "alter table uses drop constraint uses_kind_id_kind_fkey; alter table uses add constraint uses_kind_id_kind_fkey foreign key (kind_id, kind) references kinds_1",
         Drift(&["constraint uses.uses_kind_id_kind_fkey: definition is FOREIGN KEY (kind_id, kind) REFERENCES kinds_1(id, kind)"]),
     ),
+    // A file without a transaction that was applied in part. The table of another owner is none of cgk's.
+    case("", "create table schema_migration_steps (version bigint primary key, name text not null)", Clean),
+    case("", "create table schema_migration_steps (); alter table schema_migration_steps owner to pg_monitor", Drift(&["table schema_migration_steps: not from any migration"])),
+    case("", "grant select on schema_migrations to pg_monitor", Clean),
+    case("", "grant select on schema_migrations to public", Drift(&["table schema_migrations: grants are everyone: select"])),
     // A child of a table that is no partitioned one is none.
     case("", "create table heirs () inherits (plain)", Drift(&["table heirs: not from any migration"])),
     accepted(GONE_PARTITION, "drop table events_2026", &["table events_2026: missing"], "events_2*", Some("table")),
@@ -226,6 +234,7 @@ const CASES: &[Case] = &[
 
 struct Fleet {
     database: TestDatabase,
+    files: Files,
     migrations: Migrations,
     slugs: Vec<String>,
 }
@@ -234,11 +243,12 @@ impl Fleet {
     /// A tenant for each case.
     async fn made() -> Self {
         let database = TestServer::shared().set_up_database().await.unwrap();
-        let migrations = Files::of_tenants(&[("001_set.sql", SET)]).load();
+        let files = Files::of_tenants(&[("001_set.sql", SET)]);
+        let migrations = files.load();
         let slugs: Vec<String> = (0..CASES.len()).map(|number| format!("c{number}")).collect();
         let names: Vec<&str> = slugs.iter().map(String::as_str).collect();
         tenants(&database, &migrations, &names).await;
-        Self { database, migrations, slugs }
+        Self { database, files, migrations, slugs }
     }
 
     async fn compare(&self, rules: Vec<IgnoreRule>) -> Vec<SchemaDrift> {
@@ -285,6 +295,17 @@ async fn what_is_beside_the_migrations_is_judged_as_the_table_says() {
                 }
             };
             assert!(is_right, "{}\n{found:#?}\n{:?}", case.sql, schema.ignored);
+        }
+    }
+    // Of many tenants those without differences have no line, except for what is ignored.
+    let shell = Shell::on(&fleet.database).set("CGK_MIGRATIONS", fleet.files.path().to_str().unwrap());
+    let answer = shell.run(&["drift"]);
+    for (slug, case) in fleet.slugs.iter().zip(CASES) {
+        let shown = |text: &str| answer.stdout.contains(&format!("{slug}: no differences at 001_set{text}"));
+        match &case.verdict {
+            Clean => assert!(!shown(""), "{}", answer.stdout),
+            Known(name) => assert!(shown(&format!("\n  ignored: table {name}: ")), "{}", answer.stdout),
+            Drift(_) => {}
         }
     }
     // What a rule accepts is shown with its reason, and nothing else is.

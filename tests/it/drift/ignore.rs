@@ -36,6 +36,11 @@ async fn known_differences_are_ignored_with_a_reason() {
     rules(&format!("{report}, {ghost}, {{ object = \"marks\", schema = \"public\", reason = \"old\" }}"));
     let (summary, _) = drift(0);
     assert_eq!((summary["ignored"].as_u64(), summary["unused_rules"].to_string()), (Some(4), "[]".to_owned()));
+    let shown = shell.run(&["drift"]).stdout;
+    assert!(
+        shown.contains("\nignored: schema tenant_ghost: of no tenant in the registry (kept for the auditors)"),
+        "{shown}"
+    );
     // Another schema, another kind and part of a name are not the rule's.
     raw.run("create table public.report_2027 (); create view tenant_acme.report_v as select 1 as one").await;
     let (summary, _) = drift(7);
