@@ -26,7 +26,7 @@ Examples:
   cgk migrate:status --all              list every tenant
   cgk migrate:status --check            exit code 3 if something is pending, 7 if there is drift
   cgk migrate:status --watch            refresh every 2 seconds, until Ctrl-C
-  cgk migrate:status --watch=10 --check refresh every 10 seconds until nothing is pending
+  cgk migrate:status --watch=10 --check  refresh every 10 seconds until nothing is pending
   cgk migrate:status --json";
 
 #[derive(Args, Debug)]
