@@ -224,7 +224,7 @@ pub(crate) async fn each_tenant(
 ) -> Result<()> {
     let source = migrations.set(Set::Tenant);
     let (prefixes, isolation) = (Prefixes::of(source), operator.config().isolation());
-    let (mut unread, mut unknown, mut any) = (Vec::new(), None, false);
+    let (mut unread, mut in_steps, mut unknown, mut any) = (Vec::new(), Vec::new(), None, false);
     {
         // No other query is sent until the last row is read: the driver stops reading while a response is not consumed.
         let slugs = match whom {
@@ -263,7 +263,7 @@ pub(crate) async fn each_tenant(
                     let head = applied.checked_sub(1).map(|last| source.files()[last].id().clone());
                     let state = by_length(applied, source.files().len());
                     if facts.has_steps {
-                        unread.push((tenant, facts));
+                        in_steps.push((tenant, facts, state, head));
                         continue;
                     }
                     visit(TenantState { tenant, state, head, facts, rows: None, started: None });
@@ -278,6 +278,11 @@ pub(crate) async fn each_tenant(
     }
     if let Some(tenant) = unknown {
         return Err(registry::not_found(operator, &tenant).await);
+    }
+    for (tenant, facts, state, head) in in_steps {
+        let schema = SchemaName::of_tenant(&tenant.slug);
+        let (state, started) = with_started(operator, source, &schema, state, true).await?;
+        visit(TenantState { tenant, state, head, facts, rows: None, started });
     }
     let read = unread.into_iter().map(|(tenant, facts)| of_ledger(operator, source, tenant, facts));
     let mut read = pin!(stream::iter(read).buffered(LEDGERS_IN_FLIGHT_MAX));
