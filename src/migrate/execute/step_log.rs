@@ -5,11 +5,12 @@ use crate::{
     db::Operator,
     error::{Error, MigrationError, Result, while_doing},
     ident::{RoleName, SchemaName, literal},
-    migrate::files::file::MigrationFile,
+    migrate::files::{file::MigrationFile, source::Source},
     migration::MigrationId,
     row_check,
     version::{Checksum, Version},
 };
+use tokio_postgres::error::SqlState;
 
 /// The table of the step log.
 pub(crate) use crate::migration::STEPS_TABLE;
@@ -57,6 +58,23 @@ impl FileProgress {
             Some(_) => Some("an executed statement was edited"),
             None => Some("the file has fewer statements now"),
         }
+    }
+
+    /// Reads the progress of a file of this set, and finds the file. `None` if no statement was executed, or if the role
+    /// may not read the progress: then it may not migrate the schema either.
+    pub(in crate::migrate) async fn of_set<'s>(
+        operator: &Operator,
+        schema: &SchemaName,
+        source: &'s Source,
+    ) -> Result<Option<(Self, Option<&'s MigrationFile>)>> {
+        let found = match Self::read(operator, schema).await {
+            Err(error) if error.sqlstate() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => None,
+            found => found?.filter(|found| !found.is_nothing()),
+        };
+        Ok(found.map(|found| {
+            let file = source.files().iter().find(|file| *file.id() == found.id);
+            (found, file)
+        }))
     }
 
     pub(in crate::migrate) fn is_nothing(&self) -> bool {

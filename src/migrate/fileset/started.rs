@@ -15,7 +15,6 @@ use crate::{
     registry,
     slug::TenantSlug,
 };
-use tokio_postgres::error::SqlState;
 
 /// Returns an expression: the names of the schemas with a table of started files. By an index.
 pub(super) fn schemas_sql() -> String {
@@ -54,13 +53,7 @@ pub(super) async fn check(operator: &Operator, migrations: &Migrations, schemas:
             continue;
         }
         let set = migrations.set(if slug.is_some() { Set::Tenant } else { Set::Public });
-        let started = match FileProgress::read(operator, schema).await {
-            // A role that may not read it migrates nothing either.
-            Err(error) if error.sqlstate() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => continue,
-            started => started?.filter(|started| !started.is_nothing()),
-        };
-        let Some(started) = started else { continue };
-        let file = set.files().iter().find(|file| *file.id() == started.id);
+        let Some((started, file)) = FileProgress::of_set(operator, schema, set).await? else { continue };
         if let Some(problem) = started.problem(file) {
             return Err(started.refused(schema, problem));
         }

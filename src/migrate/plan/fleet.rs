@@ -86,7 +86,8 @@ impl FleetPlan<'_> {
 /// # Errors
 ///
 /// - Kind `Drift`: ledger and files of the shared schema differ, or the files differ from the fleet's
-///   ([`MigrationError::WrongFiles`]) or from what a schema has started ([`MigrationError::PartiallyApplied`]). If only a single tenant differs, it is a [`Step::Refuse`].
+///   ([`MigrationError::WrongFiles`]) or from what a schema has started ([`MigrationError::PartiallyApplied`]). If only
+///   a single tenant differs, it is a [`Step::Refuse`].
 /// - Kind `NotFound`: a tenant of [`Scope::Only`] or an excluded tenant is not in the registry.
 /// - Kind `Invalid`: the target version has no file, or a file contains a character that the database's encoding lacks.
 /// - Kind `NotReady`: tenants are selected while the shared schema is not at head, or there is no registry.

@@ -19,7 +19,6 @@ use crate::{
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use std::{pin::pin, time::SystemTime};
-use tokio_postgres::error::SqlState;
 
 /// How many ledgers are requested concurrently on the one connection, if a comment was not enough.
 const LEDGERS_IN_FLIGHT_MAX: usize = 64;
@@ -177,13 +176,7 @@ async fn with_started(
     if !has_steps {
         return Ok((state, None));
     }
-    let started = match FileProgress::read(operator, schema).await {
-        // A role that may read the ledgers can still see what is pending.
-        Err(error) if error.sqlstate() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => None,
-        started => started?.filter(|started| !started.is_nothing()),
-    };
-    let Some(started) = started else { return Ok((state, None)) };
-    let file = source.files().iter().find(|file| *file.id() == started.id);
+    let Some((started, file)) = FileProgress::of_set(operator, schema, source).await? else { return Ok((state, None)) };
     let found = StartedMigration {
         id: started.id.clone(),
         done: started.done,
