@@ -162,8 +162,8 @@ pub use config::Config;
 pub use context::{InvalidContext, SigningKey, TenantContext};
 pub use db::{Operator, ServerFacts};
 pub use error::{
-    ConnectionError, DriverError, Error, ErrorKind, ExecError, LedgerProblem, MigrationError, ReportError, Result,
-    SeedError, SetupError, TenantError, TransactionError, TransferError,
+    ConnectionError, DriverError, Error, ErrorKind, ExecError, Instead, LedgerProblem, MigrationError, MissingPart,
+    ReportError, Result, SeedError, SetupError, TenantError, TransactionError, TransferError,
 };
 #[cfg(feature = "derive")]
 pub use postgres_from_row;

@@ -4,7 +4,7 @@ use super::{CheckResult, Verdict, are, could_not_look};
 use crate::{
     db::Operator,
     drift::{self, DriftReport},
-    error::{Error, ErrorKind, Result},
+    error::{Error, ErrorKind, MissingPart, Result},
     ident::SchemaName,
     migrate::{
         Migrations, Scope,
@@ -60,11 +60,11 @@ pub(super) fn tenants(state: FleetRead<'_>) -> Result<CheckResult> {
                 continues.get_or_insert(format!("cgk tenant:create {slug}"));
             }
             SchemaState::Missing => wrong.push(format!("{slug}: has no schema")),
-            SchemaState::HalfProvisioned { missing } if missing.starts_with("its ledger") => wrong.push(format!(
-                "{slug}: {missing} is missing; cgk migrate:baseline {slug} writes a new one, or names the way to it"
+            SchemaState::HalfProvisioned { missing: missing @ MissingPart::Ledger { .. } } => wrong.push(format!(
+                "{slug}: {missing}; cgk migrate:baseline {slug} writes a new ledger, or names the way to it"
             )),
             SchemaState::HalfProvisioned { missing } => {
-                wrong.push(format!("{slug}: {missing} is missing; cgk tenant:create {slug} completes it"));
+                wrong.push(format!("{slug}: {missing}; cgk tenant:create {slug} completes it"));
             }
             SchemaState::Diverged(_) => wrong.push(format!("{slug}: its ledger differs from the files")),
             SchemaState::OtherOrganization { found } => wrong.push(format!("{slug}: its schema belongs to {found}")),

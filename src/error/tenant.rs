@@ -1,6 +1,6 @@
 //! Errors of a tenant: unknown, suspended, or different from its row in the registry.
 
-use super::ErrorKind;
+use super::{ErrorKind, MissingPart};
 use crate::{
     ident::SchemaName,
     slug::TenantSlug,
@@ -40,7 +40,7 @@ pub enum TenantError {
         /// Its status in the registry.
         status: TenantStatus,
         /// The missing part.
-        missing: String,
+        missing: MissingPart,
     },
     /// The server refused to enter the tenant. Only the closure sees this error. `with_tenant` itself finds the cause
     /// and returns it.

@@ -1,6 +1,6 @@
 //! Errors of a transaction or statement of a tenant or of the platform.
 
-use super::{DriverError, ErrorKind};
+use super::{DriverError, ErrorKind, Instead};
 use crate::slug::TenantSlug;
 use std::{error::Error as StdError, fmt};
 use tokio_postgres::error::SqlState;
@@ -23,7 +23,7 @@ pub enum TransactionError {
         /// The first words of the statement form.
         form: &'static str,
         /// What to do instead.
-        instead: &'static str,
+        instead: Instead,
     },
     /// A statement failed at the server or in the driver, but the closure ignored the error and returned `Ok`. Nothing
     /// is committed.

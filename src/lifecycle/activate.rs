@@ -3,7 +3,7 @@
 use crate::{
     binding,
     db::{Operator, message, message_head::MessageHead},
-    error::{Error, Result, TenantError, while_doing},
+    error::{Error, MissingPart, Result, TenantError, while_doing},
     ident::SchemaName,
     registry,
     slug::TenantSlug,
@@ -57,7 +57,7 @@ pub async fn activate(operator: &Operator, slug: &TenantSlug) -> Result<Activate
         TenantStatus::Active => return Ok(Activated { tenant, was_active: true }),
         TenantStatus::Suspended => {}
         TenantStatus::Onboarding => {
-            let missing = "it is still being created".into();
+            let missing = MissingPart::Creation;
             return Err(Error::Tenant(TenantError::NotReady { tenant: name, status, missing }));
         }
         TenantStatus::Other(_) => return Err(Error::Tenant(TenantError::StatusUnknown { tenant: name, status })),

@@ -8,7 +8,7 @@ use crate::{
         Operator,
         message_head::{Hold, MessageHead},
     },
-    error::{Error, MigrationError, Result, TenantError, while_doing},
+    error::{Error, MigrationError, MissingPart, Result, TenantError, while_doing},
     ident::{RoleName, SchemaName},
     lock,
     migrate::execute::schema_lock,
@@ -178,7 +178,7 @@ impl Rename<'_> {
         let schema = SchemaName::of_tenant(slug);
         let (tenant, status) = (slug.clone(), self.before.status.clone());
         if status == TenantStatus::Onboarding {
-            let missing = "it is still being created".into();
+            let missing = MissingPart::Creation;
             return Err(Error::Tenant(TenantError::NotReady { tenant, status, missing }));
         }
         if self.facts.owner.is_none() {

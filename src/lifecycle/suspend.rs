@@ -2,7 +2,7 @@
 
 use crate::{
     db::{Operator, message, message_head::MessageHead},
-    error::{Error, Result, TenantError, while_doing},
+    error::{Error, MissingPart, Result, TenantError, while_doing},
     registry::{self, EnteredSession},
     slug::TenantSlug,
     tenant::{Tenant, TenantStatus},
@@ -103,7 +103,7 @@ pub async fn suspend(operator: &Operator, slug: &TenantSlug, options: &SuspendOp
         TenantStatus::Active => false,
         TenantStatus::Suspended => true,
         status @ TenantStatus::Onboarding => {
-            let missing = "it is still being created, and cannot be entered".into();
+            let missing = MissingPart::Creation;
             let (tenant, status) = (slug.clone(), status.clone());
             return Err(Error::Tenant(TenantError::NotReady { tenant, status, missing }));
         }

@@ -53,7 +53,7 @@ fn described(state: &SchemaState) -> (&'static str, Option<usize>, Option<String
             let is_ahead = found.edited.is_empty() && found.missing.is_empty() && found.out_of_order.is_empty();
             (if is_ahead { "ahead" } else { state.name() }, None, Some(found.summary()))
         }
-        SchemaState::HalfProvisioned { missing } => (state.name(), None, Some(missing.clone())),
+        SchemaState::HalfProvisioned { missing } => (state.name(), None, Some(missing.to_string())),
         SchemaState::OtherOrganization { found } => {
             (state.name(), None, Some(format!("its schema belongs to organization {found}")))
         }

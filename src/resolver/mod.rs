@@ -36,7 +36,7 @@ pub use settings::ResolverSettings;
 use crate::{
     auth::{ApiKey, Auth, AuthError, Session, TenantIdentity, TokenKind},
     domains::DomainName,
-    error::{Error, Result, TenantError},
+    error::{Error, MissingPart, Result, TenantError},
     slug::TenantSlug,
     tenancy::is_inside_transaction,
     tenant::TenantStatus,
@@ -305,8 +305,8 @@ fn active(tenant: TenantIdentity, status: &TenantStatus) -> Result<TenantIdentit
         TenantStatus::Active => Ok(tenant),
         TenantStatus::Suspended => Err(TenantError::Suspended { tenant: slug }.into()),
         TenantStatus::Onboarding => {
-            let missing = "it is still being set up".into();
-            Err(TenantError::NotReady { tenant: slug, status: status.clone(), missing }.into())
+            let (status, missing) = (status.clone(), MissingPart::Creation);
+            Err(TenantError::NotReady { tenant: slug, status, missing }.into())
         }
         other => Err(TenantError::StatusUnknown { tenant: slug, status: other.clone() }.into()),
     }

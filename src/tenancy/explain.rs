@@ -3,7 +3,7 @@
 use super::protocol::TenantTarget;
 use crate::{
     binding::Binding,
-    error::{Error, SetupError, TenantError},
+    error::{Error, MissingPart, SetupError, TenantError},
     registry,
     tenant::{OrganizationId, TenantStatus},
 };
@@ -131,9 +131,9 @@ impl EntryDiagnosis {
             TenantStatus::Active | TenantStatus::Onboarding => {}
         }
         let is_onboarding = status == TenantStatus::Onboarding;
-        let not_ready = |missing: String| Some(Error::Tenant(TenantError::NotReady { tenant, status, missing }));
+        let not_ready = |missing| Some(Error::Tenant(TenantError::NotReady { tenant, status, missing }));
         if !self.has_schema {
-            return not_ready(format!("there is no schema {}", target.schema.as_str()));
+            return not_ready(MissingPart::Schema { schema: target.schema.clone() });
         }
         if let Some(expected) = self.id.map(OrganizationId)
             && let Some(found) = Binding::of(self.comment.as_deref()).other_than(expected)
@@ -142,11 +142,11 @@ impl EntryDiagnosis {
             return Some(Error::Tenant(TenantError::OrganizationMismatch { tenant, schema, expected, found }));
         }
         match self.missing_right(target) {
-            Some(Missing::Object(missing)) => return not_ready(missing),
+            Some(Missing::Part(missing)) => return not_ready(missing),
             Some(Missing::Right { needed, grant }) => return Some(self.lacks(needed, grant)),
             None => {}
         }
-        if is_onboarding { not_ready("it is still being set up".into()) } else { None }
+        if is_onboarding { not_ready(MissingPart::Creation) } else { None }
     }
 
     /// Returns what the login, or the tenant's role, needs and does not have.
@@ -159,9 +159,9 @@ impl EntryDiagnosis {
             });
         };
         if !self.has_role {
-            Some(Missing::Object(format!("there is no role {}", role.as_str())))
+            Some(Missing::Part(MissingPart::Role { role: role.clone() }))
         } else if !self.role_may_use {
-            Some(Missing::Object(format!("role {} may not use schema {}", role.as_str(), schema.as_str())))
+            Some(Missing::Part(MissingPart::SchemaUsage { role: role.clone(), schema: schema.clone() }))
         } else if !self.may_act {
             // The grant is repeated with the option, because a membership WITH SET FALSE may exist.
             let option = if self.has_set_option { " with set true" } else { "" };
@@ -180,8 +180,8 @@ impl EntryDiagnosis {
 }
 
 enum Missing {
-    /// An object, or a right of the tenant's role. `cgk tenant:create` creates it.
-    Object(String),
+    /// A part of the tenant. `cgk tenant:create` creates it.
+    Part(MissingPart),
     /// A right of the login.
     Right { needed: String, grant: String },
 }

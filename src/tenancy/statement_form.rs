@@ -6,7 +6,7 @@
 //! before the COMMIT finds their effects if the effects still exist then. `docs/security.md` describes what that means
 //! in each mode.
 
-use crate::error::{Error, TransactionError};
+use crate::error::{Error, Instead, TransactionError};
 
 /// The effect of a statement on the surrounding transaction and session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub(crate) struct RefusedForm {
     /// Its first words, in lower case.
     pub(crate) form: &'static str,
     /// What to do instead.
-    pub(crate) instead: &'static str,
+    pub(crate) instead: Instead,
 }
 
 impl RefusedForm {
@@ -32,65 +32,52 @@ impl RefusedForm {
     }
 }
 
-const END: &str =
-    "return Ok from the closure to commit and Err to roll back; `tx.savepoint()` undoes a part of the transaction";
-const ROLE: &str = "the role belongs to the transaction; another tenant takes a call of its own, and work as the login goes \
-                    through `db.platform()`";
-const PATH: &str = "the search path belongs to the transaction; another tenant takes a call of its own, and schemas of \
-                    extensions are named by the setting `search_path`";
-const ORGANIZATION: &str = "the organization belongs to the transaction; another tenant takes a call of its own";
-const LOGIN: &str = "it changes a login for good, its settings or its password, for all tenants and services; the operator does \
-                     that";
-const OWNED: &str = "it takes default privileges from the tenant's role for good; drop objects one by one";
-const DEFAULT_RIGHTS: &str = "it gives or takes rights on whatever the role makes later, for good; grant rights on single objects, or let \
-                              the operator or a migration do it";
-const SAVEPOINT: &str = "names that start with cgk_ are reserved for `tx.savepoint()`; choose another name";
-const SESSION: &str = "reset single settings by name; the session is reset after every transaction";
-
 /// The settings that the closure must not change. Each has its name, the refused SET and RESET forms, and what to do
 /// instead.
-const SETTINGS: [(&str, &str, &str, &str); 5] = [
-    ("role", "set role", "reset role", ROLE),
-    ("session_authorization", "set session authorization", "reset session authorization", ROLE),
-    ("search_path", "set search_path", "reset search_path", PATH),
+const SETTINGS: [(&str, &str, &str, Instead); 5] = [
+    ("role", "set role", "reset role", Instead::CallForRole),
+    ("session_authorization", "set session authorization", "reset session authorization", Instead::CallForRole),
+    ("search_path", "set search_path", "reset search_path", Instead::CallForSearchPath),
     (
         "app.current_organization_id",
         "set app.current_organization_id",
         "reset app.current_organization_id",
-        ORGANIZATION,
+        Instead::CallForOrganization,
     ),
-    ("cgk.tx", "set cgk.tx", "reset cgk.tx", END),
+    ("cgk.tx", "set cgk.tx", "reset cgk.tx", Instead::ReturnFromClosure),
 ];
 
 /// Classifies a statement by its first words.
 pub(crate) fn statement_form(sql: &str) -> StatementForm {
     // The start of the text distinguishes the entering statement from other statements in the session.
     if sql.starts_with(super::protocol::ENTER_MARK) {
-        return refused("/* cgk: enter */", "leave that comment out: it marks a statement of cgk's own");
+        return refused("/* cgk: enter */", Instead::NoEnterMark);
     }
     let mut words = Words { rest: sql };
     match words.next().as_str() {
-        "commit" => refused("commit", END),
-        "end" => refused("end", END),
-        "abort" => refused("abort", END),
+        "commit" => refused("commit", Instead::ReturnFromClosure),
+        "end" => refused("end", Instead::ReturnFromClosure),
+        "abort" => refused("abort", Instead::ReturnFromClosure),
         "rollback" => {
             let mut next = words.next();
             if ["work", "transaction"].contains(&next.as_str()) {
                 next = words.next();
             }
             // A rollback to a savepoint. The transaction continues.
-            if next == "to" { savepoint(&mut words) } else { refused("rollback", END) }
+            if next == "to" { savepoint(&mut words) } else { refused("rollback", Instead::ReturnFromClosure) }
         }
         "savepoint" | "release" => savepoint(&mut words),
-        "prepare" if words.next() == "transaction" => refused("prepare transaction", END),
-        "discard" => refused("discard", SESSION),
+        "prepare" if words.next() == "transaction" => refused("prepare transaction", Instead::ReturnFromClosure),
+        "discard" => refused("discard", Instead::ResetByName),
         "alter" => match words.next().as_str() {
-            "role" => refused("alter role", LOGIN),
-            "default" => refused("alter default privileges", DEFAULT_RIGHTS),
-            "user" if words.next() != "mapping" || words.next() != "for" => refused("alter user", LOGIN),
+            "role" => refused("alter role", Instead::ChangeLoginAsOperator),
+            "default" => refused("alter default privileges", Instead::GrantOnObjects),
+            "user" if words.next() != "mapping" || words.next() != "for" => {
+                refused("alter user", Instead::ChangeLoginAsOperator)
+            }
             _ => StatementForm::Inside,
         },
-        "drop" if words.next() == "owned" => refused("drop owned", OWNED),
+        "drop" if words.next() == "owned" => refused("drop owned", Instead::DropOneByOne),
         "set" => set(&mut words),
         "reset" => reset(&mut words),
         _ => StatementForm::Inside,
@@ -105,8 +92,8 @@ fn savepoint(words: &mut Words<'_>) -> StatementForm {
         name = words.setting();
     }
     match name.as_str() {
-        UNICODE_ESCAPES => refused("savepoint U&\"…\"", "write the savepoint's name without unicode escapes"),
-        name if name.starts_with("cgk_") => refused("savepoint cgk_…", SAVEPOINT),
+        UNICODE_ESCAPES => refused("savepoint U&\"…\"", Instead::PlainName),
+        name if name.starts_with("cgk_") => refused("savepoint cgk_…", Instead::OtherSavepointName),
         _ => StatementForm::Inside,
     }
 }
@@ -117,10 +104,9 @@ pub(crate) fn is_copy(sql: &str) -> bool {
 }
 
 /// The error form of a COPY that is sent as a single statement.
-pub(crate) const COPY: RefusedForm =
-    RefusedForm { form: "copy", instead: "it takes `copy_in` or `copy_out` of a transaction of `with_tenant`" };
+pub(crate) const COPY: RefusedForm = RefusedForm { form: "copy", instead: Instead::CopyMethods };
 
-fn refused(form: &'static str, instead: &'static str) -> StatementForm {
+fn refused(form: &'static str, instead: Instead) -> StatementForm {
     StatementForm::Refused(RefusedForm { form, instead })
 }
 
@@ -131,17 +117,17 @@ fn set(words: &mut Words<'_>) -> StatementForm {
         let scope = name;
         name = words.setting();
         if scope == "session" && name == "authorization" {
-            return refused("set session authorization", ROLE);
+            return refused("set session authorization", Instead::CallForRole);
         }
         if name == "session" && words.setting() == "authorization" {
-            return refused("set session authorization", ROLE);
+            return refused("set session authorization", Instead::CallForRole);
         }
     }
     match name.as_str() {
-        "schema" => refused("set schema", PATH),
-        UNICODE_ESCAPES => refused("set U&\"…\"", "write the setting's name without unicode escapes"),
+        "schema" => refused("set schema", Instead::CallForSearchPath),
+        UNICODE_ESCAPES => refused("set U&\"…\"", Instead::PlainName),
         name => match SETTINGS.iter().find(|(setting, ..)| *setting == name) {
-            Some((_, form, _, instead)) => refused(form, instead),
+            Some((_, form, _, instead)) => refused(form, *instead),
             None => StatementForm::Inside,
         },
     }
@@ -149,11 +135,11 @@ fn set(words: &mut Words<'_>) -> StatementForm {
 
 fn reset(words: &mut Words<'_>) -> StatementForm {
     match words.setting().as_str() {
-        "all" => refused("reset all", SESSION),
-        "session" if words.setting() == "authorization" => refused("reset session authorization", ROLE),
-        UNICODE_ESCAPES => refused("reset U&\"…\"", "write the setting's name without unicode escapes"),
+        "all" => refused("reset all", Instead::ResetByName),
+        "session" if words.setting() == "authorization" => refused("reset session authorization", Instead::CallForRole),
+        UNICODE_ESCAPES => refused("reset U&\"…\"", Instead::PlainName),
         name => match SETTINGS.iter().find(|(setting, ..)| *setting == name) {
-            Some((_, _, form, instead)) => refused(form, instead),
+            Some((_, _, form, instead)) => refused(form, *instead),
             None => StatementForm::Inside,
         },
     }

@@ -113,7 +113,7 @@ impl StateView {
             SchemaState::AtHead => (Some(0), None),
             SchemaState::Behind { pending } => (Some(*pending), None),
             SchemaState::Diverged(divergence) => (None, Some(divergence.summary())),
-            SchemaState::HalfProvisioned { missing } => (None, Some(missing.clone())),
+            SchemaState::HalfProvisioned { missing } => (None, Some(missing.to_string())),
             SchemaState::OtherOrganization { found } => (None, Some(belongs_to(found))),
             _ => (None, None),
         };
@@ -138,7 +138,7 @@ impl StateView {
             SchemaState::Behind { pending } => (format!("{pending} pending"), CellStyle::Warning),
             SchemaState::Diverged(divergence) => (format!("diverged: {}", divergence.summary()), CellStyle::Bad),
             SchemaState::Missing => ("no schema".into(), CellStyle::Bad),
-            SchemaState::HalfProvisioned { missing } => (format!("lacks {missing}"), CellStyle::Bad),
+            SchemaState::HalfProvisioned { missing } => (missing.to_string(), CellStyle::Bad),
             SchemaState::OtherOrganization { found } => (belongs_to(found), CellStyle::Bad),
             SchemaState::BeingDropped => ("being dropped".into(), CellStyle::Bad),
             _ => ("unknown".into(), CellStyle::Warning),

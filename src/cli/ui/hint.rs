@@ -4,8 +4,8 @@ mod migration;
 mod transfer;
 
 use cgk::{
-    ConnectionError, Error, ExecError, ReportError, SeedError, SetupError, TenantError, TenantSlug, TenantStatus,
-    TransactionError, ident::SchemaName, templates::TemplateError,
+    ConnectionError, Error, ExecError, MissingPart, ReportError, SeedError, SetupError, TenantError, TenantSlug,
+    TenantStatus, TransactionError, ident::SchemaName, templates::TemplateError,
 };
 use std::error::Error as StdError;
 
@@ -144,13 +144,13 @@ fn tenant(refused: &TenantError) -> Option<String> {
         TenantError::StatusUnknown { tenant, .. } => format!(
             "If services may use the tenant, run `update public.organizations set status = 'active' where slug = '{tenant}'`."
         ),
-        TenantError::NotReady { tenant, status, missing }
-            if missing.contains("no schema") && *status != TenantStatus::Onboarding =>
+        TenantError::NotReady { tenant, status, missing: MissingPart::Schema { schema } }
+            if *status != TenantStatus::Onboarding =>
         {
-            schema_gone(tenant, &SchemaName::of_tenant(tenant))
+            schema_gone(tenant, schema)
         }
-        TenantError::NotReady { tenant, missing, .. } if missing.starts_with("its ledger") => {
-            migration::of_unread_ledger(tenant, missing)
+        TenantError::NotReady { tenant, missing: MissingPart::Ledger { schema, .. }, .. } => {
+            migration::lost_ledger(tenant, schema)
         }
         TenantError::NotReady { tenant, .. } => {
             format!("Run `cgk tenant:create {tenant}`: it creates what is missing.")

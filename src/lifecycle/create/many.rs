@@ -4,7 +4,7 @@ use super::{CreateOptions, Creation, Fresh, Replay, TRIES_MAX, check_privileges,
 use crate::{
     access::login,
     db::Operator,
-    error::{Error, ErrorKind, MigrationError, Result, TenantError},
+    error::{Error, ErrorKind, MigrationError, MissingPart, Result, TenantError},
     fleet::{
         interrupt::Interrupt,
         stop::{Stop, ends_everything},
@@ -279,9 +279,6 @@ async fn verified(
     }
     let slugs: Vec<TenantSlug> = made.iter().cloned().collect();
     let mut broken: BTreeMap<TenantSlug, Error> = BTreeMap::new();
-    let not_ready = |tenant: TenantSlug, status, missing: &str| {
-        Error::Tenant(TenantError::NotReady { tenant, status, missing: format!("{missing} is missing") })
-    };
     // The slugs of created tenants are valid.
     let mut strange = Vec::new();
     state::each_tenant(operator, migrations, TenantFilter::Made(&slugs), &mut strange, |tenant| {
@@ -294,12 +291,12 @@ async fn verified(
                 }
                 return;
             }
-            SchemaState::HalfProvisioned { missing } => not_ready(slug.clone(), status, &missing),
-            SchemaState::Missing => not_ready(slug.clone(), status, "its schema"),
-            SchemaState::BeingDropped => Error::Tenant(TenantError::BeingDropped { tenant: slug.clone() }),
-            SchemaState::Behind { pending } => {
-                not_ready(slug.clone(), status, &crate::migration::count(pending, "migration"))
+            SchemaState::HalfProvisioned { missing } => missing.error(slug.clone(), status),
+            SchemaState::Missing => {
+                MissingPart::Schema { schema: SchemaName::of_tenant(&slug) }.error(slug.clone(), status)
             }
+            SchemaState::BeingDropped => Error::Tenant(TenantError::BeingDropped { tenant: slug.clone() }),
+            SchemaState::Behind { pending } => MissingPart::Migrations { pending }.error(slug.clone(), status),
             SchemaState::Diverged(divergence) => Error::Migration(MigrationError::Diverged(divergence)),
             SchemaState::OtherOrganization { found } => {
                 let (schema, expected) = (SchemaName::of_tenant(&slug), tenant.tenant.id);
@@ -310,7 +307,7 @@ async fn verified(
     })
     .await?;
     broken.extend(made.into_iter().map(|slug| {
-        let error = not_ready(slug.clone(), TenantStatus::Active, "its registry row");
+        let error = MissingPart::RegistryRow.error(slug.clone(), TenantStatus::Active);
         (slug, error)
     }));
     for outcome in &mut report.tenants {

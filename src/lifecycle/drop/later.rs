@@ -6,7 +6,7 @@ use super::{Doomed, DropObserver, DropOptions, Dropped, Occasion, Run, StepOutco
 use crate::{
     binding::{self, PlannedDrop},
     db::Operator,
-    error::{Error, Result, TenantError, while_doing},
+    error::{Error, MissingPart, Result, TenantError, while_doing},
     ident::SchemaName,
     registry,
     slug::TenantSlug,
@@ -272,7 +272,7 @@ fn requires_use(doomed: &Doomed) -> Result<bool> {
     doomed.facts.refuse_being_dropped()?;
     let (tenant, status) = (doomed.tenant.slug.clone(), doomed.tenant.status.clone());
     if status == TenantStatus::Onboarding {
-        let missing = "it is still being created".into();
+        let missing = MissingPart::Creation;
         return Err(Error::Tenant(TenantError::NotReady { tenant, status, missing }));
     }
     if doomed.facts.owner.is_none() {

@@ -10,11 +10,10 @@ use crate::{
         message_head::{Hold, MessageHead},
         milliseconds,
     },
-    error::{Error, Result, TenantError, TransferError, while_doing},
+    error::{Error, LedgerProblem, MissingPart, Result, TenantError, TransferError, while_doing},
     ident::{SchemaName, literal},
     lock,
     migrate::execute::{schema_lock, step_log::FileProgress},
-    migration::LEDGER_TABLE,
     registry,
     slug::TenantSlug,
     tenant::{Tenant, TenantStatus},
@@ -62,14 +61,14 @@ impl SourceTenant {
         facts.refuse_being_dropped()?;
         let status = tenant.status.clone();
         if status == TenantStatus::Onboarding {
-            let missing = "it is still being created".into();
+            let missing = MissingPart::Creation;
             return Err(Error::Tenant(TenantError::NotReady { tenant: slug.clone(), status, missing }));
         }
         if facts.owner.is_none() {
             return Err(Error::Tenant(TenantError::SchemaGone { tenant: slug.clone(), status, schema }));
         }
         if !facts.has_ledger {
-            let missing = format!("its ledger, {}.{LEDGER_TABLE}, is missing", schema.as_str());
+            let missing = MissingPart::Ledger { schema, why: LedgerProblem::NoLedger };
             return Err(Error::Tenant(TenantError::NotReady { tenant: slug.clone(), status, missing }));
         }
         if let Some(progress) = FileProgress::read(&holder, &schema).await? {

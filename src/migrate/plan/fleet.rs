@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     db::Operator,
-    error::{Error, MigrationError, Result, SetupError, TenantError},
+    error::{Error, MigrationError, MissingPart, Result, SetupError},
     fleet::selection::{Scope, Selection},
     ident::{Ident, SchemaName},
     migrate::{
@@ -17,7 +17,7 @@ use crate::{
         migrations::Migrations,
     },
     migration::Set,
-    registry::{self, role_of},
+    registry,
     slug::TenantSlug,
     tenant::StrangeRow,
 };
@@ -162,7 +162,7 @@ async fn plan_tenants<'a>(operator: &Operator, migrations: &'a Migrations, plann
         Scope::Only(slugs) => TenantFilter::These(slugs),
         _ => TenantFilter::All,
     };
-    let mut planner = TenantPlanner { operator, migrations, target: planned.target, by_applied: HashMap::new() };
+    let mut planner = TenantPlanner { migrations, target: planned.target, by_applied: HashMap::new() };
     let own_role = operator.facts().role.as_str();
     let mut strange = Vec::new();
     let mut unseen = selection.exclude.clone();
@@ -192,27 +192,22 @@ async fn plan_tenants<'a>(operator: &Operator, migrations: &'a Migrations, plann
 }
 
 /// Plans tenants. Tenants with the same state share one plan.
-struct TenantPlanner<'o, 'a> {
-    operator: &'o Operator,
+struct TenantPlanner<'a> {
     migrations: &'a Migrations,
     target: Target,
     /// By the number of applied migrations.
     by_applied: HashMap<usize, SchemaPlan<'a>>,
 }
 
-impl<'a> TenantPlanner<'_, 'a> {
+impl<'a> TenantPlanner<'a> {
     /// Returns the work for a tenant; `None` if there is none.
     fn step(&mut self, tenant: &TenantState) -> Option<Step<'a>> {
         let slug = &tenant.tenant.slug;
         let schema = SchemaName::of_tenant(slug);
         let status = &tenant.tenant.status;
-        let not_ready = |missing: String| {
+        let not_ready = |missing: MissingPart| {
             if status.needs_schema() {
-                Step::Refuse(Error::Tenant(TenantError::NotReady {
-                    tenant: slug.clone(),
-                    status: status.clone(),
-                    missing,
-                }))
+                Step::Refuse(missing.error(slug.clone(), status.clone()))
             } else {
                 Step::Skip { reason: format!("{status}: {missing}") }
             }
@@ -235,16 +230,8 @@ impl<'a> TenantPlanner<'_, 'a> {
             }
             SchemaState::OtherOrganization { .. } => tenant.facts.refuse_other_organization().err().map(Step::Refuse),
             SchemaState::BeingDropped => Some(Step::Skip { reason: "it is being dropped".into() }),
-            SchemaState::Missing => Some(not_ready(format!("there is no schema {}", schema.as_str()))),
-            SchemaState::HalfProvisioned { missing } => {
-                let role = role_of(self.operator, slug).map(|role| format!(" {}", role.as_str())).unwrap_or_default();
-                let missing = if missing == "its role" {
-                    format!("there is no role{role}")
-                } else {
-                    format!("{missing} is missing")
-                };
-                Some(not_ready(missing))
-            }
+            SchemaState::Missing => Some(not_ready(MissingPart::Schema { schema })),
+            SchemaState::HalfProvisioned { missing } => Some(not_ready(missing.clone())),
         }
     }
 

@@ -2,18 +2,17 @@
 
 use super::{Target, plan};
 use crate::{
-    config::Isolation,
     db::Operator,
-    error::{Error, MigrationError, Result},
+    error::{Error, LedgerProblem, MigrationError, MissingPart, Result},
     ident::SchemaName,
     migrate::{
         execute::step_log::FileProgress,
         files::source::Source,
-        ledger::{self, Applied, LEDGER_TABLE, LedgerDigest, Prefixes},
+        ledger::{self, Applied, LedgerDigest, Prefixes},
         migrations::Migrations,
     },
     migration::{Divergence, MigrationId, Set},
-    registry::{self, RegistryRow, Slugs, TenantFacts},
+    registry::{self, RegistryRow, Slugs, TenantFacts, role_of},
     slug::TenantSlug,
     tenant::{StrangeRow, Tenant},
 };
@@ -38,10 +37,10 @@ pub enum SchemaState {
     Diverged(Box<Divergence>),
     /// The schema does not exist.
     Missing,
-    /// The schema exists, but another required object is missing.
+    /// The schema exists, but another required part is missing.
     HalfProvisioned {
-        /// The missing object.
-        missing: String,
+        /// The missing part.
+        missing: MissingPart,
     },
     /// The schema belongs to a different organization than the slug in the registry.
     OtherOrganization {
@@ -216,7 +215,7 @@ pub(crate) async fn each_tenant(
     mut visit: impl FnMut(TenantState) + Send,
 ) -> Result<()> {
     let source = migrations.set(Set::Tenant);
-    let (prefixes, isolation) = (Prefixes::of(source), operator.config().isolation());
+    let prefixes = Prefixes::of(source);
     let (mut unread, mut in_steps, mut unknown, mut any) = (Vec::new(), Vec::new(), None, false);
     {
         // No other query is sent until the last row is read: the driver stops reading while a response is not consumed.
@@ -246,7 +245,7 @@ pub(crate) async fn each_tenant(
                 unread.push((tenant, facts));
                 continue;
             }
-            if let Some(state) = by_facts(&facts, isolation) {
+            if let Some(state) = by_facts(operator, &tenant.slug, &facts) {
                 visit(TenantState { tenant, state, head: None, facts, rows: None, started: None });
                 continue;
             }
@@ -291,14 +290,14 @@ async fn of_ledger(operator: &Operator, source: &Source, tenant: Tenant, facts: 
     let read = match ledger::read(operator, &schema).await {
         // The error concerns only one tenant, so the others are still read.
         Err(Error::Migration(MigrationError::LedgerRefused { why, .. })) => {
-            let missing = format!("its ledger ({why})");
+            let missing = MissingPart::Ledger { schema, why };
             let state = SchemaState::HalfProvisioned { missing };
             return Ok(TenantState { tenant, state, head: None, facts, rows: None, started: None });
         }
         read => read?,
     };
     if !read.ledger_exists {
-        let missing = format!("its ledger, {}.{LEDGER_TABLE}", schema.as_str());
+        let missing = MissingPart::Ledger { schema, why: LedgerProblem::NoLedger };
         let state = SchemaState::HalfProvisioned { missing };
         return Ok(TenantState { tenant, state, head: None, facts, rows: None, started: None });
     }
@@ -311,20 +310,22 @@ async fn of_ledger(operator: &Operator, source: &Source, tenant: Tenant, facts: 
 }
 
 /// Returns a problem of a tenant that is known before its ledger is read.
-fn by_facts(facts: &TenantFacts, isolation: Isolation) -> Option<SchemaState> {
-    let half = |missing: &str| Some(SchemaState::HalfProvisioned { missing: missing.into() });
+fn by_facts(operator: &Operator, slug: &TenantSlug, facts: &TenantFacts) -> Option<SchemaState> {
+    let half = |missing| Some(SchemaState::HalfProvisioned { missing });
     if facts.owner.is_none() {
         Some(SchemaState::Missing)
     } else if let Some(found) = facts.other_organization() {
         Some(SchemaState::OtherOrganization { found })
     } else if facts.refuse_being_dropped().is_err() {
         Some(SchemaState::BeingDropped)
-    } else if isolation == Isolation::Role && !facts.has_role {
-        half("its role")
-    } else if isolation == Isolation::Role && !facts.role_admitted {
-        half("its role's right to use the schema")
     } else {
-        None
+        match role_of(operator, slug) {
+            Some(role) if !facts.has_role => half(MissingPart::Role { role }),
+            Some(role) if !facts.role_admitted => {
+                half(MissingPart::SchemaUsage { role, schema: SchemaName::of_tenant(slug) })
+            }
+            _ => None,
+        }
     }
 }
 

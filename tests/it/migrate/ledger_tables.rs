@@ -2,7 +2,7 @@
 
 use crate::sandbox::{Files, Raw, exists, failure, migrate_all, tenants};
 use cgk::{
-    Error, ErrorKind, LedgerProblem, MigrationError,
+    Error, ErrorKind, LedgerProblem, MigrationError, MissingPart,
     lifecycle::{CreateOptions, create},
     migrate::{self, Migrations, SchemaState, Silent},
     setup,
@@ -32,13 +32,17 @@ async fn a_table_of_another_tool_is_never_the_ledger() {
         let migrations = files.load();
         let report = migrate_all(&operator, &migrations).await.unwrap();
         let error = failure(&report, "acme");
+        assert_eq!(error.code(), "CGK0622", "{columns}: {error}");
         assert!(error.to_string().contains("belongs to another tool"), "{columns}: {error}");
         assert_eq!((report.migrated(), report.failed()), (1, 1), "{columns}: the other tenant is migrated");
         assert!(!exists(&raw, "tenant_acme.next").await, "{columns}");
         let state = migrate::read_state(&operator, &migrations).await.unwrap();
-        assert!(
-            matches!(&state.tenants[0].state, SchemaState::HalfProvisioned { missing } if missing.contains("belongs to another tool"))
-        );
+        assert!(matches!(
+            &state.tenants[0].state,
+            SchemaState::HalfProvisioned {
+                missing: MissingPart::Ledger { why: LedgerProblem::OfAnotherTool { .. }, .. }
+            }
+        ));
         let db = database.db().await.unwrap();
         let made = create(&operator, &db, &migrations, &"acme".parse().unwrap(), &CreateOptions::default()).await;
         assert!(made.is_err() || !exists(&raw, "tenant_acme.next").await, "{columns}: {made:?}");

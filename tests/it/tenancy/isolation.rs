@@ -356,7 +356,7 @@ async fn a_tenant_that_is_closed_runs_no_statement() {
     stage.sql("update public.organizations set status = 'active' where slug = 'acme'").await;
 
     let missing = |error: Error| match error {
-        Error::Tenant(TenantError::NotReady { missing, status: TenantStatus::Active, .. }) => missing,
+        Error::Tenant(TenantError::NotReady { missing, status: TenantStatus::Active, .. }) => missing.to_string(),
         other => panic!("{other:?}"),
     };
     stage.sql("alter schema tenant_acme rename to gone").await;

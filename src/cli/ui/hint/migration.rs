@@ -169,22 +169,13 @@ fn half_done(schema: &SchemaName, migration: &MigrationId) -> String {
     )
 }
 
-/// Returns the hint for a tenant whose ledger is missing or cannot be read. The error has the problem only as text.
-pub(super) fn of_unread_ledger(tenant: &TenantSlug, missing: &str) -> String {
-    let schema = SchemaName::of_tenant(tenant);
-    let kind = missing.split_once("schema_migrations is a ").and_then(|(_, rest)| rest.split_once(','));
-    let problem = if missing.contains("belongs to another tool") {
-        Some(LedgerProblem::OfAnotherTool { tool: None, columns: Vec::new() })
-    } else {
-        kind.map(|(kind, _)| LedgerProblem::NotATable { kind: kind.to_owned() })
-    };
-    problem.and_then(|problem| ledger(schema.as_str(), &problem)).unwrap_or_else(|| {
-        format!(
-            "Restore the table {}.schema_migrations from a backup. Without one, run `cgk migrate:baseline {tenant}`: it compares \
-             the schema with the migrations and writes a new ledger.",
-            schema.as_str()
-        )
-    })
+/// Returns the hint for a tenant without a ledger.
+pub(super) fn lost_ledger(tenant: &TenantSlug, schema: &SchemaName) -> String {
+    format!(
+        "Restore the table {}.schema_migrations from a backup. Without one, run `cgk migrate:baseline {tenant}`: it compares the \
+         schema with the migrations and writes a new ledger.",
+        schema.as_str()
+    )
 }
 
 fn ledger(schema: &str, why: &LedgerProblem) -> Option<String> {

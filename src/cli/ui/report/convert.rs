@@ -7,7 +7,7 @@ use super::{
 };
 use crate::cli::exit::Exit;
 use cgk::{
-    DriverError, Error, ErrorKind, InvalidSlug, MigrationError, TransactionError,
+    DriverError, Error, ErrorKind, Instead, InvalidSlug, MigrationError, TransactionError,
     auth::AuthError,
     config::ConfigError,
     domains::DomainError,
@@ -111,7 +111,7 @@ impl Report {
                 report.message = format!("could not use the migrations in {}: {problem}", display_path(path));
             }
             Error::Transaction(TransactionError::StatementRefused { form, instead }) => {
-                report.message = format!("`{form}` is refused inside a transaction of cgk: {}", in_sql(instead));
+                report.message = format!("`{form}` is refused inside a transaction of cgk: {}", in_sql(*instead));
             }
             _ => {}
         }
@@ -264,17 +264,15 @@ impl Report {
 }
 
 /// Returns what to do instead of a statement in SQL, where the library names the items of its own interface.
-fn in_sql(instead: &'static str) -> &'static str {
+fn in_sql(instead: Instead) -> String {
     match instead {
-        text if text.contains("closure") => {
-            "cgk begins and ends the transaction of each tenant; take the statement out"
+        Instead::ReturnFromClosure => {
+            "cgk begins and ends the transaction of each tenant; take the statement out".into()
         }
-        text if text.contains("`db.platform()`") => {
-            "the role belongs to the transaction; what the operator does runs with psql"
-        }
-        text if text.contains("`tx.savepoint()`") => "names that start with cgk_ are reserved; choose another name",
-        text if text.contains("`copy_in`") => "psql runs COPY",
-        text => text,
+        Instead::CallForRole => "the role belongs to the transaction; what the operator does runs with psql".into(),
+        Instead::OtherSavepointName => "names that start with cgk_ are reserved; choose another name".into(),
+        Instead::CopyMethods => "psql runs COPY".into(),
+        instead => instead.to_string(),
     }
 }
 
