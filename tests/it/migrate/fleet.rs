@@ -109,7 +109,9 @@ async fn suspended_tenants_are_migrated_and_unprovisioned_ones_skipped() {
     let report = migrate_all(&operator, &files.load()).await.unwrap();
     assert_eq!((report.failed(), report.migrated(), report.skipped()), (2, 2, 1), "{report:#?}");
     assert_eq!(versions(&raw, "tenant_a").await, [1, 2]);
-    for (slug, missing) in [("gone", "there is no schema tenant_gone"), ("c", "there is no ledger tenant_c.schema_migrations")] {
+    for (slug, missing) in
+        [("gone", "there is no schema tenant_gone"), ("c", "there is no ledger tenant_c.schema_migrations")]
+    {
         let error = failure(&report, slug);
         assert!(error.kind() == ErrorKind::NotReady && error.to_string().contains(missing), "{error:?}");
     }
