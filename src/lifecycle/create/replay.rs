@@ -2,7 +2,7 @@
 
 use crate::{
     db::Operator,
-    error::{Error, Result},
+    error::{Error, MigrationError, Result},
     migrate::{self, Migrations, Set, execute::grouping::Grouping, fileset::record::FileRecord, rehearsal},
 };
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,8 +48,12 @@ impl Replay {
                 self.file_by_file.store(rehearsed.file_by_file, Ordering::Relaxed);
                 rehearsed.file_by_file
             }
-            Err(error) => {
+            Err(error @ Error::Migration(MigrationError::Rehearsal { .. } | MigrationError::NotRehearsable { .. })) => {
                 tracing::debug!(%error, "the rehearsal failed as well");
+                false
+            }
+            Err(error) => {
+                tracing::warn!(error = error.report(), "not tried file by file, because the rehearsal did not run");
                 false
             }
         }

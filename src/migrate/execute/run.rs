@@ -254,7 +254,7 @@ async fn one_by_one(
     Ok(())
 }
 
-/// Rehearses the tenants' set. If that is not possible, the observer gets a notice.
+/// Rehearses the tenants' set. If the set itself cannot be rehearsed, the observer gets a notice.
 async fn rehearse(
     operator: &Operator,
     migrations: &Migrations,
@@ -273,15 +273,12 @@ async fn rehearse(
         }
         // The following code detects the interrupt and starts no tenant.
         Err(error) if was_cancelled(&options.interrupt, &error) => Ok(()),
-        // No connection is left for it. Losing the operator's own connection is another error.
-        Err(
-            error @ (Error::Connection(ConnectionError::Connect { .. })
-            | Error::Connection(ConnectionError::Login { .. })),
-        ) => {
-            sink.observer.notice(&format!("the migrations were not rehearsed: {error}"));
-            Ok(())
+        Err(error) => {
+            if let Error::Connection(ConnectionError::Connect { .. } | ConnectionError::Login { .. }) = &error {
+                sink.observer.notice("the rehearsal needs another connection; no tenant was changed");
+            }
+            Err(error)
         }
-        Err(error) => Err(error),
     }
 }
 

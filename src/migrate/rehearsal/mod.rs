@@ -170,14 +170,25 @@ async fn run(operator: &Operator, migrations: &Migrations, wanted: &[bool]) -> R
 
 /// Applies files together, or one by one if that fails.
 async fn try_groupings(operator: &Operator, planned: &SchemaPlan<'_>, wanted: &[bool]) -> Result<(Grouping, Observed)> {
+    let mut together = None;
     if !apply::is_born_in_steps(planned) {
         match at_once(operator, planned, wanted).await {
             Ok(observed) => return Ok((Grouping::Batch, observed)),
             Err(error) if planned.pending.len() < 2 || !is_of_the_files(&error) => return Err(failed(error)),
-            Err(error) => tracing::info!(%error, "the set does not apply in one transaction"),
+            Err(error) => together = Some(error),
         }
     }
-    Ok((Grouping::FileByFile, one_by_one(operator, planned, wanted).await?))
+    let separate = one_by_one(operator, planned, wanted).await;
+    if let Some(error) = together.as_ref().map(Error::report) {
+        match &separate {
+            // Whether a new tenant can be created is unknown, and this error is all that is known.
+            Err(Error::Migration(MigrationError::NotRehearsable { .. })) => {
+                tracing::warn!(error, "the set does not apply in one transaction, and may not apply at all");
+            }
+            _ => tracing::info!(error, "the set does not apply in one transaction"),
+        }
+    }
+    Ok((Grouping::FileByFile, separate?))
 }
 
 /// Applies files one by one in a schema that is dropped at the end.

@@ -139,6 +139,14 @@ async fn a_database_in_which_no_tenant_can_be_created_is_not_ready() {
     let answer = shell.run(&["setup:database"]);
     assert!(answer.code == 0 && answer.stderr.contains("is ready"), "{}", answer.stderr);
     assert_eq!(shell.run(&["tenant:create", "acme"]).code, 0);
+    // A rehearsal that is due needs a connection.
+    let limited = format!("truncate public.cgk_rehearsals; alter role {role} connection limit");
+    sql(&database, &format!("{limited} 1")).await;
+    ends_with(&shell, 5, &["migrate", "migrate --all-or-nothing"]);
+    let refused = shell.run(&["migrate"]).stderr;
+    assert!(refused.contains("CGK0201") && refused.contains("no tenant was changed"), "{refused}");
+    sql(&database, &format!("{limited} -1")).await;
+    ends_with(&shell, 0, &["migrate"]);
     // A database that is set up, whose operator has lost the right.
     sql(&database, &format!("alter role {role} nocreaterole")).await;
     let answer = shell.run(&["setup:database"]);

@@ -131,19 +131,29 @@ async fn workers_have_a_connection_each_and_leave_none() {
     }
 }
 
-/// Workers that find no connection are missed by nobody.
+/// Workers that find no connection are missed by nobody. A rehearsal that finds none stops the run before any tenant.
 #[tokio::test]
-async fn a_server_without_connections_has_one_worker() {
+async fn a_server_without_connections_has_one_worker_and_no_rehearsal() {
     let fleet = fleet(8).await;
     let proxy = Proxy::for_connections(&fleet.database, 1).await;
     let operator = Operator::connect(proxy.config()).await.unwrap();
     assert!(Operator::connect(proxy.config()).await.is_err());
     fleet.files.tenant("002_second.sql", "create table m2 ()");
     let migrations = fleet.files.load();
-    let planned = fleet.plan(&migrations).await;
     let options = RunOptions::default().jobs(many(4));
+    for options in [options.clone(), options.clone().all_or_nothing()] {
+        let planned = fleet.plan(&migrations).await;
+        let error = migrate::run_with(&operator, &migrations, planned, &options, &mut Silent).await.unwrap_err();
+        assert_eq!((error.code(), error.kind()), ("CGK0201", ErrorKind::Unavailable), "{error:?}");
+        assert_eq!(fleet.with("m2").await, Vec::<String>::new());
+    }
+    let planned = fleet.plan(&migrations).await;
+    let options = options.unrehearsed();
     let report = migrate::run_with(&operator, &migrations, planned, &options, &mut Silent).await.unwrap();
     assert_eq!((report.migrated(), report.failed(), stopped(&report)), (8, 0, None));
+    // A set that is already rehearsed needs no connection.
+    migrate::rehearse(&fleet.operator, &migrations).await.unwrap();
+    assert!(!migrate::rehearse(&operator, &migrations).await.unwrap().is_new);
 }
 
 #[tokio::test]
