@@ -1,13 +1,13 @@
 //! Former slugs beside the other verbs: no verb gives one to another tenant, and it stays the tenant's until it ends.
 
 use crate::{
-    fixture::{dropped, enters, left_of, refused_as},
-    stage::{Stage, must_end, slug},
+    fixture::{dropped, enters, left_of, refused_as, until},
+    stage::{Stage, connect, must_end, slug},
     transfer_fixture::{Folder, export, import},
     warm::{SCHEMAS, warm},
 };
 use cgk::{
-    ErrorKind, Result,
+    ErrorKind, Operator, Result,
     lifecycle::{self, CloneOptions, CreateOptions, DropOptions, ExportOptions, ImportOptions, RenameOptions},
     migrate::{Migrations, Silent},
 };
@@ -119,4 +119,40 @@ async fn a_tenant_that_waits_for_its_drop_keeps_its_former_slug() {
     assert_eq!((back.tenant.id, stage.count("select count(*) from cgk_aliases").await), (stage.acme, 0));
     assert_eq!(refused_as(&stage.db, "acme").await, ErrorKind::NotFound);
     assert_ne!(create(&stage, "acme").await.unwrap().tenant.id, stage.acme);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_renames_create_the_table_of_former_slugs_once() {
+    let stage = Stage::set().await;
+    let tables = "select count(*) from pg_tables where tablename = 'cgk_aliases'";
+    assert_eq!(stage.count(tables).await, 0, "the precondition");
+    let keep = |to: &str| RenameOptions::default().slug(slug(to)).keep_alias(HOUR);
+    // What stops the first one is an error, not a table that another session has created.
+    stage.run("create type cgk_aliases as enum ()").await;
+    let error = lifecycle::rename(&stage.operator().await, &slug("acme"), &keep("apex")).await.unwrap_err();
+    assert!(error.to_string().contains("create the table"), "{error}");
+    stage.run("drop type cgk_aliases").await;
+
+    // The first one waits inside of its CREATE TABLE, and the second one for the first: both have found no table.
+    let mut holder = connect(&stage.database).await;
+    let held = holder.transaction().await.unwrap();
+    held.batch_execute("lock table organizations in row exclusive mode").await.unwrap();
+    let run = |from: &'static str, options: RenameOptions, operator: Operator| {
+        tokio::spawn(async move { lifecycle::rename(&operator, &slug(from), &options).await })
+    };
+    let waiting = |kind: &str| {
+        format!(
+            "select exists (select from pg_locks where not granted and locktype = '{kind}'
+                     and database = (select oid from pg_database where datname = current_database()))"
+        )
+    };
+    let first = run("acme", keep("apex"), stage.operator().await);
+    until(&stage, "the first creates the table", &waiting("relation")).await;
+    let second = run("globex", keep("other"), stage.operator().await);
+    until(&stage, "the second waits for the first", &waiting("advisory")).await;
+    held.commit().await.unwrap();
+    for renamed in [first, second] {
+        must_end(renamed).await.unwrap().unwrap();
+    }
+    assert_eq!((stage.count(tables).await, stage.count("select count(*) from cgk_aliases").await), (1, 2));
 }
