@@ -71,7 +71,7 @@ impl SourceTenant {
             let missing = MissingPart::Ledger { schema, why: LedgerProblem::NoLedger };
             return Err(Error::Tenant(TenantError::NotReady { tenant: slug.clone(), status, missing }));
         }
-        if let Some(progress) = FileProgress::read(&holder, &schema).await? {
+        if let Some(progress) = FileProgress::read(&holder, &schema).await?.filter(|found| !found.is_nothing()) {
             return Err(progress.refused(&schema, "it is not complete: run `cgk migrate` before the tenant is copied"));
         }
         Ok(Self { tenant, schema, lock: holder })

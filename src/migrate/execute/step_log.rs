@@ -2,9 +2,14 @@
 //! while a file is partially applied.
 
 use crate::{
-    db::Operator,
+    db::{
+        Operator,
+        message::{self, Answer},
+        message_head::{MessageHead, demand},
+    },
     error::{Error, MigrationError, Result, while_doing},
     ident::{RoleName, SchemaName, literal},
+    lock,
     migrate::files::{file::MigrationFile, source::Source},
     migration::MigrationId,
     row_check,
@@ -53,11 +58,20 @@ impl FileProgress {
     /// Returns why a file cannot be continued from here. `None` if it starts with the text that was already executed.
     pub(in crate::migrate) fn problem(&self, file: Option<&MigrationFile>) -> Option<&'static str> {
         let Some(file) = file.filter(|file| *file.id() == self.id) else { return Some(WITHOUT_FILE) };
+        if file.is_transactional() {
+            return Some("the file no longer says that it runs without a transaction");
+        }
         match checksum(file, self.done + usize::from(self.begun)) {
             Some(checksum) if checksum == self.checksum => None,
             Some(_) => Some("an executed statement was edited"),
             None => Some("the file has fewer statements now"),
         }
+    }
+
+    /// Returns the file that would have to be applied before this one is continued. `next` is the first file that the
+    /// ledger does not have.
+    pub(in crate::migrate) fn overtaken_by<'f>(&self, next: Option<&'f MigrationFile>) -> Option<&'f MigrationFile> {
+        next.filter(|next| next.id().version < self.id.version)
     }
 
     /// Reads the progress of a file of this set, and finds the file. `None` if no statement was executed, or if the role
@@ -77,7 +91,8 @@ impl FileProgress {
         }))
     }
 
-    pub(in crate::migrate) fn is_nothing(&self) -> bool {
+    /// Returns whether no statement was executed or announced.
+    pub(crate) fn is_nothing(&self) -> bool {
         self.done == 0 && !self.begun
     }
 
@@ -101,6 +116,26 @@ impl FileProgress {
             begun: row.try_get(3).map_err(doing())?,
             checksum: Checksum::recorded(row.try_get::<_, String>(4).map_err(doing())?),
         }))
+    }
+}
+
+/// Deletes the record of a file of which no statement was executed, as a run leaves it that is killed in the first one.
+/// Returns whether there was such a record. Locks: the steps lock, tried, until the message ends.
+pub(in crate::migrate) async fn forget_nothing(operator: &Operator, schema: &SchemaName) -> Result<bool> {
+    if !FileProgress::read(operator, schema).await?.is_some_and(|found| found.is_nothing()) {
+        return Ok(false);
+    }
+    let table = schema.qualified(STEPS_TABLE);
+    let free = demand(&format!("pg_catalog.pg_try_advisory_xact_lock({})", lock::steps_key(schema)));
+    let nothing = demand(&format!("not exists (select from {table} where done > 0 or begun)"));
+    let sql = format!("{}select {free};\nselect {nothing};\ndrop table {table}", MessageHead::of(operator).sql());
+    match message::run(operator.client(), &sql).await.and_then(Answer::complete) {
+        Ok(_) => Ok(true),
+        // Another run works on it, or has just finished it.
+        Err(error) if [Some(&SqlState::DIVISION_BY_ZERO), Some(&SqlState::UNDEFINED_TABLE)].contains(&error.code()) => {
+            Ok(false)
+        }
+        Err(error) => Err(while_doing(format!("remove {table}, which records nothing"))(error)),
     }
 }
 

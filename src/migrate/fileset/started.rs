@@ -5,10 +5,11 @@
 
 use crate::{
     db::Operator,
-    error::{Error, Result, SetupError, while_doing},
+    error::{Error, MigrationError, Result, SetupError, while_doing},
     ident::SchemaName,
     migrate::{
         execute::step_log::{FileProgress, STEPS_TABLE},
+        ledger,
         migrations::Migrations,
     },
     migration::Set,
@@ -43,7 +44,8 @@ pub(super) fn of_cgk(names: Vec<String>) -> Vec<SchemaName> {
     names.into_iter().filter_map(of_name).collect()
 }
 
-/// Refuses if one of these schemas has started a file that the set has no more, or with other executed statements.
+/// Refuses if one of these schemas has started a file that the set no longer has, that has other executed statements or
+/// no mark, or that is no longer the next one.
 pub(super) async fn check(operator: &Operator, migrations: &Migrations, schemas: &[SchemaName]) -> Result<()> {
     for schema in schemas {
         let slug = schema.as_str().strip_prefix("tenant_").and_then(|slug| slug.parse::<TenantSlug>().ok());
@@ -56,6 +58,16 @@ pub(super) async fn check(operator: &Operator, migrations: &Migrations, schemas:
         let Some((started, file)) = FileProgress::of_set(operator, schema, set).await? else { continue };
         if let Some(problem) = started.problem(file) {
             return Err(started.refused(schema, problem));
+        }
+        let applied = match ledger::read(operator, schema).await {
+            // The plan reports it for this schema.
+            Err(Error::Migration(MigrationError::LedgerRefused { .. })) => continue,
+            read => read?.rows,
+        };
+        let next = set.files().iter().find(|file| applied.iter().all(|row| row.id.version != file.id().version));
+        if let Some(earlier) = started.overtaken_by(next) {
+            let problem = format!("{}, which comes before it, is not applied", earlier.id());
+            return Err(started.refused(schema, &problem));
         }
     }
     Ok(())

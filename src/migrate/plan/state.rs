@@ -181,15 +181,22 @@ async fn with_started(
         done: started.done,
         statements: file.map(|file| file.statements().len()),
     };
-    let fits = matches!(state, SchemaState::Diverged(_)) || started.problem(file).is_none() && !state.is_at_head();
-    if fits {
+    let next = match &state {
+        SchemaState::Behind { pending } => source.files().iter().nth_back(pending - 1),
+        SchemaState::Diverged(_) => return Ok((state, Some(found))),
+        _ => None,
+    };
+    let mut divergence =
+        Divergence { schema: schema.clone(), edited: vec![], missing: vec![], out_of_order: vec![], ahead: vec![] };
+    if let Some(earlier) = started.overtaken_by(next) {
+        divergence.out_of_order = vec![earlier.id().clone()];
+    } else if file.is_none() {
+        divergence.missing = vec![started.id];
+    } else if started.problem(file).is_some() || state.is_at_head() {
+        divergence.edited = vec![started.id];
+    } else {
         return Ok((state, Some(found)));
     }
-    let (edited, missing) = match file {
-        Some(_) => (vec![started.id], vec![]),
-        None => (vec![], vec![started.id]),
-    };
-    let divergence = Divergence { schema: schema.clone(), edited, missing, out_of_order: vec![], ahead: vec![] };
     Ok((SchemaState::Diverged(Box::new(divergence)), Some(found)))
 }
 

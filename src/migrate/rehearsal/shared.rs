@@ -37,6 +37,9 @@ pub(crate) const ANY_ISOLATION: &str = "any";
 /// The record during a migration: the snapshot before it, and the previous record.
 const BEFORE: &str = "before";
 const GIVEN: &str = "given";
+const DELETE: &str = "delete from public.cgk_references where set_name = 'public';\n";
+const DELETE_ENDED: &str =
+    "delete from public.cgk_references where set_name = 'public' and ledger not in ('before', 'given');\n";
 
 /// Migrates the shared schema and records the changes, whether it succeeds or not.
 ///
@@ -90,31 +93,35 @@ async fn begin(operator: &Operator) -> Result<()> {
         record::create_tables(operator).await?;
     }
     let rows = tables.unwrap_or_default().rows;
-    // A run was interrupted: its first snapshot is still valid.
-    if rows.contains_key(BEFORE) && rows.contains_key(GIVEN) {
+    let now = SharedLedger::read(operator).await?;
+    // A run was interrupted after it had changed something, or in a file without a transaction: its first snapshot is
+    // still valid.
+    if rows.contains_key(BEFORE) && rows.contains_key(GIVEN) && (now.has_steps || !rows.contains_key(&now.digest)) {
         return Ok(());
     }
-    let (digest, is_new) = ledger_digest(operator).await?;
     let before = read_shared_schema(operator, Query::CURRENT).await?;
-    let given = match rows.get(&digest) {
+    let given = match rows.get(&now.digest) {
         Some(given) => given.clone(),
-        None if is_new => Vec::new(),
+        None if now.is_new => Vec::new(),
         None => before.objects.clone(),
     };
     let given = SchemaSnapshot { fingerprint: String::new(), objects: given };
     write(operator, &[(BEFORE, &before), (GIVEN, &given)], "").await
 }
 
-/// Ends a migration, whether it succeeded or not: records the changes.
+/// Ends a migration, whether it succeeded or not: records the changes. If it stopped in a file without a transaction,
+/// the changes belong to no state of the ledger. Then the first snapshot stays for the run that finishes the file.
 async fn end(operator: &Operator) -> Result<()> {
+    let now = SharedLedger::read(operator).await?;
+    if now.has_steps {
+        return Ok(());
+    }
     let rows = read_rows(operator).await?.unwrap_or_default().rows;
     let (Some(before), Some(given)) = (rows.get(BEFORE), rows.get(GIVEN)) else { return Ok(()) };
     let after = read_shared_schema(operator, Query::CURRENT).await?;
     let objects = carried_over(given, before, &after.objects);
-    let (digest, _) = ledger_digest(operator).await?;
     let snapshot = SchemaSnapshot { fingerprint: String::new(), objects };
-    write(operator, &[(digest.as_str(), &snapshot)], "delete from public.cgk_references where set_name = 'public';\n")
-        .await
+    write(operator, &[(now.digest.as_str(), &snapshot)], DELETE).await
 }
 
 /// Records the current shared schema if there is no record for this state. A record of another version is translated
@@ -142,23 +149,23 @@ pub(crate) async fn ensure(operator: &Operator) -> Result<()> {
 /// Whether a record of this version exists, or there is nothing to record.
 async fn is_recorded(operator: &Operator) -> Result<bool> {
     let rows = read_rows(operator).await?;
-    let (digest, is_new) = ledger_digest(operator).await?;
+    let SharedLedger { digest, is_new, .. } = SharedLedger::read(operator).await?;
     Ok(is_new || rows.as_ref().is_some_and(|found| found.rows.contains_key(&digest) && !found.are_translated))
 }
 
 /// Returns the recorded objects of the shared schema for its current ledger; `None` if there is no such record.
 pub(crate) async fn given(operator: &Operator) -> Result<Option<Vec<String>>> {
     let Some(RecordedRows { mut rows, .. }) = read_rows(operator).await? else { return Ok(None) };
-    let (digest, _) = ledger_digest(operator).await?;
-    Ok(rows.remove(&digest))
+    Ok(rows.remove(&SharedLedger::read(operator).await?.digest))
 }
 
 /// Records objects of the shared schema for its current ledger.
 async fn keep(operator: &Operator, objects: Vec<String>) -> Result<()> {
-    let (digest, _) = ledger_digest(operator).await?;
+    let now = SharedLedger::read(operator).await?;
     let snapshot = SchemaSnapshot { fingerprint: String::new(), objects };
-    write(operator, &[(digest.as_str(), &snapshot)], "delete from public.cgk_references where set_name = 'public';\n")
-        .await
+    // The first snapshot of a migration that has stopped is still needed.
+    let delete = if now.has_steps { DELETE_ENDED } else { DELETE };
+    write(operator, &[(now.digest.as_str(), &snapshot)], delete).await
 }
 
 /// The records by the digest of their ledger.
@@ -200,10 +207,24 @@ async fn read_rows(operator: &Operator) -> Result<Option<RecordedRows>> {
     Ok(Some(read))
 }
 
-/// Returns the digest of the current ledger, and whether there is no ledger yet.
-async fn ledger_digest(operator: &Operator) -> Result<(String, bool)> {
-    let read = ledger::read(operator, &SchemaName::public()).await?;
-    Ok((LedgerDigest::of(&read.rows).as_str().to_owned(), read.rows.is_empty()))
+/// The current state of the shared schema's ledger.
+struct SharedLedger {
+    digest: String,
+    /// Whether it has no row yet.
+    is_new: bool,
+    /// Whether a file without a transaction may be partially applied.
+    has_steps: bool,
+}
+
+impl SharedLedger {
+    async fn read(operator: &Operator) -> Result<Self> {
+        let read = ledger::read(operator, &SchemaName::public()).await?;
+        Ok(Self {
+            digest: LedgerDigest::of(&read.rows).as_str().to_owned(),
+            is_new: read.rows.is_empty(),
+            has_steps: read.has_steps,
+        })
+    }
 }
 
 async fn write(operator: &Operator, rows: &[(&str, &SchemaSnapshot)], first: &str) -> Result<()> {

@@ -163,8 +163,9 @@ fn advice(failure: &MigrationFailure) -> String {
 
 fn half_done(schema: &SchemaName, migration: &MigrationId) -> String {
     format!(
-        "Restore the file of {migration} and run the command again: it continues where it stopped. Or undo \
-             its changes by hand and drop the table \"{}\".schema_migration_steps: then it starts again.",
+        "Restore the files as they were when {migration} was started, and run the command again: it continues where it \
+             stopped. A file that was added before it needs a later version. Or undo its changes by hand and drop the table \
+             \"{}\".schema_migration_steps: then it starts again.",
         schema.as_str()
     )
 }

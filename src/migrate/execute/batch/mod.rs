@@ -44,6 +44,8 @@ pub(in crate::migrate) async fn send_batch(
                 }
                 return Ok(landing);
             }
+            MessageVerdict::PartiallyApplied
+                if unit.commits == Commits::WithMessage && step_log::forget_nothing(operator, schema).await? => {}
             MessageVerdict::PartiallyApplied => return Err(step_log::refused(operator, schema).await?),
             // An open transaction would block other sessions during the wait, and it is already aborted.
             MessageVerdict::Busy if turn == LockWait::NoWait || unit.commits == Commits::Later => {

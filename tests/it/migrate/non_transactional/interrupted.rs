@@ -201,7 +201,7 @@ async fn a_file_that_is_half_done_must_stay_what_it_was() {
     };
     let breaks = "select 1 / (case when current_schema = 'tenant_acme' then 0 else 1 end)";
     let (_database, files, operator, raw) =
-        with_files(&["acme", "globex"], &[("002_s.sql", &sql("insert into marks values ('b')", breaks))]).await;
+        with_files(&["acme", "globex"], &[("004_s.sql", &sql("insert into marks values ('b')", breaks))]).await;
     let (migrations, acme) = (files.load(), Scope::Only(vec![slug("acme")]));
     let planned = migrate::plan_fleet(&operator, &migrations, acme, Target::Head).await.unwrap();
     let report = migrate::run(&operator, &migrations, planned, &mut Silent).await.unwrap();
@@ -229,26 +229,37 @@ async fn a_file_that_is_half_done_must_stay_what_it_was() {
         assert_eq!(acme.started().unwrap().done, 2, "{acme:?}");
         assert_eq!((picture(&raw, "tenant_acme").await, picture(&raw, "tenant_globex").await), before);
     };
-    files.tenant("002_s.sql", &sql("insert into marks values ('B')", "select 1"));
+    files.tenant("004_s.sql", &sql("insert into marks values ('B')", "select 1"));
     half_done("an executed statement was edited", "1 migration edited").await;
-    files.tenant("002_s.sql", "-- cgk:no-transaction\ninsert into marks values ('a')");
+    files.tenant("004_s.sql", "-- cgk:no-transaction\ninsert into marks values ('a')");
     half_done("fewer statements", "1 migration edited").await;
-    files.without("002_s.sql");
+    // The mark is no comment: without it, the others would get the file in one transaction.
+    files.tenant(
+        "004_s.sql",
+        sql("insert into marks values ('b')", "select 1").trim_start_matches("-- cgk:no-transaction"),
+    );
+    half_done("no longer says that it runs without a transaction", "1 migration edited").await;
+    // A file that comes before it, as from the merge of another branch: the half done one would wait for it for ever.
+    files.tenant("004_s.sql", &sql("insert into marks values ('b')", "select 1"));
+    files.tenant("003_late.sql", "create table late ()");
+    half_done("003_late, which comes before it, is not applied", "1 migration out of order").await;
+    files.without("003_late.sql");
+    files.without("004_s.sql");
     for text in ["create table other ()", "-- cgk:no-transaction\ncreate table other ()"] {
-        files.tenant("003_other.sql", text);
+        files.tenant("005_other.sql", text);
         half_done("its file is missing", "1 migration gone").await;
     }
     // Nothing is pending, and it is not at head.
-    files.without("003_other.sql");
+    files.without("005_other.sql");
     half_done("its file is missing", "1 migration gone").await;
 
     // What was not carried out may be mended, and comments and line ends are no part of what was.
     let mended = sql("insert into marks values ('b')", "insert into marks values ('c')").replace("a note", "another");
-    files.tenant("002_s.sql", &mended.replace('\n', "\r\n"));
+    files.tenant("004_s.sql", &mended.replace('\n', "\r\n"));
     let state = migrate::read_state(&operator, &files.load()).await.unwrap();
     let started = state.tenants[0].started().unwrap();
     assert!(matches!(state.tenants[0].state, SchemaState::Behind { pending: 1 }), "{state:?}");
-    assert_eq!((started.id.to_string().as_str(), started.done, started.statements), ("002_s", 2, Some(3)));
+    assert_eq!((started.id.to_string().as_str(), started.done, started.statements), ("004_s", 2, Some(3)));
     assert_eq!(state.tenants[1].started(), None);
     assert_eq!(migrate_all(&operator, &files.load()).await.unwrap().failed(), 0);
     for tenant in ["acme", "globex"] {
@@ -258,6 +269,32 @@ async fn a_file_that_is_half_done_must_stay_what_it_was() {
     assert!(plan_all(&operator, &files.load()).await.unwrap().is_empty());
     let state = migrate::read_state(&operator, &files.load()).await.unwrap();
     assert!(state.tenants.iter().all(|tenant| tenant.state.is_at_head() && tenant.started().is_none()), "{state:?}");
+}
+
+/// A run that is killed in the first statement leaves a record of nothing. It is in the way of no other file.
+#[tokio::test]
+async fn a_record_of_no_statement_stops_no_other_file() {
+    let steps = "-- cgk:no-transaction\nselect 1 / 0;\nselect 2;";
+    let (_database, files, operator, raw) = with_files(&["acme", "globex"], &[("002_s.sql", steps)]).await;
+    let record = |done: i32| {
+        format!(
+            "create table tenant_acme.schema_migration_steps (version bigint primary key, name text not null, done integer
+                 not null, begun boolean not null, checksum text not null, started_at timestamptz default now(),
+                 changed_at timestamptz default now());
+             insert into tenant_acme.schema_migration_steps values (2, 's', {done}, false, '')"
+        )
+    };
+    raw.run(&record(0)).await;
+    files.without("002_s.sql");
+    files.tenant("003_other.sql", "create table other ()");
+    let report = migrate_all(&operator, &files.load()).await.unwrap();
+    assert_eq!((report.migrated(), report.failed()), (2, 0), "{report:?}");
+    assert!(!exists(&raw, "tenant_acme.schema_migration_steps").await);
+    assert_eq!(versions(&raw, "tenant_acme").await, [1, 3]);
+    // The control: a record of one statement.
+    raw.run(&record(1)).await;
+    files.tenant("004_last.sql", "create table last ()");
+    assert_eq!(migrate_all(&operator, &files.load()).await.unwrap_err().code(), "CGK0609");
 }
 
 /// A creation that has stopped in a file that was removed is not finished without it.
@@ -298,6 +335,24 @@ async fn a_half_done_file_of_the_shared_schema_that_was_removed_is_named() {
     raw.run("drop table public.schema_migration_steps").await;
     assert!(plan_all(&operator, &files.load()).await.unwrap().is_empty());
     assert!(migrate::read_state(&operator, &files.load()).await.unwrap().public.is_at_head());
+    // What it made belongs to no migration, so the record of the shared schema does not have it.
+    let unexpected = async || {
+        let report = cgk::drift::verify(&operator, &files.load(), &Scope::Everything).await.unwrap();
+        let public = report.public.expect("the shared schema is compared");
+        assert!(public.not_compared.is_none(), "{public:?}");
+        public.differences.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(unexpected().await.len(), 1);
+    raw.run("drop table public.half").await;
+    assert_eq!(unexpected().await, [""; 0]);
+    // By hand while a file is partially applied, and finished then: the one is not recorded, the other is.
+    files.public("901_s.sql", "-- cgk:no-transaction\ncreate table public.whole ();\nselect nothing;");
+    migrate_all(&operator, &files.load()).await.unwrap_err();
+    files.public("901_s.sql", "-- cgk:no-transaction\ncreate table public.whole ();\nselect 1;");
+    assert_eq!(migrate_all(&operator, &files.load()).await.unwrap().failed(), 0);
+    assert_eq!(unexpected().await, [""; 0]);
+    raw.run("create table public.by_hand ()").await;
+    assert_eq!(unexpected().await.len(), 1, "the control");
 }
 
 #[tokio::test]
