@@ -7,6 +7,7 @@ mod shared;
 
 use super::report::{Change, Difference, FixStatement};
 use crate::{
+    access::isolation,
     catalogue::settings_sql,
     config::Isolation,
     db::{Operator, message, milliseconds},
@@ -117,14 +118,16 @@ fn script(operator: &Operator, whose: RoleSelection<'_>, shared: bool) -> String
     };
     // Since PostgreSQL 16, several roles can grant the same membership. REVOKE removes only the grant of the current
     // role, or, run by a superuser, that of the named role.
-    let (inherits, inherit_attribute, granted_by) = match operator.facts().major() {
+    let (inherits, may_set, acts, inherit_attribute, granted_by) = match operator.facts().major() {
         16.. => (
             "m.inherit_option",
+            "m.set_option",
+            "'set'",
             "",
             "case when m.grantor = 10 or pg_catalog.pg_get_userbyid(m.grantor) = current_user then ''
                   else ' granted by ' || pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(m.grantor)::pg_catalog.text) end",
         ),
-        _ => ("x.rolinherit", ", ('inherit', l.rolinherit)", "''"),
+        _ => ("x.rolinherit", "true", "'member'", ", ('inherit', l.rolinherit)", "''"),
     };
     let parameters = match operator.facts().major() {
         15.. => "union all select 'parameter ACL', p.parname, p.paracl from pg_catalog.pg_parameter_acl p",
@@ -135,6 +138,8 @@ fn script(operator: &Operator, whose: RoleSelection<'_>, shared: bool) -> String
     let sql = registry::sql::fill(&branches(shared))
         .replace(", ('inherit', l.rolinherit)", inherit_attribute)
         .replace("{inherits}", inherits)
+        .replace("{may_set}", may_set)
+        .replace("{acts}", acts)
         .replace("{granted_by}", granted_by)
         .replace("{parameters}", parameters)
         .replace("{memberships}", memberships)
@@ -204,11 +209,22 @@ fn of_role(
                 ("tenant", RoleOwner::Tenant(_)) => {
                     format!("another tenant's role, {a}, may act as it: a hole in isolation")
                 }
-                ("inherits", _) => format!("role {a} has all its rights without acting as it"),
+                ("inherits" | "login inherits", _) => format!("role {a} has all its rights without acting as it"),
                 _ => format!("role {a} may act as it, and no `setup:database --app-role` admitted that role"),
             };
-            about_role(what, format!("revoke {role} from {}{granted_by} cascade", quoted(a)))
+            let member = quoted(a);
+            let fix = match (how, operator.facts().major()) {
+                // The login keeps its membership, with which it enters the tenant.
+                ("login inherits", 16..) => format!("revoke inherit option for {role} from {member}{granted_by}"),
+                ("login inherits", _) => format!("alter role {member} noinherit"),
+                _ => format!("revoke {role} from {member}{granted_by} cascade"),
+            };
+            about_role(what, fix)
         }
+        "lacks member" => about_role(
+            format!("login {a} may not act as it: a service with this login cannot enter the tenant"),
+            format!("grant {role} to {}{}", quoted(a), isolation::membership_options(operator.facts())),
+        ),
         "setting" => {
             let setting = a.split('=').next().unwrap_or_default();
             let place = if b.is_empty() { String::new() } else { format!(" in database {}", quoted(b)) };

@@ -31,10 +31,16 @@ operators as materialized (
 ),
 member as materialized (
     select m.roleid, m.member, x.rolname::pg_catalog.text as role, g.rolname::pg_catalog.text as group_role, {inherits} as inherits,
-           m.admin_option as may_grant, E'\x1f' || {granted_by} as granted_by
+           {may_set} as may_set, m.admin_option as may_grant, E'\x1f' || {granted_by} as granted_by
     from {memberships} m
     join pg_catalog.pg_roles x on x.oid = m.member
     join pg_catalog.pg_roles g on g.oid = m.roleid
+),
+lacking as materialized (
+    select t.schema, t.oid, l.oid as login_oid, l.rolname::pg_catalog.text as login
+    from {tenant_schemas} join t on t.nsp = n.oid cross join login l
+    where o.status::pg_catalog.text in ('active', 'suspended')
+      and not exists (select from member m where m.roleid = t.oid and m.member = l.oid and m.may_set)
 ),
 finding (schema, kind, a, b) as (
     select t.schema, 'attribute', k.name, '' from t join pg_catalog.pg_roles r on r.oid = t.oid
@@ -45,11 +51,17 @@ union all
     select t.schema, 'member of', m.group_role, m.granted_by from t join member m on m.member = t.oid
 union all
     select t.schema, 'has member', m.role,
-        case when exists (select from t o where o.oid = m.member) then 'tenant' when m.inherits then 'inherits' else 'unknown' end || m.granted_by
+        case when exists (select from t o where o.oid = m.member) then 'tenant'
+             when not m.inherits then 'unknown'
+             when exists (select from login l where l.oid = m.member) then 'login inherits' else 'inherits' end || m.granted_by
     from t join member m on m.roleid = t.oid
     where exists (select from t o where o.oid = m.member)
        or (m.member <> t.owner and not exists (select from office o where o.oid = m.member)
            and (m.inherits or not exists (select from login l where l.oid = m.member)))
+union all
+    -- A tenant that a service cannot enter. A login that acts as the role through another role has findings of its own.
+    select k.schema, 'lacks member', k.login, '' from lacking k
+    where not pg_catalog.pg_has_role(k.login_oid, k.oid, {acts})
 union all
     -- ADMIN OPTION, also of a login that cgk made a member: it makes any role a member.
     select t.schema, 'may grant', m.role, m.granted_by

@@ -472,17 +472,51 @@ async fn what_may_be_granted_beside_the_migrations_is_no_drift() {
     assert_eq!(fleet.raw.one::<String>(rights).await, "slug organization_id expires_at");
 }
 
-/// A membership that lends rights is told from one that only lets a login act as the role.
+/// An admitted login keeps the membership, with which it enters tenants: the fix of an inherited membership takes the inheritance
+/// only, and a membership that is missing, or has no SET, is a difference itself.
 #[tokio::test]
-async fn a_membership_that_inherits_is_named() {
+async fn the_membership_of_an_admitted_login_is_neither_lost_nor_overlooked() {
     let fleet = Fleet::made().await;
+    let major = fleet.operator.facts().major();
+    let enters = fleet.filled("select pg_has_role('{app}', '{acme}', 'MEMBER')");
+    let enters = if major >= 16 { enters.replace("MEMBER", "SET") } else { enters };
+    let (inherits, lacks) = (
+        "role {acme}: role {app} has all its rights without acting as it",
+        "role {acme}: login {app} may not act as it: a service with this login cannot enter the tenant",
+    );
+    let mut planted = vec![("revoke {acme} from {app}", lacks, false)];
+    match major {
+        16.. => planted.extend([
+            ("grant {acme} to {app} with inherit true", inherits, true),
+            ("grant {acme} to {app} with set false", lacks, false),
+            ("grant {acme} to {app} with inherit true, set false", lacks, false),
+        ]),
+        _ => planted.push(("alter role {app} inherit", inherits, true)),
+    }
+    for (sql, expected, still_enters) in planted {
+        assert_eq!(lines(&fleet.report().await), Vec::<String>::new(), "before {sql}");
+        fleet.raw.run(&fleet.filled(sql)).await;
+        assert_eq!(fleet.raw.one::<bool>(&enters).await, still_enters, "{sql}");
+        let report = fleet.report().await;
+        assert!(lines(&report).contains(&fleet.filled(expected)), "{sql}: {:#?}", lines(&report));
+        // The comparison of this tenant alone says the same.
+        let acme = Scope::Only(vec![slug("acme")]);
+        let one = drift::verify(&fleet.operator, &fleet.migrations, &acme).await.unwrap();
+        assert!(lines(&one).contains(&fleet.filled(expected)), "{sql}: {:#?}", lines(&one));
+        fleet.raw.run(&report.fix_script()).await;
+        assert!(fleet.raw.one::<bool>(&enters).await, "{sql}\n{}", report.fix_script());
+    }
     assert_eq!(lines(&fleet.report().await), Vec::<String>::new());
-    let option = if fleet.operator.facts().major() >= 16 { " with inherit true" } else { "" };
-    let login = if option.is_empty() { "; alter role {app} inherit" } else { "" };
-    fleet.raw.run(&fleet.filled(&format!("grant {{acme}} to {{app}}{option}{login}"))).await;
-    let found = lines(&fleet.report().await);
-    let expected = fleet.filled("role {acme}: role {app} has all its rights without acting as it");
-    assert!(found.contains(&expected), "{found:?}");
+    // The control: a role that nobody admitted loses the membership.
+    let sql = if major >= 16 { "grant {acme} to {stray} with inherit true" } else { "alter role {stray} inherit; grant {acme} to {stray}" };
+    fleet.raw.run(&fleet.filled(sql)).await;
+    let report = fleet.report().await;
+    assert_eq!(lines(&report), [fleet.filled(&inherits.replace("{app}", "{stray}"))]);
+    fleet.raw.run(&report.fix_script()).await;
+    assert!(!fleet.raw.one::<bool>(&fleet.filled("select pg_has_role('{stray}', '{acme}', 'MEMBER')")).await);
+    // A tenant that is still being set up is entered by no login.
+    fleet.raw.run(&fleet.filled("revoke {acme} from {app}; update public.organizations set status = 'onboarding' where slug = 'acme'")).await;
+    assert_eq!(lines(&fleet.report().await), Vec::<String>::new());
 }
 
 /// Whoever may act as a tenant by office is no finding: a superuser, whoever makes roles, the schema's owner.
