@@ -508,14 +508,23 @@ async fn the_membership_of_an_admitted_login_is_neither_lost_nor_overlooked() {
     }
     assert_eq!(lines(&fleet.report().await), Vec::<String>::new());
     // The control: a role that nobody admitted loses the membership.
-    let sql = if major >= 16 { "grant {acme} to {stray} with inherit true" } else { "alter role {stray} inherit; grant {acme} to {stray}" };
+    let sql = if major >= 16 {
+        "grant {acme} to {stray} with inherit true"
+    } else {
+        "alter role {stray} inherit; grant {acme} to {stray}"
+    };
     fleet.raw.run(&fleet.filled(sql)).await;
     let report = fleet.report().await;
     assert_eq!(lines(&report), [fleet.filled(&inherits.replace("{app}", "{stray}"))]);
     fleet.raw.run(&report.fix_script()).await;
     assert!(!fleet.raw.one::<bool>(&fleet.filled("select pg_has_role('{stray}', '{acme}', 'MEMBER')")).await);
     // A tenant that is still being set up is entered by no login.
-    fleet.raw.run(&fleet.filled("revoke {acme} from {app}; update public.organizations set status = 'onboarding' where slug = 'acme'")).await;
+    fleet
+        .raw
+        .run(&fleet.filled(
+            "revoke {acme} from {app}; update public.organizations set status = 'onboarding' where slug = 'acme'",
+        ))
+        .await;
     assert_eq!(lines(&fleet.report().await), Vec::<String>::new());
 }
 
