@@ -318,10 +318,41 @@ fn of_words(statement: &Statement, transactional: bool, faults: &mut Vec<LintFau
         ["set", ..] => true,
         _ => false,
     };
+    if !transactional && let Some((at, what)) = of_session(statement) {
+        let reason =
+            format!("{what} is lost if a run stops after it: the next run continues the file in a new session");
+        faults.push((at, Lint::LostWithTheSession, reason));
+    }
     if transactional && setting {
         let reason = "SET looks permanent, but it ends with the file".into();
         faults.push((statement.range.start, Lint::SessionSetting, reason));
     }
+}
+
+/// Finds what exists only in the session that executes the statement. SET is not found, because a run that continues
+/// repeats it.
+fn of_session(statement: &Statement) -> Option<(usize, &'static str)> {
+    let (tokens, words) = (&statement.tokens, statement.leading_words());
+    let start = |what| Some((statement.range.start, what));
+    let words = words.as_slice();
+    match words {
+        ["create", "temp" | "temporary", ..]
+        | ["create", "local" | "global", "temp" | "temporary", ..]
+        | ["create", "or", "replace", "temp" | "temporary", ..] => return start("a temporary object"),
+        ["prepare", ..] => return start("a prepared statement"),
+        ["listen", ..] => return start("LISTEN"),
+        ["declare", ..] if shape::has(tokens, &["with", "hold"]) => return start("a cursor"),
+        _ => {}
+    }
+    let is_of_session = |token: &Token| match token.name() {
+        Some("pg_temp") if words.first() == Some(&"create") => Some("a temporary object"),
+        Some("pg_advisory_lock" | "pg_advisory_lock_shared" | "pg_try_advisory_lock") => Some("a lock of the session"),
+        _ => None,
+    };
+    let named = tokens.iter().find_map(|token| is_of_session(token).map(|what| (token.at, what)));
+    let into_temp =
+        |what: &[Token]| what[0].word() == Some("into") && matches!(what[1].word(), Some("temp" | "temporary"));
+    named.or_else(|| tokens.windows(2).find(|two| into_temp(two)).map(|two| (two[0].at, "a temporary object")))
 }
 
 fn learn(shape: &Shape, known: &mut Known<'_>, fresh: &mut BTreeSet<String>) {

@@ -126,6 +126,7 @@ lints! {
     SharedParent "shared-parent" Warning "Give each tenant its own table: everybody who reads the parent reads the rows of its children."
     UnsetSearchPath "unset-search-path" Warning "Add `set search_path from current` to the function: a restore calls it with another path."
     LooksInEverySchema "looks-in-every-schema" Warning "Compare the schema with current_schema() as well."
+    LostWithTheSession "lost-with-the-session" Warning "Use an object of the schema: a run that continues the file has a new session."
     WritesEveryRow "writes-every-row" Warning "Write in batches, in a file with `-- cgk:no-transaction` on its first line."
 }
 

@@ -89,6 +89,13 @@ fn each_danger_is_seen() {
             "do $$ begin if not exists (select from pg_tables where tablename = 'n') then create table n (); end if; end $$",
             "looks-in-every-schema",
         ),
+        ("-- cgk:no-transaction\ncreate temp table n (id int)", "lost-with-the-session"),
+        ("-- cgk:no-transaction\ncreate table pg_temp.n (id int)", "lost-with-the-session"),
+        ("-- cgk:no-transaction\nselect 1 as a into temp n", "lost-with-the-session"),
+        ("-- cgk:no-transaction\nprepare p as select 1", "lost-with-the-session"),
+        ("-- cgk:no-transaction\ndeclare c cursor with hold for select 1", "lost-with-the-session"),
+        ("-- cgk:no-transaction\nlisten x", "lost-with-the-session"),
+        ("-- cgk:no-transaction\nselect pg_catalog.pg_advisory_lock(1)", "lost-with-the-session"),
         ("create role r", "database-wide"),
         ("alter database d set work_mem = '1GB'", "database-wide"),
         ("grant pg_read_all_data to r", "predefined-role"),
@@ -230,6 +237,7 @@ fn what_is_harmless_is_left_alone() {
         "create sequence n; drop sequence n; create materialized view m as select 1; drop materialized view m",
         "alter table t add column random int, add column stored int, add column c int generated always as (b) virtual",
         "create table pg_temp.n (id int)",
+        "-- cgk:no-transaction\nselect pg_advisory_xact_lock(1);\ncreate table temp (prepare int)",
     ] {
         assert_eq!(found(text), Vec::<String>::new(), "{text}");
     }
