@@ -33,7 +33,7 @@ pub(super) async fn findings(operator: &Operator, whose: RoleSelection<'_>) -> R
         let text = |index| row.get(index).unwrap_or_default();
         let place = GrantedObject { schema: text(1), login: text(2), object: text(3), column: text(4), owner: text(5) };
         let found = all.entry(text(1).to_owned()).or_default();
-        found.extend([place.too_many(text(6)), place.missing(text(7))].into_iter().flatten());
+        found.extend([place.too_many(text(6)), place.passed_on(text(8)), place.missing(text(7))].into_iter().flatten());
     }
     Ok(all)
 }
@@ -84,6 +84,13 @@ impl GrantedObject<'_> {
             )
         };
         (!rights.is_empty()).then(|| self.wrong(what(), self.statement("revoke", rights, "from")))
+    }
+
+    /// The login keeps a right that it needs, without the option to pass it on.
+    fn passed_on(&self, rights: &str) -> Option<Difference> {
+        let what = || format!("may pass on {rights} on {}, which cgk does not grant", self.shown());
+        let fix = || format!("{} cascade", self.statement("revoke grant option for", rights, "from"));
+        (!rights.is_empty()).then(|| self.wrong(what(), fix()))
     }
 
     fn missing(&self, rights: &str) -> Option<Difference> {

@@ -1,5 +1,6 @@
 -- What logins of services have on tenants' schemas more or less than `isolation::grants_sql` gives: rows of 'login rights',
--- schema, login, object, column, the schema's owner, the rights that are too many, those that are missing.
+-- schema, login, object, column, the schema's owner, the rights that are too many, those that are missing, and those that the
+-- login may pass on.
 -- Stands after `with t (schema, nsp, owner) as materialized (…),`, the tenants.
 login as materialized (
     select r.oid, r.rolname::pg_catalog.text as name from {admitted_logins}
@@ -45,12 +46,15 @@ union all
 finding as (
     select p.schema, l.name, p.object, p.col, pg_catalog.pg_get_userbyid(t.owner)::pg_catalog.text as schema_owner,
         array(select a.privilege_type from pg_catalog.aclexplode(p.acl) a where a.grantee = l.oid
-              and (a.privilege_type <> all (p.allowed) or a.is_grantable) order by a.privilege_type collate "C") as more,
+              and a.privilege_type <> all (p.allowed) order by a.privilege_type collate "C") as more,
         array(select w from pg_catalog.unnest(p.wanted) w where not exists (select from pg_catalog.aclexplode(p.acl) a
-              where a.grantee = l.oid and a.privilege_type = w) order by w collate "C") as fewer
+              where a.grantee = l.oid and a.privilege_type = w) order by w collate "C") as fewer,
+        array(select a.privilege_type from pg_catalog.aclexplode(p.acl) a where a.grantee = l.oid
+              and a.privilege_type = any (p.allowed) and a.is_grantable order by a.privilege_type collate "C") as passed
     from place p join t on t.schema = p.schema cross join login l where l.oid <> p.owner
 )
 select 'login rights', f.schema, f.name, f.object, f.col, f.schema_owner,
-    pg_catalog.lower(pg_catalog.array_to_string(f.more, ', ')), pg_catalog.lower(pg_catalog.array_to_string(f.fewer, ', '))
-from finding f where f.more <> '{}' or f.fewer <> '{}'
+    pg_catalog.lower(pg_catalog.array_to_string(f.more, ', ')), pg_catalog.lower(pg_catalog.array_to_string(f.fewer, ', ')),
+    pg_catalog.lower(pg_catalog.array_to_string(f.passed, ', '))
+from finding f where f.more <> '{}' or f.fewer <> '{}' or f.passed <> '{}'
 order by f.schema collate "C", f.name collate "C", f.object collate "C", f.col collate "C"

@@ -259,7 +259,7 @@ fn of_role(
                     format!("has rights on {}, which cgk does not give it: a hole in isolation", named(a, b))
                 }
             };
-            about_role(what, revoke(a, b, &role))
+            Some(wrong("role", name, what, &revoke_from_role(operator, a, b, &role)))
         }
         "reads registry" => about_role(
             format!("reads all of organizations by policy {a}: a hole in isolation"),
@@ -334,6 +334,25 @@ fn attribute(name: &str) -> &'static str {
 /// Returns the name of a setting, which can have a prefix.
 fn dotted(setting: &str) -> String {
     setting.split('.').map(quoted).collect::<Vec<_>>().join(".")
+}
+
+/// Returns the statements that revoke the rights of a tenant's or reader's role on an object. The role keeps USAGE on the
+/// schemas of every search path: without it, it finds nothing in them if PUBLIC does not have the right.
+fn revoke_from_role(operator: &Operator, kind: &str, identity: &str, role: &str) -> Vec<String> {
+    let further = operator.search_path().further().iter();
+    let is_in_path = || further.map(|schema| schema.quoted()).any(|schema| unquoted(&schema) == unquoted(identity));
+    if kind == "schema" && (identity == "public" || is_in_path()) {
+        return vec![
+            format!("revoke create on schema {identity} from {role}"),
+            format!("revoke grant option for usage on schema {identity} from {role} cascade"),
+        ];
+    }
+    vec![revoke(kind, identity, role)]
+}
+
+/// Returns a name without its quotes. The server quotes only the names that need it.
+fn unquoted(name: &str) -> &str {
+    name.strip_prefix('"').and_then(|name| name.strip_suffix('"')).unwrap_or(name)
 }
 
 /// Returns a statement that revokes all rights on an object. The identity is the server's text, already quoted.

@@ -12,7 +12,7 @@ use crate::{
 pub(super) fn aspect(key: &ObjectKey, aspect: &str, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
     let (Some(wanted), Some(held)) = (given.objects.get(key), found.objects.get(key)) else { return Vec::new() };
     match aspect {
-        "grants" => return grants::changes(key, fact(wanted, aspect), fact(held, aspect)),
+        "grants" => return grants::changes_in(key, fact(wanted, aspect), fact(held, aspect), given),
         "comment" => return trimmings::comment(key, fact(wanted, aspect), given).into_iter().collect(),
         "owner" => {
             let owner = fact(wanted, aspect).unwrap_or("the schema's");

@@ -38,6 +38,11 @@ pub(super) fn object(key: &ObjectKey, given: &Catalogue, found: Option<&Catalogu
                 all.extend(object(hanging, given, None));
             }
         }
+        if given.is_view(&key.name) {
+            for column in given.objects.keys().filter(|other| other.parent == key.name && other.kind == "column") {
+                all.extend(trimmings::of_new(column, given));
+            }
+        }
         let owned = given.objects.iter().filter(|(other, facts)| {
             let table = fact(facts, "owned by").and_then(|column| column.split('.').next());
             other.kind == "sequence" && table == Some(&key.name)

@@ -2,15 +2,29 @@
 //! `everyone: select; bob: insert and to pass that on, select`.
 
 use super::{FixStatement, Phase, ROLE, SCHEMA, function, own, run};
-use crate::{drift::objects::ObjectKey, ident::quoted};
+use crate::{
+    drift::objects::{Catalogue, ObjectKey},
+    ident::quoted,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 const PASSING_ON: &str = " and to pass that on";
+const WITH_OPTION: &str = " with grant option";
 
 /// Returns the rights by role, each with its grant option.
 fn parsed(list: Option<&str>) -> BTreeMap<&str, BTreeSet<&str>> {
     let entries = list.unwrap_or_default().split("; ").filter_map(|held| held.split_once(": "));
     entries.map(|(who, rights)| (who, rights.split(", ").collect())).collect()
+}
+
+/// Returns a right without its grant option, and whether it has one.
+fn plain(right: &str) -> (&str, bool) {
+    right.strip_suffix(PASSING_ON).map_or((right, false), |right| (right, true))
+}
+
+/// Whether the rights contain this one, with or without its grant option.
+fn has(rights: &BTreeSet<&str>, right: &str) -> bool {
+    rights.iter().any(|held| plain(held).0 == right)
 }
 
 fn grantee(who: &str) -> String {
@@ -42,7 +56,37 @@ fn place(key: &ObjectKey) -> Option<(String, String)> {
 
 /// Returns the statements that change the rights of `found` to those of `given`.
 pub(super) fn changes(key: &ObjectKey, given: Option<&str>, found: Option<&str>) -> Vec<FixStatement> {
-    let Some((on, columns)) = place(key) else { return Vec::new() };
+    changes_beside(key, given, found, &[])
+}
+
+/// Returns the same for an object of the migrations. A REVOKE on a relation also revokes the right on its columns, so
+/// the statements grant the rights on columns that the migrations give again.
+pub(super) fn changes_in(
+    key: &ObjectKey,
+    given: Option<&str>,
+    found: Option<&str>,
+    expected: &Catalogue,
+) -> Vec<FixStatement> {
+    let columns: Vec<_> = match key.kind.as_str() {
+        "table" | "view" | "materialized view" | "foreign table" => expected
+            .objects
+            .iter()
+            .filter(|(column, _)| column.kind == "column" && column.parent == key.name)
+            .filter_map(|(column, facts)| Some((column.name.as_str(), parsed(Some(facts.get("grants")?)))))
+            .collect(),
+        _ => Vec::new(),
+    };
+    changes_beside(key, given, found, &columns)
+}
+
+/// Returns the statements for one object. `columns` are the rights on its columns that it must have afterwards.
+fn changes_beside(
+    key: &ObjectKey,
+    given: Option<&str>,
+    found: Option<&str>,
+    columns: &[(&str, BTreeMap<&str, BTreeSet<&str>>)],
+) -> Vec<FixStatement> {
+    let Some((on, column)) = place(key) else { return Vec::new() };
     let prefix = match (key.kind.as_str(), key.name.split_once(" of ")) {
         ("default rights", Some((_, role))) => {
             format!("alter default privileges for role {} in schema {SCHEMA} ", quoted(role))
@@ -54,22 +98,51 @@ pub(super) fn changes(key: &ObjectKey, given: Option<&str>, found: Option<&str>)
     let (given, found) = (parsed(given), parsed(found));
     let none = BTreeSet::new();
     let mut all = Vec::new();
+    let mut add = |sql: String| all.push(run(Phase::Grants, format!("{prefix}{sql}")));
+    let list = |rights: &[&str], column: &str| {
+        rights.iter().map(|right| format!("{right}{column}")).collect::<Vec<_>>().join(", ")
+    };
     for who in found.keys().chain(given.keys()).collect::<BTreeSet<_>>() {
         let (wanted, held) = (given.get(*who).unwrap_or(&none), found.get(*who).unwrap_or(&none));
         let role = grantee(who);
-        let without = |rights: Vec<&str>| {
-            let rights = rights.iter().map(|right| format!("{}{columns}", right.trim_end_matches(PASSING_ON)));
-            rights.collect::<Vec<_>>().join(", ")
-        };
-        let gone: Vec<&str> = held.difference(wanted).copied().collect();
-        if !gone.is_empty() {
-            all.push(run(Phase::Grants, format!("{prefix}revoke {} {on} from {role}", without(gone))));
+        let (mut gone, mut gone_with_others, mut not_passed_on) = (Vec::new(), Vec::new(), Vec::new());
+        for right in held.difference(wanted) {
+            let (right, may_pass_on) = plain(right);
+            match (has(wanted, right), may_pass_on) {
+                (true, true) => not_passed_on.push(right),
+                (true, false) => {}
+                (false, true) => gone_with_others.push(right),
+                (false, false) => gone.push(right),
+            }
         }
-        let (passed, plain): (Vec<&str>, Vec<&str>) =
-            wanted.difference(held).copied().partition(|right| right.ends_with(PASSING_ON));
-        for (rights, option) in [(plain, ""), (passed, " with grant option")] {
+        // CASCADE revokes only what the role passed on.
+        for (rights, before, after) in [
+            (&gone, "", ""),
+            (&gone_with_others, "", " cascade"),
+            (&not_passed_on, "grant option for ", " cascade"),
+        ] {
             if !rights.is_empty() {
-                all.push(run(Phase::Grants, format!("{prefix}grant {} {on} to {role}{option}", without(rights))));
+                add(format!("revoke {before}{} {on} from {role}{after}", list(rights, &column)));
+            }
+        }
+        let (passed, usual): (Vec<&str>, Vec<&str>) =
+            wanted.difference(held).copied().partition(|right| plain(right).1);
+        // A right that is only without its option stays.
+        let usual: Vec<&str> = usual.into_iter().filter(|right| !has(held, right)).collect();
+        let passed: Vec<&str> = passed.into_iter().map(|right| plain(right).0).collect();
+        for (rights, option) in [(usual, ""), (passed, WITH_OPTION)] {
+            if !rights.is_empty() {
+                add(format!("grant {} {on} to {role}{option}", list(&rights, &column)));
+            }
+        }
+        let revoked: Vec<&str> = [gone, gone_with_others, not_passed_on].concat();
+        for (name, rights) in columns.iter().filter_map(|(name, rights)| Some((name, rights.get(who)?))) {
+            for right in rights {
+                let (right, may_pass_on) = plain(right);
+                if revoked.contains(&right) {
+                    let option = if may_pass_on { WITH_OPTION } else { "" };
+                    add(format!("grant {} {on} to {role}{option}", list(&[right], &format!(" ({})", quoted(name)))));
+                }
             }
         }
     }

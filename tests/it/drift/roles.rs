@@ -455,6 +455,8 @@ async fn what_may_be_granted_beside_the_migrations_is_no_drift() {
             "grant usage on schema public to {acme} with grant option",
             "role {acme}: has rights on schema public, outside",
         ),
+        // It keeps USAGE, which no one else gives it here.
+        ("grant create on schema public to {acme}", "role {acme}: has rights on schema public, outside"),
         ("grant select on public.cgk_aliases to public", "table public.cgk_aliases: everyone has select on it"),
         ("grant update (slug) on public.cgk_aliases to public", "table public.cgk_aliases: everyone has update on it"),
         ("alter table public.cgk_aliases disable row level security", "table public.cgk_aliases: row security is off"),
