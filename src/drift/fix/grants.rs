@@ -116,11 +116,9 @@ fn changes_beside(
             }
         }
         // CASCADE revokes only what the role passed on.
-        for (rights, before, after) in [
-            (&gone, "", ""),
-            (&gone_with_others, "", " cascade"),
-            (&not_passed_on, "grant option for ", " cascade"),
-        ] {
+        for (rights, before, after) in
+            [(&gone, "", ""), (&gone_with_others, "", " cascade"), (&not_passed_on, "grant option for ", " cascade")]
+        {
             if !rights.is_empty() {
                 add(format!("revoke {before}{} {on} from {role}{after}", list(rights, &column)));
             }
