@@ -12,7 +12,7 @@ use std::time::Instant;
 use super::{
     exit::Exit,
     session::Session,
-    tenant::view::{StrangeView, warn_of_strange},
+    tenant::view::{StartedView, StrangeView, warn_of_strange},
     ui::{
         style::{BAD, COMMAND, FAINT, GOOD, WARNING, count, paint, sanitize},
         time,
@@ -39,6 +39,8 @@ struct SchemaRecord<'a> {
     tenant: Option<&'a str>,
     head: Option<String>,
     state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started: Option<StartedView>,
     differences: Vec<DifferenceView<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     ignored: Vec<IgnoredView<'a>>,
@@ -246,6 +248,14 @@ fn lines(schema: &SchemaDrift) -> String {
         (0, Some(why)) => format!("{name}: {}", paint(WARNING, format!("not compared: {why}"))),
         (number, _) => format!("{name}: {}{head}", paint(BAD, count(number, "difference"))),
     }];
+    if let Some(started) = &schema.started {
+        let text = format!(
+            "{} is partially applied ({} done): what these statements created is a difference until it is finished",
+            started.id,
+            count(started.done, "statement")
+        );
+        lines.push(format!("  {}", paint(WARNING, text)));
+    }
     for difference in &schema.differences {
         lines.push(format!("  {}", sanitize(&difference.to_string())));
         lines.extend(fix_lines("    ", difference));
@@ -311,6 +321,7 @@ fn record(schema: &SchemaDrift) -> impl Serialize + '_ {
             (true, Some(_)) => "not_compared",
             (false, _) => "drifted",
         },
+        started: schema.started.as_ref().map(StartedView::of),
         differences: schema.differences.iter().map(DifferenceView::of).collect(),
         ignored: ignored(&schema.ignored),
         reason: schema.not_compared.map(|why| why.to_string()),

@@ -90,6 +90,7 @@ fn empty(schema: &SchemaName, slug: Option<&TenantSlug>) -> SchemaDrift {
         differences: vec![],
         ignored: vec![],
         not_compared: None,
+        started: None,
     }
 }
 

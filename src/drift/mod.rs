@@ -49,7 +49,7 @@ use crate::{
     db::Operator,
     error::{Error, LedgerProblem, MigrationError, Result},
     ident::{RoleName, SchemaName, literal},
-    migrate::{LEDGER_TABLE, MigrationFile, Migrations, Scope, Set, Version},
+    migrate::{LEDGER_TABLE, MigrationFile, Migrations, Scope, Set, StartedMigration, Version, fileset},
     registry,
 };
 use inspect::{InspectOutcome, Wanted, inspect};
@@ -122,7 +122,23 @@ pub async fn verify(operator: &Operator, migrations: &Migrations, scope: &Scope)
         report.strays = fleet::strays(operator).await?;
     }
     ignore::apply(&mut report, operator.config().drift_ignore(), *scope == Scope::Everything);
+    find_started(operator, migrations, &mut report).await?;
     Ok(report)
+}
+
+/// Reads which of the schemas with differences have a migration that is partially applied.
+async fn find_started(operator: &Operator, migrations: &Migrations, report: &mut DriftReport) -> Result<()> {
+    if report.schemas().all(|schema| schema.differences.is_empty()) {
+        return Ok(());
+    }
+    let schemas = fileset::started::schemas(operator).await?;
+    for drift in report.public.iter_mut().chain(&mut report.tenants) {
+        if !drift.differences.is_empty() && schemas.contains(&drift.schema) {
+            let set = if drift.slug.is_some() { Set::Tenant } else { Set::Public };
+            drift.started = StartedMigration::read(operator, migrations.set(set), &drift.schema).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn public(operator: &Operator, migrations: &Migrations) -> Result<SchemaDrift> {

@@ -1,6 +1,9 @@
 //! The result of a comparison.
 
-use crate::{config::IgnoreRule, ident::SchemaName, migration::MigrationId, slug::TenantSlug, tenant::StrangeRow};
+use crate::{
+    config::IgnoreRule, ident::SchemaName, migrate::StartedMigration, migration::MigrationId, slug::TenantSlug,
+    tenant::StrangeRow,
+};
 use std::fmt;
 
 /// The result of [`verify`](super::verify()).
@@ -76,6 +79,9 @@ pub struct SchemaDrift {
     pub ignored: Vec<IgnoredDifference>,
     /// Why its objects were not compared; `None` if they were.
     pub not_compared: Option<NotCompared>,
+    /// The migration without a transaction that is partially applied. What its statements created is a difference until
+    /// it is finished. Only read for a schema with differences.
+    pub started: Option<StartedMigration>,
 }
 
 /// Why the objects of a schema were not compared.

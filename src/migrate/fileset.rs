@@ -7,7 +7,7 @@
 
 pub(crate) mod census;
 pub(crate) mod record;
-mod started;
+pub(crate) mod started;
 
 use super::{
     files::{file::MigrationFile, source::Source},

@@ -13,7 +13,7 @@ use crate::cli::{
     exit::Exit,
     number,
     session::{Session, TargetView},
-    tenant::view::{StateView, StrangeView, TenantView, schema, status_style, warn_of_strange},
+    tenant::view::{StartedView, StateView, StrangeView, TenantView, schema, status_style, warn_of_strange},
     ui::{
         style::{COMMAND, count, paint},
         table::{self, CellStyle, Grid, TenantRow},
@@ -72,6 +72,8 @@ struct PublicView {
     head: Option<String>,
     #[serde(flatten)]
     state: StateView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started: Option<StartedView>,
 }
 
 pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> {
@@ -111,6 +113,7 @@ fn show(
         public: PublicView {
             head: fleet.public_head.as_ref().map(ToString::to_string),
             state: StateView::of(&fleet.public),
+            started: fleet.public_started.as_ref().map(StartedView::of),
         },
         tenants: fleet.tenants.iter().map(TenantView::of).collect(),
         strange: StrangeView::all(&fleet.strange),
@@ -139,7 +142,7 @@ fn show(
 
 fn grid(fleet: &FleetState, everything: bool) -> Grid {
     let head = |id: Option<&MigrationId>| (id.map(ToString::to_string).unwrap_or_default(), CellStyle::Plain);
-    let (words, style) = StateView::words(&fleet.public);
+    let (words, style) = StateView::words_of(&fleet.public, fleet.public_started.as_ref());
     let public = TenantRow {
         cells: [
             ("public".into(), CellStyle::Plain),

@@ -61,14 +61,14 @@ pub(crate) struct TenantView<'a> {
 
 /// A migration without a transaction that is partially applied.
 #[derive(Serialize)]
-pub(super) struct StartedView {
+pub(crate) struct StartedView {
     migration: String,
     statements_done: usize,
     statements: Option<usize>,
 }
 
 impl StartedView {
-    pub(super) fn of(started: &StartedMigration) -> Self {
+    pub(crate) fn of(started: &StartedMigration) -> Self {
         Self { migration: started.id.to_string(), statements_done: started.done, statements: started.statements }
     }
 }

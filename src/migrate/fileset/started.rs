@@ -27,7 +27,7 @@ pub(super) fn schemas_sql() -> String {
 }
 
 /// Asks for [`schemas_sql`] alone.
-pub(super) async fn schemas(operator: &Operator) -> Result<Vec<SchemaName>> {
+pub(crate) async fn schemas(operator: &Operator) -> Result<Vec<SchemaName>> {
     let doing = || while_doing("look for migrations that are partially applied");
     let sql = format!("select {}", schemas_sql());
     let rows = operator.client().query_typed(&sql, &[]).await.map_err(doing())?;

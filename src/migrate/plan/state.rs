@@ -7,7 +7,7 @@ use crate::{
     ident::SchemaName,
     migrate::{
         execute::step_log::FileProgress,
-        files::source::Source,
+        files::{file::MigrationFile, source::Source},
         ledger::{self, Applied, LedgerDigest, Prefixes},
         migrations::Migrations,
     },
@@ -79,6 +79,8 @@ pub struct FleetState {
     pub public: SchemaState,
     /// The newest migration applied to the shared schema.
     pub public_head: Option<MigrationId>,
+    /// The migration of the shared schema that is partially applied.
+    pub public_started: Option<StartedMigration>,
     /// The tenants of the registry, sorted by slug.
     pub tenants: Vec<TenantState>,
     /// The rows of the registry that are not valid tenants.
@@ -126,19 +128,19 @@ impl TenantState {
 ///
 /// Writes nothing.
 pub async fn read_state(operator: &Operator, migrations: &Migrations) -> Result<FleetState> {
-    let (public, public_head) = read_shared_state(operator, migrations).await?;
+    let (public, public_head, public_started) = read_shared_state(operator, migrations).await?;
     registry::require(operator).await?;
     let (mut tenants, mut strange) = (Vec::new(), Vec::new());
     each_tenant(operator, migrations, TenantFilter::All, &mut strange, |tenant| tenants.push(tenant)).await?;
     tenants.sort_by(|one, other| one.tenant.slug.cmp(&other.tenant.slug));
-    Ok(FleetState { public, public_head, tenants, strange })
+    Ok(FleetState { public, public_head, public_started, tenants, strange })
 }
 
-/// Reads the state of the shared schema only. Needs no registry.
-pub(crate) async fn read_shared_state(
+/// Reads the state of the shared schema, its newest migration, and the one that is partially applied.
+async fn read_shared_state(
     operator: &Operator,
     migrations: &Migrations,
-) -> Result<(SchemaState, Option<MigrationId>)> {
+) -> Result<(SchemaState, Option<MigrationId>, Option<StartedMigration>)> {
     let schema = SchemaName::public();
     let source = migrations.set(Set::Public);
     let read = ledger::read(operator, &schema).await?;
@@ -148,7 +150,8 @@ pub(crate) async fn read_shared_state(
         (true, false) => SchemaState::Behind { pending: source.files().len() },
         (true, true) => by_rows(source, &schema, read.rows),
     };
-    Ok((with_started(operator, source, &schema, state, read.has_steps).await?.0, head))
+    let (state, started) = with_started(operator, source, &schema, state, read.has_steps).await?;
+    Ok((state, head, started))
 }
 
 /// A migration without a transaction that a schema has started and not finished.
@@ -161,6 +164,18 @@ pub struct StartedMigration {
     pub done: usize,
     /// How many statements its file has; `None` if it has no file.
     pub statements: Option<usize>,
+}
+
+impl StartedMigration {
+    fn of(started: &FileProgress, file: Option<&MigrationFile>) -> Self {
+        Self { id: started.id.clone(), done: started.done, statements: file.map(|file| file.statements().len()) }
+    }
+
+    /// Reads the file of a set that is partially applied in a schema.
+    pub(crate) async fn read(operator: &Operator, source: &Source, schema: &SchemaName) -> Result<Option<Self>> {
+        let found = FileProgress::of_set(operator, schema, source).await?;
+        Ok(found.map(|(started, file)| Self::of(&started, file)))
+    }
 }
 
 /// Returns the file that is partially applied in a schema, and the state of the schema. If the file was removed or its
@@ -176,11 +191,7 @@ async fn with_started(
         return Ok((state, None));
     }
     let Some((started, file)) = FileProgress::of_set(operator, schema, source).await? else { return Ok((state, None)) };
-    let found = StartedMigration {
-        id: started.id.clone(),
-        done: started.done,
-        statements: file.map(|file| file.statements().len()),
-    };
+    let found = StartedMigration::of(&started, file);
     let next = match &state {
         SchemaState::Behind { pending } => source.files().iter().nth_back(pending - 1),
         SchemaState::Diverged(_) => return Ok((state, Some(found))),

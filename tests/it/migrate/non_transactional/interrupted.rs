@@ -348,6 +348,11 @@ async fn a_half_done_file_of_the_shared_schema_that_was_removed_is_named() {
     // By hand while a file is partially applied, and finished then: the one is not recorded, the other is.
     files.public("901_s.sql", "-- cgk:no-transaction\ncreate table public.whole ();\nselect nothing;");
     migrate_all(&operator, &files.load()).await.unwrap_err();
+    // The comparison and the state say whose the table is.
+    let report = cgk::drift::verify(&operator, &files.load(), &Scope::Everything).await.unwrap();
+    let (public, state) = (report.public.unwrap(), migrate::read_state(&operator, &files.load()).await.unwrap());
+    assert_eq!(public.differences.len(), 1, "{public:?}");
+    assert_eq!((&public.started, public.started.as_ref().unwrap().done), (&state.public_started, 1));
     files.public("901_s.sql", "-- cgk:no-transaction\ncreate table public.whole ();\nselect 1;");
     assert_eq!(migrate_all(&operator, &files.load()).await.unwrap().failed(), 0);
     assert_eq!(unexpected().await, [""; 0]);
