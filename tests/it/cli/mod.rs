@@ -7,6 +7,8 @@ pub(crate) mod exit_codes;
 pub(crate) mod fleet;
 pub(crate) mod help;
 pub(crate) mod lint;
+#[cfg(target_os = "linux")]
+pub(crate) mod memory;
 pub(crate) mod named_commands;
 pub(crate) mod newcomer;
 pub(crate) mod passwords;

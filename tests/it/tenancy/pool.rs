@@ -258,6 +258,22 @@ async fn parameter_types_that_are_gone_are_asked_for_again() {
     assert_eq!(stage.number("select count(*) from tenant_acme.moods").await, 6);
 }
 
+/// The same text in two tenants whose tables differ: each has the types of its own.
+#[tokio::test]
+async fn parameter_types_are_those_of_the_tenant() {
+    let stage = Stage::set().await;
+    stage.sql("create table tenant_acme.codes (c text); create table tenant_globex.codes (c int)").await;
+    let insert = "insert into codes values ($1)";
+    for _ in 0..3 {
+        stage.db.with_tenant(&slug("acme"), async |tx| tx.execute(insert, &[&"one"]).await).await.unwrap();
+        stage.db.with_tenant(&slug("globex"), async |tx| tx.execute(insert, &[&1_i32]).await).await.unwrap();
+    }
+    // The control: the types do differ.
+    let wrong = stage.db.with_tenant(&slug("globex"), async |tx| tx.execute(insert, &[&"one"]).await).await;
+    assert!(wrong.is_err());
+    assert_eq!(stage.number("select count(*) from tenant_globex.codes").await, 3);
+}
+
 /// A value of an enum, whatever the enum's type is.
 #[derive(Debug)]
 struct Mood;

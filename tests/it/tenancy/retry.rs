@@ -5,8 +5,9 @@ use crate::{
     stage::{Stage, slug},
 };
 use cgk::{Db, Error, ErrorKind, Retry, TenantError, TenantTx, TxOptions};
-use futures_util::FutureExt;
+use futures_util::{FutureExt, StreamExt};
 use std::{
+    pin::pin,
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
@@ -31,6 +32,7 @@ fn quick(tries_max: u32) -> Retry {
 const INSERT: &str = "insert into marks (tag, n) values ('retry', 1)";
 const CONFLICT: &str = "do $$ begin raise exception 'made up' using errcode = '40001'; end $$";
 const DEADLOCK: &str = "do $$ begin raise exception 'made up' using errcode = '40P01'; end $$";
+const CONFLICT_LATER: &str = "select public.conflict_at(i) from generate_series(1, 3000) i";
 const DIVISION: &str = "select 1 / 0";
 /// Fails at the end of the transaction only.
 const AT_COMMIT: &str = "insert into late values (1)";
@@ -50,10 +52,12 @@ enum Step {
     Leave(&'static str),
     /// The same in a part that the body does not release.
     LeaveInPart(&'static str),
+    /// A statement of whose rows the body reads one.
+    LeaveRows(&'static str),
     /// The body returns an error of its own.
     GiveUp,
 }
-use Step::{GiveUp, Ignore, Leave, LeaveInPart, Run, Undo, UndoByHand};
+use Step::{GiveUp, Ignore, Leave, LeaveInPart, LeaveRows, Run, Undo, UndoByHand};
 
 impl Step {
     async fn take(self, tx: &mut TenantTx<'_>) -> Result<(), AppError> {
@@ -75,6 +79,11 @@ impl Step {
             LeaveInPart(sql) => {
                 let part = tx.savepoint().await?;
                 assert!(part.execute_typed(sql, &[]).now_or_never().is_none(), "{sql}");
+            }
+            LeaveRows(sql) => {
+                let rows = pin!(tx.query_raw(sql, &[]).await?);
+                let first = rows.into_future().await.0.expect("a row")?;
+                assert_eq!(first.get::<_, &str>(0).len(), 1_000, "the answer does not fit into one packet");
             }
             GiveUp => return Err(AppError::GivenUp),
         }
@@ -108,6 +117,8 @@ async fn set() -> Stage {
             "create table tenant_acme.late (n int);
              create function public.conflict() returns trigger language plpgsql as
                'begin raise exception ''made up'' using errcode = ''40001''; end';
+             create function public.conflict_at(i int) returns text language plpgsql as
+               'begin if i < 3000 then return repeat(''x'', 1000); end if; raise exception ''made up'' using errcode = ''40001''; end';
              create constraint trigger late after insert on tenant_acme.late deferrable initially deferred
                for each row execute function public.conflict();
              grant all on tenant_acme.late to public",
@@ -141,6 +152,8 @@ async fn what_the_server_undid_is_run_again() {
         &[Leave(CONFLICT), Ignore(INSERT), GiveUp],
         &[Leave(INSERT), Run(INSERT), Leave(CONFLICT)],
         &[LeaveInPart(DIVISION), Run(CONFLICT)],
+        // Nor read the answer to its end.
+        &[LeaveRows(CONFLICT_LATER)],
         // Nobody knows that it was no conflict.
         &[Leave(DIVISION)],
     ];
