@@ -185,6 +185,16 @@ async fn a_schema_in_which_a_tenant_can_create_is_refused_by_name() {
         let (why, _) = refusal(&config.clone().with_search_path(named(&schemas))).await;
         assert!(why.contains(reason), "{schemas:?}: {why}");
     }
+    // A right that is given later, on a schema whose name needs quotes.
+    raw.run("create schema \"Ext\"; grant usage on schema \"Ext\" to public").await;
+    let odd = config.clone().with_search_path(named(&["Ext"]));
+    let (operator, db) = (Operator::connect(&odd).await.unwrap(), Db::connect(&odd).await.unwrap());
+    raw.run("grant create on schema \"Ext\" to public").await;
+    let (bundled, options) = (cgk::migrate::Migrations::bundled(), cgk::lifecycle::CreateOptions::default());
+    let create = async || cgk::lifecycle::create(&operator, &db, &bundled, &slug("globex"), &options).await;
+    let Err(Error::Setup(SetupError::SearchPathUnfit { fix, .. })) = create().await else { panic!("it is created") };
+    raw.run(&fix).await;
+    create().await.unwrap();
 }
 
 /// A right that is given while services are connected: the next entry is refused, with the text that prepared statements send, behind

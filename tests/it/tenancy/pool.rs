@@ -262,16 +262,21 @@ async fn parameter_types_that_are_gone_are_asked_for_again() {
 #[tokio::test]
 async fn parameter_types_are_those_of_the_tenant() {
     let stage = Stage::set().await;
-    stage.sql("create table tenant_acme.codes (c text); create table tenant_globex.codes (c int)").await;
-    let insert = "insert into codes values ($1)";
-    for _ in 0..3 {
-        stage.db.with_tenant(&slug("acme"), async |tx| tx.execute(insert, &[&"one"]).await).await.unwrap();
-        stage.db.with_tenant(&slug("globex"), async |tx| tx.execute(insert, &[&1_i32]).await).await.unwrap();
+    stage
+        .sql(
+            "create type tenant_acme.mood as enum ('good'); create table tenant_acme.moods (m tenant_acme.mood);
+             create type tenant_globex.mood as enum ('good'); create table tenant_globex.moods (m tenant_globex.mood)",
+        )
+        .await;
+    for tenant in ["acme", "globex"].repeat(3) {
+        let insert = "insert into moods values ($1)";
+        stage.db.with_tenant(&slug(tenant), async |tx| tx.execute(insert, &[&Mood]).await).await.unwrap();
     }
-    // The control: the types do differ.
-    let wrong = stage.db.with_tenant(&slug("globex"), async |tx| tx.execute(insert, &[&"one"]).await).await;
-    assert!(wrong.is_err());
-    assert_eq!(stage.number("select count(*) from tenant_globex.codes").await, 3);
+    // The control: with the other tenant's type, the server refuses it.
+    let as_text = [(&"good" as &(dyn tokio_postgres::types::ToSql + Sync), tokio_postgres::types::Type::TEXT)];
+    let insert = "insert into moods values ($1)";
+    let wrong = stage.db.with_tenant(&slug("globex"), async |tx| tx.execute_typed(insert, &as_text).await).await;
+    assert_eq!(wrong.unwrap_err().sqlstate().unwrap().code(), "42804");
 }
 
 /// A value of an enum, whatever the enum's type is.
