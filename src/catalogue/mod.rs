@@ -184,6 +184,7 @@ fn with(query: Query, schemas: &Schemas<'_>, isolation: Isolation) -> String {
                 " and a.grantee is distinct from {role} and a.grantee <> all ((select l.oids from login l)::pg_catalog.oid[])"
             ),
         };
+        let lacking = owner_lacks_sql(acl, owner).unwrap_or_default();
         let _ = write!(
             sql,
             "case when {acl} is null then {default} else (select pg_catalog.string_agg(g.held, '; ' order by g.held collate \"C\") from (
@@ -191,10 +192,37 @@ fn with(query: Query, schemas: &Schemas<'_>, isolation: Isolation) -> String {
                             else pg_catalog.pg_get_userbyid(a.grantee)::pg_catalog.text end || ': '
                        || pg_catalog.string_agg(pg_catalog.lower(a.privilege_type)
                           || case when a.is_grantable then ' and to pass that on' else '' end, ', ' order by a.privilege_type collate \"C\") as held
-                from pg_catalog.aclexplode({acl}) a where a.grantee <> {owner}{others}{except} group by a.grantee) g) end{rest}"
+                from pg_catalog.aclexplode({acl}) a where a.grantee <> {owner}{others}{except} group by a.grantee{lacking}) g) end{rest}"
         );
     }
     sql
+}
+
+/// What a list of rights calls the rights that the owner had and that were revoked. An object from CREATE gives its
+/// owner all of them.
+pub(crate) const OWNER_LACKS: &str = "the owner without";
+
+/// Returns the part of a list of rights with those that the owner of the object lacks; `None` where owners have no
+/// entries of their own: columns, and default rights of one schema.
+fn owner_lacks_sql(acl: &str, owner: &str) -> Option<String> {
+    // The second is the entry of the owner: of functions and types, the first is that of PUBLIC.
+    let (kind, entry) = match acl.rsplit('.').next()? {
+        "nspacl" => ("'n'", 1),
+        "relacl" => ("case c.relkind when 'S' then 's' else 'r' end", 1),
+        "proacl" => ("'f'", 2),
+        "typacl" => ("'T'", 2),
+        _ => return None,
+    };
+    let all = format!("pg_catalog.acldefault({kind}::pg_catalog.\"char\", {owner})");
+    Some(format!(
+        "
+                union all
+                select '{OWNER_LACKS}: ' || pg_catalog.string_agg(pg_catalog.lower(w.privilege_type), ', ' order by w.privilege_type collate \"C\")
+                from pg_catalog.aclexplode({all}) w
+                where not {acl} @> ({all})[{entry}] and w.grantee = {owner} and not exists (
+                    select from pg_catalog.aclexplode({acl}) h where h.grantee = w.grantee and h.privilege_type = w.privilege_type)
+                having pg_catalog.count(*) > 0"
+    ))
 }
 
 #[cfg(test)]

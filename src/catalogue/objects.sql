@@ -1,6 +1,7 @@
 -- What the catalogue says of every object of some schemas, one row an object: (nsp, kind, parent, name, facts).
 -- Stands after `with s (nsp, schema, owner, role) as (…),`. facts are "aspect=value", joined by U+001F; what is not there is left
--- out. `{grants acl | owner | role | default}` is written out by mod.rs; a right in a fifth field is left out.
+-- out. `{grants acl | owner | role | default}` is written out by mod.rs, with the rights that the owner lacks; a right in a fifth
+-- field is left out.
 --
 -- Left out on purpose: what extensions own, what an owner may do to its own, internal triggers, and the name of a table's file; of the
 -- ledger, the comment, who may read it as a whole, and the column that an earlier version's ledger gets with its first repair. A NOT NULL

@@ -79,8 +79,11 @@ fn is_same(aspect: &str, given: Option<&String>, found: Option<&String>) -> bool
     };
     // A service fills a view that the migrations leave empty.
     let is_filled = aspect == "populated" && found.is_some_and(|found| found == "yes");
+    // CLUSTER with an index remembers the index.
+    let was_clustered = aspect == "clustered" && given.is_none();
     given == found
         || is_filled
+        || was_clustered
         || (is_expression && matches!((given, found), (Some(given), Some(found)) if restored(given) == restored(found)))
 }
 

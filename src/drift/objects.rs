@@ -189,8 +189,9 @@ impl Catalogue {
             let known = given.objects.get(key).and_then(|facts| facts.get("grants")).map_or("", String::as_str);
             let who = |held: &str| held.split(": ").next().unwrap_or_default().to_owned();
             let known: BTreeSet<String> = known.split("; ").map(who).collect();
+            let is_of_all = |who: &str| ["everyone", catalogue::OWNER_LACKS].contains(&who);
             let kept: Vec<&str> =
-                grants.split("; ").filter(|held| held.starts_with("everyone:") || known.contains(&who(held))).collect();
+                grants.split("; ").filter(|held| is_of_all(&who(held)) || known.contains(&who(held))).collect();
             if !kept.is_empty() {
                 facts.insert("grants".into(), kept.join("; "));
             }

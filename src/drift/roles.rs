@@ -265,11 +265,15 @@ fn of_role(
             format!("reads all of organizations by policy {a}: a hole in isolation"),
             registry::sql::drop_policy_sql(&quoted(a)),
         ),
-        "writes ledger" => {
+        "writes ledger" | "has ledger" => {
             let RoleOwner::Tenant(schema) = of else { return None };
             let ledger = format!("{}.{}", quoted(schema), quoted(LEDGER_TABLE));
             let fix = format!("revoke all on {ledger} from {role}");
-            Some(wrong("ledger", LEDGER_TABLE, "the tenant's role may write it".into(), &[fix]))
+            let what = match kind {
+                "writes ledger" => "the tenant's role may write it".to_owned(),
+                _ => format!("the tenant's role has {a} on it"),
+            };
+            Some(wrong("ledger", LEDGER_TABLE, what, &[fix]))
         }
         _ => None,
     }

@@ -104,6 +104,12 @@ union all
     from t join pg_catalog.pg_class c on c.relnamespace = t.nsp and c.relname = 'schema_migrations' and c.relkind in ('r', 'p')
     where pg_catalog.has_table_privilege(t.oid, c.oid, 'insert, update, delete, truncate')
 union all
+    select t.schema, 'has ledger', pg_catalog.string_agg(distinct pg_catalog.lower(a.privilege_type), ', '), ''
+    from t join pg_catalog.pg_class c on c.relnamespace = t.nsp and c.relname = 'schema_migrations' and c.relkind in ('r', 'p')
+    cross join lateral pg_catalog.aclexplode(c.relacl) a
+    where a.grantee = t.oid and not pg_catalog.has_table_privilege(t.oid, c.oid, 'insert, update, delete, truncate')
+    group by t.schema
+union all
     select '', 'login writes ledger', l.rolname::pg_catalog.text, n.nspname::pg_catalog.text
     from login l, pg_catalog.pg_namespace n join pg_catalog.pg_class c
         on c.relnamespace = n.oid and c.relname = 'schema_migrations' and c.relkind in ('r', 'p')
@@ -191,6 +197,19 @@ union all
            -- Tables of cgk's own: a login gets nothing on them.
            or c.relkind = 'r' and pg_catalog.starts_with(c.relname::pg_catalog.text, 'cgk_'))
     group by l.rolname, c.oid
+union all
+    -- Nor may it pass on what --app-tables gives. Rights on columns are written as in REVOKE.
+    select '', 'login passes on', l.rolname::pg_catalog.text, pg_catalog.concat(case c.relkind when 'S' then 'sequence ' end, c.oid::pg_catalog.regclass,
+        E'\x1f', pg_catalog.string_agg(a.held, ', ' order by a.held collate "C"))
+    from login l, pg_catalog.pg_class c cross join lateral (
+        select k.grantee, pg_catalog.lower(k.privilege_type) from pg_catalog.aclexplode(c.relacl) k
+        where k.is_grantable and k.privilege_type in ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'USAGE')
+        union all
+        select k.grantee, pg_catalog.lower(k.privilege_type) || ' (' || pg_catalog.quote_ident(b.attname::pg_catalog.text) || ')'
+        from pg_catalog.pg_attribute b cross join lateral pg_catalog.aclexplode(b.attacl) k where b.attrelid = c.oid and k.is_grantable) a (grantee, held)
+    where {shared} and a.grantee = l.oid and c.relowner <> l.oid and not pg_catalog.starts_with(c.relname::pg_catalog.text, 'cgk_')
+      and c.relnamespace = (select n.oid from pg_catalog.pg_namespace n where n.nspname = 'public') and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
+    group by l.rolname, c.oid, c.relkind
 union all
     -- Without USAGE on a schema of the search path the server finds nothing in it, and says that the relation does not exist.
     select '', 'everyone lacks', n.nspname::pg_catalog.text, pg_catalog.count(*)::pg_catalog.text

@@ -1,8 +1,9 @@
 //! Statements for differences of rights, from lists such as
 //! `everyone: select; bob: insert and to pass that on, select`.
 
-use super::{FixStatement, Phase, ROLE, SCHEMA, function, own, run};
+use super::{FixStatement, OWNER, Phase, ROLE, SCHEMA, function, own, run};
 use crate::{
+    catalogue::OWNER_LACKS,
     drift::objects::{Catalogue, ObjectKey},
     ident::quoted,
 };
@@ -56,7 +57,7 @@ fn place(key: &ObjectKey) -> Option<(String, String)> {
 
 /// Returns the statements that change the rights of `found` to those of `given`.
 pub(super) fn changes(key: &ObjectKey, given: Option<&str>, found: Option<&str>) -> Vec<FixStatement> {
-    changes_beside(key, given, found, &[])
+    changes_beside(key, given, found, OWNER, &[])
 }
 
 /// Returns the same for an object of the migrations. A REVOKE on a relation also revokes the right on its columns, so
@@ -76,14 +77,17 @@ pub(super) fn changes_in(
             .collect(),
         _ => Vec::new(),
     };
-    changes_beside(key, given, found, &columns)
+    let owner = expected.objects.get(key).and_then(|facts| facts.get("owner"));
+    let owner = owner.filter(|owner| *owner != "the schema's").map_or_else(|| OWNER.to_owned(), |owner| quoted(owner));
+    changes_beside(key, given, found, &owner, &columns)
 }
 
-/// Returns the statements for one object. `columns` are the rights on its columns that it must have afterwards.
+/// Returns the statements for one object of this owner. `columns` are the rights on its columns that it must have afterwards.
 fn changes_beside(
     key: &ObjectKey,
     given: Option<&str>,
     found: Option<&str>,
+    owner: &str,
     columns: &[(&str, BTreeMap<&str, BTreeSet<&str>>)],
 ) -> Vec<FixStatement> {
     let Some((on, column)) = place(key) else { return Vec::new() };
@@ -92,7 +96,7 @@ fn changes_beside(
             format!("alter default privileges for role {} in schema {SCHEMA} ", quoted(role))
         }
         // The default rights of the schema's owner.
-        ("default rights", None) => format!("alter default privileges for role {} in schema {SCHEMA} ", super::OWNER),
+        ("default rights", None) => format!("alter default privileges for role {} in schema {SCHEMA} ", OWNER),
         _ => String::new(),
     };
     let (given, found) = (parsed(given), parsed(found));
@@ -104,6 +108,16 @@ fn changes_beside(
     };
     for who in found.keys().chain(given.keys()).collect::<BTreeSet<_>>() {
         let (wanted, held) = (given.get(*who).unwrap_or(&none), found.get(*who).unwrap_or(&none));
+        if *who == OWNER_LACKS {
+            // Rights that only one side's owner lacks: REVOKE is the way to lack them.
+            for (verb, direction, rights) in [("grant", "to", held - wanted), ("revoke", "from", wanted - held)] {
+                if !rights.is_empty() {
+                    let rights: Vec<&str> = rights.into_iter().collect();
+                    add(format!("{verb} {} {on} {direction} {owner}", list(&rights, &column)));
+                }
+            }
+            continue;
+        }
         let role = grantee(who);
         let (mut gone, mut gone_with_others, mut not_passed_on) = (Vec::new(), Vec::new(), Vec::new());
         for right in held.difference(wanted) {

@@ -96,6 +96,13 @@ fn of_login(operator: &Operator, kind: &str, a: &str, b: &str) -> Option<Differe
                 format!("revoke {rights} on {table} from {login}"),
             )
         }
+        "login passes on" => {
+            let (relation, rights) = b.split_once(SEPARATOR)?;
+            about_login(
+                format!("may pass on {rights} on {relation}, which cgk lets no login do"),
+                format!("revoke grant option for {rights} on {relation} from {login} cascade"),
+            )
+        }
         "default right" => {
             let mut parts = b.split(SEPARATOR);
             let mut part = || parts.next().unwrap_or_default();

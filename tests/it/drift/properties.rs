@@ -35,6 +35,7 @@ create table orders (
 );
 create table items (id bigserial primary key, order_id bigint constraint items_order_fkey references orders (id), mood mood);
 create index items_order_idx on items (order_id);
+alter table items cluster on items_pkey;
 create index items_expression on items ((order_id + 1));
 create function touch() returns trigger language plpgsql as $$ begin return new; end $$;
 create function answer(a int default 1) returns int language sql as 'select 42';

@@ -168,6 +168,10 @@ const PLANTED: &[(&str, &str)] = &[
         "grant insert on tenant_acme.schema_migrations to {acme}",
         "ledger schema_migrations: the tenant's role may write it",
     ),
+    (
+        "grant select on tenant_acme.schema_migrations to {acme}",
+        "ledger schema_migrations: the tenant's role has select on it",
+    ),
     ("grant pg_read_all_data to {app}", "login {app}: is a member of pg_read_all_data, which is not a tenant's role"),
     ("alter role {app} superuser", "login {app}: may do anything"),
     ("alter role {app} createrole", "login {app}: may make roles"),
@@ -196,6 +200,14 @@ const PLANTED: &[(&str, &str)] = &[
     (
         "grant select on public.cgk_references to {app}",
         "login {app}: has select on public.cgk_references, which cgk gives no login",
+    ),
+    (
+        "grant select on public.users to {app} with grant option; set role {app}; grant select on public.users to {stray}; reset role",
+        "login {app}: may pass on select on public.users, which cgk lets no login do",
+    ),
+    (
+        "grant select (slug) on public.organizations to {app} with grant option",
+        "login {app}: may pass on select (slug) on public.organizations, which cgk lets no login do",
     ),
     ("grant create on database {database} to {app}", "login {app}: may create objects in database {database}"),
     ("create table public.hers (); alter table public.hers owner to {app}", "login {app}: owns table public.hers"),

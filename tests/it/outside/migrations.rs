@@ -292,7 +292,7 @@ async fn changes_that_other_diffs_leave_out_are_each_named() {
                create statistics st on s, n from k;\n\
                create table par (a int); create table chi (b int) inherits (par);\n\
                create aggregate agg(int) (sfunc = int4pl, stype = int, initcond = '0');\n\
-               create sequence sq;\n";
+               create sequence sq; alter table k cluster on k_pkey;\n";
     let fleet = Fleet::with(&["acme"], sql).await;
     no_drift("the control", &fleet.drift());
     let changes = [
@@ -302,7 +302,7 @@ async fn changes_that_other_diffs_leave_out_are_each_named() {
         ("alter table k set (toast.autovacuum_enabled = off)", "autovacuum_enabled"),
         ("alter index k_i alter column 1 set statistics 44", "index k_i: statistics targets are 1: 44"),
         ("alter table k replica identity full", "replica identity"),
-        ("alter table k cluster on k_pkey", "index k_pkey: clustered"),
+        ("alter table k set without cluster", "index k_pkey: no clustered"),
         ("alter table k2 set unlogged", "unlogged"),
         ("alter table k force row level security", "row security is off, forced"),
         ("alter table k disable trigger t1", "trigger k.t1"),

@@ -196,6 +196,24 @@ pub(crate) const VIEWS: &[Row] = &[
         14,
         "alter materialized view totals cluster on totals_idx",
         "alter materialized view totals set without cluster",
-        "index totals_idx: clustered",
+        "-",
+    ),
+    (
+        14,
+        "revoke execute on function touch() from {owner}",
+        "grant execute on function touch() to {owner}",
+        "function touch(): grants are everyone: execute; the owner without: execute",
+    ),
+    (
+        14,
+        "revoke usage on sequence numbers from {owner}",
+        "grant usage on sequence numbers to {owner}",
+        "sequence numbers: grants are the owner without: usage",
+    ),
+    (
+        14,
+        "revoke usage on type mood from {owner}",
+        "grant usage on type mood to {owner}",
+        "type mood: grants are everyone: usage; the owner without: usage",
     ),
 ];

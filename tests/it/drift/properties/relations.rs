@@ -124,9 +124,23 @@ pub(crate) const TABLES: &[Row] = &[
     (14, "comment on table orders is 'x'", "comment on table orders is null", "table orders: comment"),
     (
         14,
-        "alter table orders cluster on orders_pkey",
-        "alter table orders set without cluster",
-        "index orders_pkey: clustered",
+        "alter table items set without cluster",
+        "alter table items cluster on items_pkey",
+        "index items_pkey: no clustered",
+    ),
+    // CLUSTER by hand is maintenance.
+    (14, "cluster orders using orders_pkey", "alter table orders set without cluster", "-"),
+    (
+        14,
+        "revoke insert on orders from {owner}",
+        "grant insert on orders to {owner}",
+        "table orders: grants are the owner without: insert",
+    ),
+    (
+        14,
+        "revoke create on schema {schema} from {owner}",
+        "grant create on schema {schema} to {owner}",
+        "schema: grants are the owner without: create",
     ),
     (14, "create table more ()", "drop table more", "table more: not from any migration"),
     (14, "create table kid () inherits (items)", "drop table kid", "table kid: not from any migration"),

@@ -244,7 +244,12 @@ pub(crate) const PLANTED: &[(&str, &[&str])] = &[
         "alter table orders alter note set (n_distinct = 5)",
         &["column orders.note: options are n_distinct=5, migrations give none"],
     ),
-    ("alter table orders cluster on orders_pkey", &["index orders_pkey: clustered is yes, migrations give none"]),
+    (
+        "revoke insert on orders from current_user",
+        &[
+            "table orders: grants are the owner without: insert; the tenant's role: delete, insert, select, update, migrations give the tenant's role: delete, insert, select, update",
+        ],
+    ),
     (
         "alter table orders replica identity using index orders_pkey",
         &[
