@@ -1,7 +1,8 @@
 //! The result of a comparison.
 
 use crate::{
-    config::IgnoreRule, ident::SchemaName, migrate::StartedMigration, migration::MigrationId, slug::TenantSlug,
+    catalogue::OWNER_LACKS, config::IgnoreRule, ident::SchemaName, migrate::StartedMigration, migration::MigrationId,
+    slug::TenantSlug,
     tenant::StrangeRow,
 };
 use std::fmt;
@@ -154,6 +155,8 @@ pub struct Difference {
 pub(super) enum Phase {
     #[default]
     Roles,
+    /// Renamed tables get their names back.
+    Names,
     /// Triggers, rules, policies, views, constraints and indexes that are dropped or recreated.
     DropDependents,
     Types,
@@ -190,6 +193,8 @@ pub struct FixStatement {
     /// What a person must know before running it.
     pub note: Option<String>,
     pub(super) phase: Phase,
+    /// Whether it fails as long as another object has the name. A script contains it as a comment.
+    pub(super) is_blocked: bool,
 }
 
 /// How an object differs.
@@ -227,7 +232,10 @@ impl Difference {
         let holders = |grants: &str| -> Vec<String> { grants.split("; ").map(ToOwned::to_owned).collect() };
         let given = given.as_deref().map_or_else(Vec::new, holders);
         aspect == "grants"
-            && holders(found).iter().any(|held| !held.starts_with("the tenant's role: ") && !given.contains(held))
+            && holders(found).iter().any(|held| {
+                let who = held.split(": ").next().unwrap_or_default();
+                !["the tenant's role", OWNER_LACKS].contains(&who) && !given.contains(held)
+            })
     }
 
     pub(crate) fn wrong(kind: &str, object: impl Into<String>, what: impl Into<String>) -> Self {

@@ -23,6 +23,7 @@ pub(super) fn aspect(key: &ObjectKey, aspect: &str, given: &Catalogue, found: &C
     match key.kind.as_str() {
         "column" => column::aspect(key, aspect, given, found),
         "table" => table::aspect(key, aspect, wanted, held, given),
+        "sequence" if aspect == "owned by" && !can_be_owned(key, given, found) => Vec::new(),
         "sequence" => sequence_aspect(key, aspect, wanted),
         "view" | "materialized view" => view(key, aspect, given, found),
         "constraint" => constraint(key, aspect, wanted, held, given, found),
@@ -44,6 +45,13 @@ pub(super) fn aspect(key: &ObjectKey, aspect: &str, given: &Catalogue, found: &C
         "domain" => domain(key, aspect, wanted),
         _ => Vec::new(),
     }
+}
+
+/// Whether a sequence can get the expected column: the table exists, and it is the sequence of no identity column.
+fn can_be_owned(sequence: &ObjectKey, given: &Catalogue, found: &Catalogue) -> bool {
+    let table = fact(&given.objects[sequence], "owned by").and_then(|column| column.split('.').next());
+    let is_identity = [given, found].iter().any(|side| side.identity_of(sequence).is_some());
+    !is_identity && table.is_none_or(|table| found.kind_of(table).is_some())
 }
 
 /// Returns statements that drop an object and create it again.
@@ -160,8 +168,7 @@ fn index(
             Some(drop) => std::iter::once(drop).chain(create::index(key, wanted)).collect(),
             None => Vec::new(),
         },
-        "clustered" if wanted.contains_key(aspect) => settings(format!("alter table {table} cluster on {name}")),
-        "clustered" => settings(format!("alter table {table} set without cluster")),
+        "clustered" => settings(format!("alter table {table} cluster on {name}")),
         "replica identity" if wanted.contains_key(aspect) => {
             settings(format!("alter table {table} replica identity using index {name}"))
         }

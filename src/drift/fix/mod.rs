@@ -13,6 +13,7 @@ mod remove;
 mod script;
 mod sequence;
 mod table;
+mod taken;
 mod trimmings;
 
 use super::{
@@ -31,8 +32,18 @@ const OWNER: &str = "\u{f8f2}";
 /// Returns the statements for one difference; empty if none are known.
 pub(super) fn statements(key: &ObjectKey, change: &Change, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
     match change {
-        Change::Missing => create::object(key, given, Some(found)),
-        Change::Unexpected => remove::object(key, found),
+        Change::Missing => match taken::rename_back(key, given, found) {
+            Some(rename) => vec![rename],
+            None => {
+                let mut statements = create::object(key, given, Some(found));
+                taken::mark(key, given, found, &mut statements);
+                statements
+            }
+        },
+        Change::Unexpected => match taken::renamed_from(key, given, found) {
+            Some(rename) => vec![rename],
+            None => remove::object(key, found),
+        },
         Change::Differs { aspect, .. } => alter::aspect(key, aspect, given, found),
         Change::Wrong { .. } => Vec::new(),
     }
@@ -62,7 +73,7 @@ pub(super) fn fill(
 }
 
 fn run(phase: Phase, sql: impl Into<String>) -> FixStatement {
-    FixStatement { sql: sql.into(), loses_data: false, note: None, phase }
+    FixStatement { sql: sql.into(), loses_data: false, note: None, phase, is_blocked: false }
 }
 
 /// Returns a statement that deletes rows, or an object that may be needed.

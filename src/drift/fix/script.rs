@@ -71,8 +71,11 @@ fn script(whose: &str, settings: &str, differences: &[Difference]) -> String {
         // A terminal would interpret control characters.
         if fix.sql.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
             sql.push_str("-- a statement with control characters is left out; --json has it.\n");
-        } else if fix.loses_data {
-            sql.push_str("-- LOSES DATA: read it, and take the dashes away only if that is meant.\n");
+        } else if fix.loses_data || fix.is_blocked {
+            sql.push_str(match fix.loses_data {
+                true => "-- LOSES DATA: read it, and take the dashes away only if that is meant.\n",
+                false => "-- IT FAILS as long as the name is taken: take the dashes away after that.\n",
+            });
             for text in fix.sql.split(['\n', '\r']) {
                 let _ = writeln!(sql, "--   {text}");
             }
@@ -104,6 +107,7 @@ mod tests {
             loses_data: true,
             note: Some("a\nb".into()),
             phase: Phase::DropObjects,
+            is_blocked: false,
         }];
         let none = Difference::new("operator", "a\nb", Change::Missing);
         let sql = script("tenant x", "set local search_path = 'x';\n", &[bad, none]);

@@ -128,7 +128,8 @@ async fn the_statements_against_a_right_keep_those_that_the_migrations_give() {
          grant select (id, body), update (body) on notes to pg_monitor;
          grant select (kept) on notes to pg_monitor with grant option; grant insert on notes to pg_monitor;
          grant delete on notes to pg_monitor with grant option; grant select (body) on titles to pg_monitor;
-         comment on column titles.body is 'the text'",
+         comment on column titles.body is 'the text';
+         create table log (id int primary key); revoke update, delete on log from current_user; alter table log cluster on log_pkey",
     )]);
     let migrations = files.load();
     let operator = tenants(&database, &migrations, &["acme"]).await;
@@ -144,6 +145,11 @@ async fn the_statements_against_a_right_keep_those_that_the_migrations_give() {
          set role pg_monitor; grant update on tenant_acme.notes to public; reset role",
         "drop view titles; create view titles as select id, body, kept from notes",
         "grant select on titles to public, pg_monitor",
+        // The rights of the owner itself.
+        "revoke insert, truncate on notes from current_user; revoke create on schema tenant_acme from current_user",
+        "revoke insert on public.organizations from current_user; grant update on log to current_user",
+        "revoke all on log from current_user",
+        "alter table log set without cluster",
     ] {
         let report = drift::verify(&operator, &migrations, &Scope::Everything).await.unwrap();
         assert!(!report.has_drift(), "before {sql}\n{}", report.fix_script());
@@ -157,6 +163,52 @@ async fn the_statements_against_a_right_keep_those_that_the_migrations_give() {
         let after = drift::verify(&operator, &migrations, &Scope::Everything).await.unwrap();
         assert!(!after.has_drift(), "{sql}\n{script}\nleaves\n{}", after.fix_script());
     }
+}
+
+/// A renamed table keeps the names of its indexes and sequences, so the missing one cannot be created beside it: it is renamed back.
+/// If it is not the same table any more, that is left out, and the rest of the script runs.
+#[tokio::test]
+async fn a_renamed_table_gets_its_name_back_and_a_taken_name_stops_no_other_statement() {
+    let database = TestServer::shared().set_up_database().await.unwrap();
+    let files = Files::of_tenants(&[(
+        "001_hits.sql",
+        "create table hits (id int generated always as identity primary key, at date); create index on hits (at);
+         create table marks (hit int references hits (id)); create view seen as select id from hits;
+         create table \"Lone\" (id int generated always as identity primary key, n serial);
+         create table plain (id int generated always as identity)",
+    )]);
+    let migrations = files.load();
+    let operator = tenants(&database, &migrations, &["acme"]).await;
+    let raw = Raw::on(&database).await;
+    let path = "set search_path = tenant_acme, public";
+    let found = async || drift::verify(&operator, &migrations, &Scope::Tenants).await.unwrap();
+    raw.run(&format!("{path}; alter table hits rename to hitts; grant select on marks to public")).await;
+    let script = found().await.fix_script();
+    assert!(script.contains("alter table \"tenant_acme\".\"hitts\" rename to \"hits\";"), "{script}");
+    assert_eq!(script.matches(" rename to ").count(), 1, "{script}");
+    raw.run(&script).await;
+    assert_eq!(lines(&found().await.tenants[0]), Vec::<String>::new(), "{script}");
+    // The control: of another table only the names of its indexes and sequences are the same.
+    raw.run(&format!(
+        "{path}; alter table \"Lone\" rename to other; alter table other add more int; grant select on marks to public"
+    ))
+    .await;
+    let script = found().await.fix_script();
+    assert!(script.contains("-- note: the name Lone_"), "{script}");
+    raw.run(&script).await;
+    let left = lines(&found().await.tenants[0]);
+    let [missing, first, second, other] = &left[..] else { panic!("{left:?}\n{script}") };
+    assert!(missing == "table Lone: missing" && other == "table other: not from any migration", "{left:?}");
+    assert!([first, second].iter().all(|line| line.starts_with("sequence Lone_")), "{left:?}");
+    raw.run(&format!("{path}; drop table other")).await;
+    raw.run(&meant(&script.replace("drop table", "drop table if exists"))).await;
+    assert_eq!(lines(&found().await.tenants[0]), Vec::<String>::new(), "{script}");
+    // A column with a sequence of its own.
+    raw.run(&format!("{path}; alter table plain rename id to number; grant select on marks to public")).await;
+    let script = found().await.fix_script();
+    assert!(script.contains("-- note: the name plain_id_seq is taken by the sequence of table plain"), "{script}");
+    raw.run(&script).await;
+    assert!(!found().await.fix_script().contains("marks"), "{script}");
 }
 
 /// The command prints what the library gives, and runs nothing; what loses data is commented out.
