@@ -2,8 +2,7 @@
 
 use crate::{
     catalogue::OWNER_LACKS, config::IgnoreRule, ident::SchemaName, migrate::StartedMigration, migration::MigrationId,
-    slug::TenantSlug,
-    tenant::StrangeRow,
+    slug::TenantSlug, tenant::StrangeRow,
 };
 use std::fmt;
 
