@@ -58,12 +58,21 @@ struct Overridden {
     strings: bool,
     /// `exit_on_error = on`. To check conditions, cgk uses statements that may fail.
     exit_on_error: bool,
+    /// `idle_session_timeout`. While another connection of a command works, the first one may be idle for long.
+    idle_session: bool,
+    /// `transaction_timeout`, since PostgreSQL 17. The limits of a migration are those of cgk's configuration.
+    transaction: bool,
 }
 
 impl Overridden {
     /// Returns each setting, with whether it is needed.
-    fn settings(self) -> [(bool, &'static str); 2] {
-        [(self.strings, "standard_conforming_strings=on"), (self.exit_on_error, "exit_on_error=off")]
+    fn settings(self) -> [(bool, &'static str); 4] {
+        [
+            (self.strings, "standard_conforming_strings=on"),
+            (self.exit_on_error, "exit_on_error=off"),
+            (self.idle_session, "idle_session_timeout=0"),
+            (self.transaction, "transaction_timeout=0"),
+        ]
     }
 }
 
@@ -422,7 +431,9 @@ async fn read_facts(client: &Client, config: &Config) -> Result<(ServerFacts, Ov
                             where n.nspname = 'public' and c.relname = 'organizations'
                             and p.polname::pg_catalog.text = 'cgk_login_' || current_user::pg_catalog.text),
                     pg_catalog.current_setting('default_transaction_isolation') = 'read committed',
-                    {objects}
+                    {objects},
+                    pg_catalog.current_setting('idle_session_timeout', true) <> '0',
+                    pg_catalog.current_setting('transaction_timeout', true) <> '0'
              from pg_catalog.pg_roles r where r.rolname = current_user"),
             &[],
         )
@@ -435,7 +446,14 @@ async fn read_facts(client: &Client, config: &Config) -> Result<(ServerFacts, Ov
     let number: i32 = row.try_get(1).map_err(doing())?;
     let is_standard: bool = row.try_get(13).map_err(doing())?;
     let exits_on_error: bool = row.try_get(15).map_err(doing())?;
-    let overridden = Overridden { strings: !is_standard, exit_on_error: exits_on_error };
+    // A server that does not know the setting returns NULL.
+    let is_limited = |column| row.try_get(column).map(Option::unwrap_or_default).map_err(doing());
+    let overridden = Overridden {
+        strings: !is_standard,
+        exit_on_error: exits_on_error,
+        idle_session: is_limited(19)?,
+        transaction: is_limited(20)?,
+    };
     let facts = ServerFacts {
         version: row.try_get(0).map_err(doing())?,
         version_number: u32::try_from(number).unwrap_or_default(),

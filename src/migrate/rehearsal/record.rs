@@ -220,13 +220,24 @@ pub(super) fn query_in(context: &str) -> &str {
     context.strip_prefix("query ").and_then(|rest| rest.split(' ').next()).unwrap_or_default()
 }
 
-/// Returns [`texts_sql`], and the objects of the shared schema.
+/// The settings of a session that change which objects a file creates.
+const SETTINGS: [&str; 6] = [
+    "default_tablespace",
+    "default_table_access_method",
+    "default_toast_compression",
+    "TimeZone",
+    "DateStyle",
+    "IntervalStyle",
+];
+
+/// Returns [`texts_sql`], the ledger of the shared schema, and the session's settings.
 fn depends_sql() -> String {
     let ledger = SchemaName::public().qualified(ledger::LEDGER_TABLE);
+    let settings = SETTINGS.map(|name| format!("pg_catalog.current_setting('{name}')")).join(", ");
     format!(
         "pg_catalog.concat_ws(' ', {}, 'public',
              (select pg_catalog.obj_description(c.oid, 'pg_class') from pg_catalog.pg_class c
-              where c.oid = pg_catalog.to_regclass({})))",
+              where c.oid = pg_catalog.to_regclass({})), 'settings', {settings})",
         texts_sql(),
         literal(&ledger)
     )

@@ -50,7 +50,18 @@ async fn a_database_that_ends_sessions_at_errors_is_set_up_and_migrated() {
     let database = TestServer::shared().database().await.unwrap();
     let (shell, raw) = (Shell::on(&database), Raw::on(&database).await);
     raw.run(&format!("alter database {} set exit_on_error = on", database.name())).await;
+    // Neither does a time limit of the database end a session of the operator's that waits or works.
+    let mut limits = vec!["idle_session_timeout"];
+    if raw.one::<i32>("select current_setting('server_version_num')::int4").await >= 170_000 {
+        limits.push("transaction_timeout");
+    }
+    for limit in &limits {
+        raw.run(&format!("alter database {} set {limit} = '10min'", database.name())).await;
+    }
     shell.write_migrations();
+    let limited: Vec<String> = limits.iter().map(|limit| format!("current_setting('{limit}') <> '0'")).collect();
+    let refuse = format!("do $$ begin if {} then raise 'limited'; end if; end $$;\n", limited.join(" or "));
+    shell.write("migrations/tenant/003_limits.sql", &refuse);
     for command in [
         vec!["setup:database", "-q"],
         vec!["tenant:create", "-q", "acme", "globex"],
@@ -64,10 +75,11 @@ async fn a_database_that_ends_sessions_at_errors_is_set_up_and_migrated() {
     // A file that fails in one tenant is that tenant's failure and no lost connection.
     raw.run("insert into tenant_acme.orders values (7)").await;
     let sql = "create table x (id int check (id < 5)); insert into x select id from orders;\n";
-    shell.write("migrations/tenant/003_next.sql", sql);
+    shell.write("migrations/tenant/004_next.sql", sql);
     let answer = shell.run(&["migrate"]);
     assert!(answer.code == 4 && said(&answer).contains("CGK0603"), "{}", said(&answer));
     // The control: the setting is in force for others.
     let other = Raw::on(&database).await;
     assert_eq!(other.one::<String>("select current_setting('exit_on_error')").await, "on");
+    assert_eq!(other.try_run(&refuse).await.unwrap_err().as_db_error().unwrap().message(), "limited");
 }

@@ -230,6 +230,25 @@ async fn one_rehearsal_at_a_time() {
     assert!(done.iter().all(|rehearsal| rehearsal.file_by_file), "{done:?}");
 }
 
+/// A default that the server computes when the table is made depends on the session. The record does not stay behind.
+#[tokio::test]
+async fn a_set_is_rehearsed_anew_under_other_settings() {
+    let database = TestServer::shared().set_up_database().await.unwrap();
+    let raw = Raw::on(&database).await;
+    let migrations =
+        Files::of_tenants(&[("001_a.sql", "create table a (at timestamptz default '2020-02-01 00:00')")]).load();
+    tenants(&database, &migrations, &["acme"]).await;
+    let zone = format!("alter database {}", database.name());
+    for (change, has_drift) in [("set TimeZone = 'Asia/Tokyo'", true), ("reset TimeZone", false)] {
+        raw.run(&format!("{zone} {change}")).await;
+        let operator = database.operator().await.unwrap();
+        assert!(migrate::rehearse(&operator, &migrations).await.unwrap().is_new, "{change}");
+        assert!(!migrate::rehearse(&operator, &migrations).await.unwrap().is_new, "{change}");
+        let report = drift::verify(&operator, &migrations, &Scope::Tenants).await.unwrap();
+        assert_eq!(report.has_drift(), has_drift, "{change}: {report:?}");
+    }
+}
+
 /// File by file nothing can be rolled back, so what a file does outside is refused; in one transaction it is undone.
 #[tokio::test]
 async fn a_rehearsal_leaves_nothing_in_the_shared_schema() {
