@@ -1,14 +1,15 @@
 //! `tenant:drop` refuses where something outside of the tenant would go with it, before anything is done.
 
 use crate::{
-    fixture::{dropped, enters, left_of, picture, refused_as, until},
+    fixture::{dropped, enters, left_of, picture, plain_acme, refused_as, until},
     stage::{Stage, must_end, slug},
     support::cgk::Shell,
 };
 use cgk::{
     Error, ErrorKind, TenantError,
+    config::Isolation,
     lifecycle::{self, DropOptions},
-    migrate::Silent,
+    migrate::{Migrations, Silent},
 };
 
 const ITEMS: &str = "create table tenant_acme.items (id int primary key, n int);
@@ -308,6 +309,88 @@ async fn what_its_role_owns_elsewhere_is_named() {
     dropped(&stage, "acme").await;
     assert_eq!(stage.count("select count(*) from public.owned").await, 0);
     assert_eq!(stage.count("select count(*) from pg_policy where polname = 'seen'").await, 1);
+}
+
+/// Rights that a superuser grants to the tenant's role R: the privileges, the object as GRANT names it, and as the
+/// refusal does.
+const RIGHTS: &[(&str, &str, &str)] = &[
+    ("usage", "schema rep", "schema rep"),
+    ("select", "rep.r", "table rep.r"),
+    ("select (a)", "rep.r", "table rep.r"),
+    ("usage", "sequence rep.s", "sequence rep.s"),
+    ("execute", "function pg_ls_dir(text)", "routine pg_catalog.pg_ls_dir(pg_catalog.text)"),
+    ("execute", "procedure rep.p(int)", "routine rep.p(integer)"),
+    ("execute", "function rep.total(int)", "routine rep.total(integer)"),
+    ("usage", "type int4", "type pg_catalog.int4"),
+    ("usage", "domain rep.d", "type rep.d"),
+    ("usage", "language plpgsql", "language plpgsql"),
+    ("create", "tablespace pg_default", "tablespace pg_default"),
+    ("connect", "database postgres", "database postgres"),
+    ("usage", "foreign data wrapper \"Far\"", "foreign data wrapper \"Far\""),
+    ("usage", "foreign server \"Far\"", "foreign server \"Far\""),
+    ("select", "large object 7321", "large object 7321"),
+    ("set", "parameter log_statement", "parameter log_statement"),
+];
+
+/// As long as a right that another role granted is left, PostgreSQL does not drop the role.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_of_its_role_that_the_operator_may_not_revoke_is_named() {
+    let migrations = Migrations::bundled();
+    let (database, operator, db, watch) = plain_acme(&migrations, Isolation::Role).await;
+    let tag = cgk::ident::DatabaseTag::of(database.name());
+    let (role, reports) = (format!("cgk_acme_{}", tag.as_str()), format!("cgk_reports_{}", tag.as_str()));
+    let own = operator.facts().role.clone();
+    let run = async |sql: &str| watch.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    run("create schema rep; create table rep.r (a int); create sequence rep.s; create domain rep.d as int;
+         create procedure rep.p(int) language sql as 'select 1';
+         create aggregate rep.total (int) (sfunc = int4pl, stype = int);
+         create foreign data wrapper \"Far\"; create server \"Far\" foreign data wrapper \"Far\"; select lo_create(7321)")
+    .await;
+    let acme = slug("acme");
+    let blocked = async || lifecycle::preview_drop(&operator, &acme).await.unwrap().blocked_by;
+    let superuser: String = watch.query_one("select session_user::text", &[]).await.unwrap().get(0);
+    for (privileges, object, named) in RIGHTS {
+        if object.starts_with("parameter") && operator.facts().major() < 15 {
+            continue;
+        }
+        run(&format!("grant {privileges} on {object} to {role} with grant option")).await;
+        let revoke = format!("revoke all on {named} from {role}");
+        let by = blocked().await;
+        assert_eq!(by, [format!("its role has rights on {named}: run `{revoke}` as role {superuser}")]);
+        let result = lifecycle::drop_tenant(&operator, &acme, &DropOptions::default(), &mut Silent).await;
+        let Err(Error::Tenant(TenantError::DropBlocked { by: refused, .. })) = result else { panic!("{result:?}") };
+        assert_eq!(refused, by);
+        run(&revoke).await;
+        assert_eq!(blocked().await, [""; 0], "{named}");
+    }
+    enters(&db, "acme").await.unwrap();
+    // A right that the role has granted to another one.
+    run(&format!(
+        "grant usage on schema rep to public; grant select on rep.r to {role} with grant option; set role {role}; grant select on rep.r to public; reset role"
+    ))
+    .await;
+    let revoke = format!("revoke all on table rep.r from {role} cascade");
+    assert_eq!(blocked().await, [format!("its role has rights on table rep.r: run `{revoke}` as role {superuser}")]);
+    run(&revoke).await;
+    run(&format!("create policy seen on rep.r to {role}, {own}")).await;
+    let alter = format!("run `alter policy` without this role as role {superuser}");
+    assert_eq!(blocked().await, [format!("policy seen on rep.r names its role: {alter}")]);
+    run(&format!("alter policy seen on rep.r to {own}")).await;
+    // The control: rights that the operator may revoke, as the owner or as the role that granted them, and default
+    // privileges. They are revoked, and the objects stay.
+    run(&format!(
+        "create role {reports} nologin; grant {reports} to {own};
+         grant select on rep.r to {reports} with grant option;
+         set role {reports}; grant select on rep.r to {role}; reset role;
+         create table public.kept (id int); alter table public.kept owner to {own}; grant select on public.kept to {role};
+         alter default privileges in schema rep grant select on tables to {role}"
+    ))
+    .await;
+    assert_eq!(blocked().await, [""; 0]);
+    lifecycle::drop_tenant(&operator, &acme, &DropOptions::default(), &mut Silent).await.unwrap();
+    let left = "select (select count(*) from pg_roles where rolname = $1) + (select count(*) from organizations)";
+    assert_eq!(watch.query_one(left, &[&role]).await.unwrap().get::<_, i64>(0), 0);
+    run(&format!("set role {reports}; select from rep.r; reset role; drop owned by {reports}; select from public.kept")).await;
 }
 
 /// What comes to depend on a table after the look is not taken along: the batch that would do so is refused.

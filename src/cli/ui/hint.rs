@@ -193,7 +193,7 @@ fn tenant(refused: &TenantError) -> Option<String> {
             "Choose another slug, or change what is named: inside the tenant its tables are found without the schema's name.".into()
         }
         TenantError::DropBlocked { tenant, by } => {
-            let or_run = if by.iter().any(|what| what.contains("alter extension")) { " or run the named statement," } else { "" };
+            let or_run = if by.iter().any(|what| what.contains("run `")) { " or run the named statement," } else { "" };
             format!("Drop or move what is named,{or_run} and run `cgk tenant:drop {tenant}` again.")
         }
         TenantError::NotWarm { .. } => {

@@ -1,8 +1,9 @@
 //! Finds the parts of a tenant, and the objects outside of it that depend on them. Only reads.
 
 use super::{
-    Doomed,
+    Doomed, NAMED_MAX,
     batches::{Relation, RelationKind},
+    rights,
 };
 use crate::{
     db::Operator,
@@ -14,9 +15,6 @@ use crate::{
     tenant::OrganizationId,
 };
 use tokio_postgres::types::{ToSql, Type};
-
-/// How many objects outside of the tenant an error lists.
-const NAMED_MAX: i64 = 10;
 
 /// Selects the relations of a schema by their dependency on it, because pg_class has no index on the schema.
 fn relations_of(schema: &SchemaName, joined: &str) -> String {
@@ -218,7 +216,7 @@ pub(super) async fn blockers(operator: &Operator, doomed: &Doomed) -> Result<Vec
              join pg_catalog.pg_roles r on d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass and d.refobjid = r.oid
              cross join lateral pg_catalog.pg_identify_object(d.classid, d.objid, 0) i
              where r.rolname::pg_catalog.text = $1 and d.deptype = 'o'
-               and d.dbid = (select b.oid from pg_catalog.pg_database b where b.datname = pg_catalog.current_database())
+               and d.dbid in (0, (select b.oid from pg_catalog.pg_database b where b.datname = pg_catalog.current_database()))
                and d.classid <> 'pg_catalog.pg_largeobject'::pg_catalog.regclass
                and i.identity is not null and i.schema is distinct from $2
              order by 1 limit {NAMED_MAX}"
@@ -228,23 +226,36 @@ pub(super) async fn blockers(operator: &Operator, doomed: &Doomed) -> Result<Vec
             let what: String = row.try_get(0).map_err(doing())?;
             found.push(format!("its role owns {what}"));
         }
-        // DROP OWNED removes a policy with its last role.
+        // DROP OWNED removes a policy with its last role. It changes no policy on a table of a role that the operator
+        // has no rights of.
         let policies = format!(
-            "select pg_catalog.concat(i.type, ' ', i.identity) from pg_catalog.pg_shdepend d
+            "select pg_catalog.concat(i.type, ' ', i.identity), pg_catalog.cardinality(y.polroles) = 1, o.rolname::pg_catalog.text
+             from pg_catalog.pg_shdepend d
              join pg_catalog.pg_roles r on d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass and d.refobjid = r.oid
-             join pg_catalog.pg_policy y on y.oid = d.objid and y.polroles = array[r.oid]
+             join pg_catalog.pg_policy y on y.oid = d.objid
              join pg_catalog.pg_class c on c.oid = y.polrelid
+             join pg_catalog.pg_roles o on o.oid = c.relowner
              join pg_catalog.pg_namespace n on n.oid = c.relnamespace and n.nspname::pg_catalog.text <> $2
              cross join lateral pg_catalog.pg_identify_object(d.classid, d.objid, 0) i
              where r.rolname::pg_catalog.text = $1 and d.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass
                and d.dbid = (select b.oid from pg_catalog.pg_database b where b.datname = pg_catalog.current_database())
+               and (y.polroles = array[r.oid] or not pg_catalog.pg_has_role(c.relowner, 'USAGE'))
                and i.identity is not null
              order by 1 limit {NAMED_MAX}"
         );
         for row in operator.client().query_typed(&policies, &params).await.map_err(doing())? {
-            let what: String = row.try_get(0).map_err(doing())?;
-            found.push(format!("{what} is for its role alone"));
+            let (what, alone, owner): (String, bool, String) = (
+                row.try_get(0).map_err(doing())?,
+                row.try_get(1).map_err(doing())?,
+                row.try_get(2).map_err(doing())?,
+            );
+            found.push(if alone {
+                format!("{what} is for its role alone")
+            } else {
+                format!("{what} names its role: run `alter policy` without this role as role {owner}")
+            });
         }
+        found.extend(rights::blockers(operator, schema, role).await?);
         let elsewhere = "select b.datname::pg_catalog.text from pg_catalog.pg_shdepend d
              join pg_catalog.pg_roles r on d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass and d.refobjid = r.oid
              join pg_catalog.pg_database b on b.oid = d.dbid and b.datname <> pg_catalog.current_database()

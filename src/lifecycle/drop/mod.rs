@@ -7,6 +7,7 @@ mod inventory;
 mod large_objects;
 mod later;
 mod options;
+mod rights;
 mod row;
 
 use crate::{
@@ -39,6 +40,8 @@ const LOCKS_PART: i64 = 8;
 const LOCKS_PER_BATCH: i64 = 100;
 /// How many times longer than a batch the pause after it is.
 const PAUSE_FACTOR: u32 = 4;
+/// How many objects of one kind an error lists.
+const NAMED_MAX: i64 = 10;
 const MORE_LOCKS: &str = "it takes more locks than the server has: raise max_locks_per_transaction";
 /// The pause between two attempts to take a lock that another session holds.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -62,8 +65,8 @@ pub struct DropPreview {
     /// The number of large objects that its role owns.
     pub large_objects: u64,
     /// The objects that prevent the drop: objects outside of the schema that depend on it, members of an extension in
-    /// it, objects that its role owns in other schemas and policies for its role alone, and rows of shared tables that
-    /// prevent the deletion of the registry row.
+    /// it, objects that its role owns in other schemas, policies for its role alone, rights of its role that the operator
+    /// may not revoke, and rows of shared tables that prevent the deletion of the registry row.
     pub blocked_by: Vec<String>,
     /// The sessions that are in the tenant now.
     pub sessions: Vec<EnteredSession>,
@@ -437,6 +440,10 @@ impl<'o> Run<'o> {
                 Some(&SqlState::DIVISION_BY_ZERO) => {
                     self.refuse_blocked().await?;
                     return Err(self.changed());
+                }
+                Some(&SqlState::DEPENDENT_OBJECTS_STILL_EXIST) => {
+                    self.refuse_blocked().await?;
+                    return Err(self.doing()(refused));
                 }
                 _ => return Err(self.doing()(refused)),
             }

@@ -4,6 +4,7 @@
 use super::{
     Doomed, MORE_LOCKS, Run, StepOutcome, demand_none,
     inventory::{DroppedObjects, dependents_sql},
+    rights,
 };
 use crate::{
     access::isolation,
@@ -79,6 +80,7 @@ impl Run<'_> {
             sql.push_str(&format!("{}drop schema {} cascade;\nreset role;\n", self.as_owner(), schema.quoted()));
         }
         if let Some(role) = role {
+            sql.push_str(&rights::revoke_sql(self.operator.facts(), schema, role));
             sql.push_str(&isolation::drop_role_sql(self.operator.facts(), role));
         }
         sql.push_str(&registry::delete_sql(self.doomed.id()));
