@@ -390,7 +390,10 @@ async fn a_right_of_its_role_that_the_operator_may_not_revoke_is_named() {
     lifecycle::drop_tenant(&operator, &acme, &DropOptions::default(), &mut Silent).await.unwrap();
     let left = "select (select count(*) from pg_roles where rolname = $1) + (select count(*) from organizations)";
     assert_eq!(watch.query_one(left, &[&role]).await.unwrap().get::<_, i64>(0), 0);
-    run(&format!("set role {reports}; select from rep.r; reset role; drop owned by {reports}; select from public.kept")).await;
+    run(&format!(
+        "set role {reports}; select from rep.r; reset role; drop owned by {reports}; select from public.kept"
+    ))
+    .await;
 }
 
 /// What comes to depend on a table after the look is not taken along: the batch that would do so is refused.

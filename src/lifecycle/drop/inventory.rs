@@ -244,11 +244,8 @@ pub(super) async fn blockers(operator: &Operator, doomed: &Doomed) -> Result<Vec
              order by 1 limit {NAMED_MAX}"
         );
         for row in operator.client().query_typed(&policies, &params).await.map_err(doing())? {
-            let (what, alone, owner): (String, bool, String) = (
-                row.try_get(0).map_err(doing())?,
-                row.try_get(1).map_err(doing())?,
-                row.try_get(2).map_err(doing())?,
-            );
+            let (what, alone, owner): (String, bool, String) =
+                (row.try_get(0).map_err(doing())?, row.try_get(1).map_err(doing())?, row.try_get(2).map_err(doing())?);
             found.push(if alone {
                 format!("{what} is for its role alone")
             } else {
