@@ -44,6 +44,10 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         Error::Exec(refused) => exec(refused)?,
         Error::Transfer(refused) => transfer::of(refused)?,
         Error::Seed(refused) => seed(refused)?,
+        Error::Unexpected { found, .. } if found.ends_with("belongs to the shared schema") => {
+            "A tenant's file must not change it. Move the statement to a file of the shared set: `cgk migrate:new <name> --public`."
+                .into()
+        }
         Error::Report(ReportError::NotAReport { .. }) => {
             "Give --compare a file that `cgk report --data FILE` wrote.".into()
         }
@@ -79,7 +83,9 @@ fn connection(error: &Error, refused: &ConnectionError) -> Option<String> {
         ConnectionError::PoolTimeout { .. } => "Raise pool.size_max or pool.wait in cgk.toml.".into(),
         ConnectionError::TenantLimit { .. } => "Raise pool.tenant_connections_max or pool.wait in cgk.toml.".into(),
         ConnectionError::Lost { .. } => {
-            "Each schema is committed completely or not at all. Run the same command again.".into()
+            "Each schema is committed completely or not at all, except by a file without a transaction, whose executed \
+             statements are kept. Run the same command again."
+                .into()
         }
         ConnectionError::OptionsIgnored { .. } => {
             "Set CGK_DIRECT_URL to the address of the server itself: a pooler in front of it ignores the parameter `options`.".into()

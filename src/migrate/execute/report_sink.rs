@@ -40,6 +40,12 @@ impl ReportSink<'_> {
         &mut self,
         tenant: PlannedTenant<'a>,
     ) -> Option<(TenantSlug, SchemaPlan<'a>, Option<Ident>)> {
+        let slug = &tenant.slug;
+        if tenant.is_onboarding && matches!(tenant.step, Step::Apply(_)) {
+            self.observer.notice(&format!(
+                "tenant {slug} is onboarding and stays closed after its migrations; `cgk tenant:create {slug}` completes it"
+            ));
+        }
         let result = match tenant.step {
             Step::Apply(plan) => return Some((tenant.slug, plan, tenant.owner)),
             Step::Skip { reason } => Outcome::Skipped { reason },

@@ -19,7 +19,7 @@ use crate::{
     migration::Set,
     registry,
     slug::TenantSlug,
-    tenant::StrangeRow,
+    tenant::{StrangeRow, TenantStatus},
 };
 use std::collections::HashMap;
 
@@ -54,6 +54,8 @@ pub struct PlannedTenant<'a> {
     /// The work.
     pub step: Step<'a>,
     pub(crate) owner: Option<Ident>,
+    /// Whether its creation was interrupted. It cannot be entered before `tenant:create` completes it.
+    pub(crate) is_onboarding: bool,
 }
 
 /// The work for one tenant.
@@ -175,7 +177,8 @@ async fn plan_tenants<'a>(operator: &Operator, migrations: &'a Migrations, plann
         match planner.step(&tenant) {
             Some(step) => {
                 let owner = tenant.facts.owner.filter(|owner| owner.as_str() != own_role);
-                planned.tenants.push(PlannedTenant { slug: tenant.tenant.slug, step, owner });
+                let is_onboarding = tenant.tenant.status == TenantStatus::Onboarding;
+                planned.tenants.push(PlannedTenant { slug: tenant.tenant.slug, step, owner, is_onboarding });
             }
             None => planned.at_head += 1,
         }

@@ -50,8 +50,30 @@ impl Stepper<'_> {
     pub(super) fn of_statement(&self, number: usize, error: Error) -> Error {
         match error {
             Error::Database { source, .. } => self.failure(number, None, source.into_postgres()),
+            Error::Unexpected { doing, found } => {
+                Error::Unexpected { doing: format!("{doing} ({})", self.position(number)), found }
+            }
             error => error,
         }
+    }
+
+    /// Converts the error of a lost connection: the statements before this one are committed.
+    pub(super) fn lost_at(&self, number: usize, error: Error) -> Error {
+        match error {
+            Error::Connection(ConnectionError::Lost { source, .. }) => {
+                let schema = self.plan.schema.as_str();
+                let doing = format!("complete {} in schema {schema:?}", self.position(number));
+                Error::Connection(ConnectionError::Lost { doing, source })
+            }
+            error => error,
+        }
+    }
+
+    /// Returns a text such as `statement 2 of 3, …/002_x.sql:4`.
+    fn position(&self, number: usize) -> String {
+        let path = self.file.path().display();
+        let line = script::place(self.file, number, None).map_or_else(String::new, |place| format!(":{}", place.line));
+        format!("statement {} of {}, {path}{line}", number + 1, self.file.statements().len())
     }
 
     /// Returns the error of a statement of the file. `offset` counts from the start of the statement.

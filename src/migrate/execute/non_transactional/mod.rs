@@ -168,7 +168,7 @@ impl Stepper<'_> {
                 if progress.is_nothing() {
                     self.forget().await;
                 }
-                Err(error)
+                Err(self.lost_at(progress.done, error))
             }
         }
     }

@@ -3,6 +3,42 @@
 use super::*;
 use crate::stage::slug;
 
+/// What an observer was told beside the results.
+#[derive(Default)]
+struct Notices(Vec<String>);
+
+impl migrate::Observer for Notices {
+    fn notice(&mut self, text: &str) {
+        self.0.push(text.to_owned());
+    }
+}
+
+/// The error of a lost connection says where the file stands. A tenant whose creation was interrupted stays closed.
+#[tokio::test]
+async fn a_lost_connection_is_told_with_its_statement_and_an_unfinished_tenant_with_its_command() {
+    let sql = "-- cgk:no-transaction\ncreate table two ();\nselect pg_terminate_backend(pg_backend_pid()) from public.ends;";
+    let (database, files, _, raw) = with_files(&["acme", "globex"], &[("002_x.sql", sql)]).await;
+    raw.run("create table public.ends (i int); update organizations set status = 'onboarding' where slug = 'globex'")
+        .await;
+    let migrations = files.load();
+    migrate::rehearse(&database.operator().await.unwrap(), &migrations).await.unwrap();
+    raw.run("insert into public.ends values (1)").await;
+    let operator = database.operator().await.unwrap();
+    let report = migrate_one(&operator, &migrations, "acme").await.unwrap();
+    let error = failure(&report, "acme");
+    let text = error.to_string();
+    assert!(error.code() == "CGK0206" && text.contains("statement 2 of 2") && text.contains("002_x.sql:3"), "{text}");
+    assert!(exists(&raw, "tenant_acme.two").await, "the statement before it stays");
+    raw.run("delete from public.ends").await;
+    let operator = database.operator().await.unwrap();
+    let planned = plan_all(&operator, &migrations).await.unwrap();
+    let mut notices = Notices::default();
+    let report = migrate::run(&operator, &migrations, planned, &mut notices).await.unwrap();
+    assert_eq!((report.migrated(), report.failed()), (2, 0), "{report:?}");
+    let named: Vec<_> = notices.0.iter().filter(|text| text.contains("cgk tenant:create")).collect();
+    assert!(named.len() == 1 && named[0].contains("cgk tenant:create globex"), "{:?}", notices.0);
+}
+
 /// `kill -9` of the client between any two messages and in the middle of any of them.
 #[tokio::test]
 async fn a_run_cut_at_any_message_is_carried_on_and_does_nothing_twice() {
