@@ -16,7 +16,8 @@ impl migrate::Observer for Notices {
 /// The error of a lost connection says where the file stands. A tenant whose creation was interrupted stays closed.
 #[tokio::test]
 async fn a_lost_connection_is_told_with_its_statement_and_an_unfinished_tenant_with_its_command() {
-    let sql = "-- cgk:no-transaction\ncreate table two ();\nselect pg_terminate_backend(pg_backend_pid()) from public.ends;";
+    let sql =
+        "-- cgk:no-transaction\ncreate table two ();\nselect pg_terminate_backend(pg_backend_pid()) from public.ends;";
     let (database, files, _, raw) = with_files(&["acme", "globex"], &[("002_x.sql", sql)]).await;
     raw.run("create table public.ends (i int); update organizations set status = 'onboarding' where slug = 'globex'")
         .await;
