@@ -136,6 +136,14 @@ async fn hostile_sql_commits_nothing() {
         let report = in_acme(&operator, &format!("{change}; {INSERT}"), &ExecOptions::default()).await;
         assert_eq!((report.failed(), stage.count(NEW).await), (1, 0), "{change}");
     }
+    // Before PostgreSQL 16 a read-only transaction can write large objects. None is committed.
+    for write in ["select 1; select lo_create(0)", "do $$ begin perform lo_from_bytea(0, 'x'); end $$"] {
+        let report = in_acme(&operator, write, &ExecOptions::default()).await;
+        assert_eq!(codes(&report), [("acme".to_owned(), "CGK0869")], "{write}");
+    }
+    assert_eq!(stage.count("select count(*) from pg_largeobject_metadata").await, 0);
+    let report = in_acme(&operator, "select 1; select pg_current_xact_id_if_assigned()", &ExecOptions::default()).await;
+    assert_eq!(codes(&report), []);
     // The control: harmless SQL in the same place commits.
     let report = in_acme(&operator, &format!("{INSERT}; select 1; do $$ begin null; end $$"), &write()).await;
     assert_eq!((report.succeeded(), stage.count(NEW).await), (1, 1), "{:?}", report.tenants);
@@ -186,6 +194,14 @@ async fn names_that_are_wrong_are_refused_before_anything_runs() {
     let globex = all().excluding([slug("acme")]);
     let report = lifecycle::exec(&operator, &script(INSERT), &globex, &write(), &mut Silent).await.unwrap();
     assert_eq!((report.tenants[0].slug.as_str(), report.tenants.len()), ("globex", 1));
+    // A database that is read-only by default is read, and not written.
+    let database = cgk::ident::Ident::new(stage.database.name()).unwrap();
+    stage.run(&format!("alter database {} set default_transaction_read_only = on", database.quoted())).await;
+    let operator = stage.operator().await;
+    let refused = lifecycle::exec(&operator, &script(INSERT), &globex, &write(), &mut Silent).await;
+    assert_eq!(refused.unwrap_err().code(), "CGK0307");
+    let read = lifecycle::exec(&operator, &script("select 1"), &globex, &ExecOptions::default(), &mut Silent).await;
+    assert_eq!(read.unwrap().succeeded(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -38,6 +38,8 @@ use work::{ExecJob, TenantExec};
 /// - Kind `NotReady`: there is no registry.
 /// - Kind `NotFound`: a selected or excluded tenant or a canary is not in the registry.
 /// - Kind `Invalid`: a canary is not one of the selected tenants.
+/// - Kinds `Denied` and `Unavailable`: with [`ExecAccess::Write`], if the operator's sessions are read-only, or the
+///   server is a standby.
 ///
 /// After these errors, no SQL was run. An error in one tenant is in its outcome.
 ///
@@ -52,6 +54,9 @@ pub async fn exec(
     options: &ExecOptions,
     observer: &mut dyn ExecObserver,
 ) -> Result<ExecReport> {
+    if options.access == ExecAccess::Write {
+        operator.facts().require_writable()?;
+    }
     let (canary, failures_max, jobs) = (&options.canary, options.failures_max, options.jobs);
     let run = FleetRun { operator, interrupt: &options.interrupt, jobs, canary, failures_max };
     let tenants = run.tenants(selection).await?;

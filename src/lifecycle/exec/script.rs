@@ -22,13 +22,15 @@ pub struct ExecScript {
 }
 
 impl ExecScript {
-    /// Splits a text into its statements. The server checks later that each of them is a single statement.
+    /// Splits a text into its statements. A byte-order mark at its start is ignored. The server checks later that each of them is a single statement.
     ///
     /// # Errors
     ///
     /// Kind `Invalid`: the text contains no statement, contains COPY, or cannot be split, for example because a string
     /// does not end.
     pub fn parse(text: &str) -> Result<Self> {
+        // The server takes the mark as part of a name. psql ignores it too.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let cut = sql::cut(text).map_err(|unreadable| {
             let line = text[..unreadable.at].matches('\n').count() + 1;
             ExecError::Unreadable { line, problem: unreadable.problem }
@@ -77,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_semicolon_in_a_text_is_no_end() {
-        let script = ExecScript::parse("select ';' ; do $$ begin null; end $$;").unwrap();
+        let script = ExecScript::parse("\u{feff}select ';' ; do $$ begin null; end $$;").unwrap();
         assert_eq!(script.statements(), ["select ';'", "do $$ begin null; end $$"]);
     }
 }

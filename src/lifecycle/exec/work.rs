@@ -5,7 +5,7 @@ use super::{
 };
 use crate::{
     db::Operator,
-    error::{Error, ExecError, Result},
+    error::{Error, ExecError, Result, while_doing},
     fleet::{
         interrupt::Interrupt,
         worker::{Finished, JobOutcome, TenantWork},
@@ -15,6 +15,17 @@ use crate::{
 };
 use std::sync::{Mutex, MutexGuard};
 use tokio_postgres::{SimpleQueryRow, error::SqlState};
+
+/// The first version of PostgreSQL in which a read-only transaction cannot write large objects.
+const LARGE_OBJECTS_READ_ONLY: u32 = 16;
+
+/// Whether the transaction has written something.
+async fn has_written(tx: &TenantTx<'_>) -> Result<bool> {
+    let sql = "select pg_catalog.txid_current_if_assigned() is not null";
+    let rows = tx.query_typed(sql, &[]).await?;
+    let written = rows.first().map(|row| row.try_get(0)).transpose();
+    Ok(written.map_err(while_doing("look whether the transaction has written something"))? == Some(true))
+}
 
 /// A tenant, and the progress of the last attempt in it.
 pub(super) struct ExecJob {
@@ -73,11 +84,14 @@ impl<'r, 'o> TenantExec<'r, 'o> {
     }
 
     /// Runs the statements in order.
-    async fn statements(&self, tx: &mut TenantTx<'_>, job: &mut ExecJob) -> Result<Executed> {
+    async fn statements(&self, tx: &mut TenantTx<'_>, job: &mut ExecJob, major: u32) -> Result<Executed> {
         let mut done = Executed::default();
         for (index, sql) in self.script.statements().iter().enumerate() {
             job.statement = Some(index + 1);
             self.statement(tx, job, index + 1, sql, &mut done).await?;
+            if self.access == ExecAccess::ReadOnly && major < LARGE_OBJECTS_READ_ONLY && has_written(tx).await? {
+                return Err(ExecError::ReadOnly { tenant: job.slug.clone(), statement: index + 1 }.into());
+            }
         }
         job.statement = None;
         Ok(done)
@@ -131,10 +145,11 @@ impl TenantWork for TenantExec<'_, '_> {
         &job.slug
     }
 
-    async fn attempt(&self, _: &Operator, job: &mut ExecJob, _: u32) -> Result<JobOutcome<Executed>> {
+    async fn attempt(&self, operator: &Operator, job: &mut ExecJob, _: u32) -> Result<JobOutcome<Executed>> {
         job.statement = None;
         let slug = job.slug.clone();
-        let work = self.db.with_tenant_in(&slug, &self.transaction, async |tx| self.statements(tx, job).await);
+        let major = operator.facts().major();
+        let work = self.db.with_tenant_in(&slug, &self.transaction, async |tx| self.statements(tx, job, major).await);
         tokio::select! {
             biased;
             done = work => done.map(JobOutcome::Done).map_err(|error| self.refusal(error, job)),
