@@ -70,6 +70,11 @@ pub(super) async fn tenants(
                 };
                 done.insert(slug, drift);
             }
+            (Some(_), _) if facts.refuse_being_dropped().is_err() => {
+                let schema = SchemaName::of_tenant(&slug);
+                let drift = judge::not_compared(&schema, Some(&slug), NotCompared::BeingDropped);
+                done.insert(slug, drift);
+            }
             (Some(_), _) => rest.push((slug, facts)),
         }
     }
@@ -91,7 +96,7 @@ pub(super) async fn tenants(
         roles.entry(schema).or_default().extend(found);
     }
     done.extend(detailed::compare(operator, migrations, references, groups).await?);
-    for drift in done.values_mut().filter(|drift| !drift.is_without_schema()) {
+    for drift in done.values_mut().filter(|drift| !drift.needs_no_schema()) {
         let found = roles.remove(drift.schema.as_str()).unwrap_or_default();
         drift.differences.splice(0..0, found);
         let Some(slug) = &drift.slug else { continue };

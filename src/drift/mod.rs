@@ -75,7 +75,7 @@ pub(crate) async fn strays(operator: &Operator) -> Result<Vec<Difference>> {
 ///
 /// [`Scope::Everything`] also searches for schemas and roles that have the name of a tenant's and are not in the
 /// registry. A tenant without a schema is skipped and does not count as drift if it is being set up, or if this version
-/// does not know its status.
+/// does not know its status. So is a tenant whose drop has started.
 ///
 /// # Requirements
 ///

@@ -92,6 +92,8 @@ pub enum NotCompared {
     SettingUp,
     /// This version does not know the tenant's status, and the tenant has no schema. This is not drift.
     UnknownStatus,
+    /// Its drop has started, and its tables may be gone. This is not drift.
+    BeingDropped,
     /// A run was migrating it for longer than `session.lock_timeout`. It can have drift.
     Busy,
     /// It has no readable ledger. The differences contain this.
@@ -108,6 +110,7 @@ impl fmt::Display for NotCompared {
         f.write_str(match self {
             Self::SettingUp => "it is being set up and has no schema yet",
             Self::UnknownStatus => "its status is not known to this version, and it has no schema",
+            Self::BeingDropped => "it is being dropped",
             Self::Busy => "another run is migrating it",
             Self::NoLedger => "it has no ledger, so its migrations are unknown",
             Self::UnknownMigrations => "migrations were applied to it whose files are not here",
@@ -122,9 +125,10 @@ impl SchemaDrift {
         self.differences.is_empty() && self.not_compared.is_none()
     }
 
-    /// Whether it has no schema, and its status requires none.
-    pub(crate) fn is_without_schema(&self) -> bool {
-        matches!(self.not_compared, Some(NotCompared::SettingUp | NotCompared::UnknownStatus))
+    /// Whether it needs no complete schema: its status requires none, or it is being dropped.
+    pub(crate) fn needs_no_schema(&self) -> bool {
+        use NotCompared::{BeingDropped, SettingUp, UnknownStatus};
+        matches!(self.not_compared, Some(SettingUp | UnknownStatus | BeingDropped))
     }
 }
 

@@ -83,6 +83,7 @@ pub struct Suspended {
 ///
 /// - Kind `NotFound`: there is no such tenant.
 /// - Kind `NotReady`: the tenant is still being created, and cannot be entered.
+/// - Kind `Conflict` ([`TenantError::BeingDropped`]): its drop has started. No transaction can start in it.
 /// - Kind `Suspended` ([`TenantError::StatusUnknown`]): cgk does not know the tenant's status.
 /// - Kind `Locked` ([`TenantError::InUse`]): transactions are still in the tenant when the wait ends. **The tenant is
 ///   suspended.**
@@ -95,6 +96,7 @@ pub struct Suspended {
 pub async fn suspend(operator: &Operator, slug: &TenantSlug, options: &SuspendOptions) -> Result<Suspended> {
     operator.facts().require_writable()?;
     let facts = registry::facts_of(operator, slug).await?;
+    facts.refuse_being_dropped()?;
     let Some(tenant) = facts.tenant else {
         registry::require(operator).await?;
         return Err(registry::not_found(operator, slug).await);

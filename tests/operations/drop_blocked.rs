@@ -8,8 +8,9 @@ use crate::{
 use cgk::{
     Error, ErrorKind, TenantError,
     config::Isolation,
+    drift::{self, NotCompared},
     lifecycle::{self, DropOptions},
-    migrate::{Migrations, Silent},
+    migrate::{Migrations, Scope, Silent},
 };
 
 const ITEMS: &str = "create table tenant_acme.items (id int primary key, n int);
@@ -376,6 +377,15 @@ async fn a_right_of_its_role_that_the_operator_may_not_revoke_is_named() {
     let alter = format!("run `alter policy` without this role as role {superuser}");
     assert_eq!(blocked().await, [format!("policy seen on rep.r names its role: {alter}")]);
     run(&format!("alter policy seen on rep.r to {own}")).await;
+    // A table that refers to the registry and that the operator may not read.
+    run("create table rep.inv (org uuid references public.organizations); revoke usage on schema rep from public").await;
+    for grant in ["usage on schema \"rep\"", "select on table \"rep\".\"inv\""] {
+        let grant = format!("grant {grant} to \"{own}\"");
+        let read = format!("table rep.inv can have rows of it and cannot be read: run `{grant}` as role {superuser}");
+        assert_eq!(blocked().await, [read]);
+        run(&grant).await;
+    }
+    run("grant usage on schema rep to public").await;
     // The control: rights that the operator may revoke, as the owner or as the role that granted them, and default
     // privileges. They are revoked, and the objects stay.
     run(&format!(
@@ -417,7 +427,11 @@ async fn what_depends_on_it_later_is_not_taken_along() {
     let error = must_end(dropping).await.unwrap().unwrap_err();
     assert!(matches!(error, Error::Tenant(TenantError::DropBlocked { .. })), "{error:?}");
     assert_eq!(stage.count("select count(*) from public.all_items").await, 0);
-    // It has begun: nobody enters, and without the view it goes on.
+    // It has begun: it is not compared, nobody enters, and without the view it goes on.
+    let acme = Scope::Only(vec![slug("acme")]);
+    let compared = drift::verify(&stage.operator().await, &Migrations::bundled(), &acme).await.unwrap();
+    let acme = &compared.tenants[0];
+    assert_eq!((acme.not_compared, acme.differences.len()), (Some(NotCompared::BeingDropped), 0), "{compared:?}");
     assert_eq!(refused_as(&stage.db, "acme").await, ErrorKind::Suspended);
     stage.run("drop view public.all_items").await;
     assert!(dropped(&stage, "acme").await.was_begun);

@@ -88,6 +88,8 @@ async fn every_step_can_fail(stage: &Stage) {
         // What is left is still the tenant's, and nobody comes in by any verb.
         assert_eq!(refused_as(&stage.db, "acme").await, ErrorKind::Suspended, "{step}");
         assert_eq!(lifecycle::activate(&operator, &slug("acme")).await.unwrap_err().code(), "CGK0861", "{step}");
+        let suspended = lifecycle::suspend(&operator, &slug("acme"), &Default::default()).await;
+        assert_eq!(suspended.unwrap_err().code(), "CGK0861", "{step}");
         if number % 4 == 0 {
             let migrations = Migrations::bundled();
             let options = CreateOptions::default();

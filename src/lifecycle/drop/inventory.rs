@@ -8,13 +8,16 @@ use super::{
 use crate::{
     db::Operator,
     error::{Error, Result, while_doing},
-    ident::{Ident, RoleName, SchemaName, literal},
+    ident::{Ident, RoleName, SchemaName, literal, quoted},
     migration::LEDGER_TABLE,
     registry,
     slug::TenantSlug,
     tenant::OrganizationId,
 };
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{
+    error::SqlState,
+    types::{ToSql, Type},
+};
 
 /// Selects the relations of a schema by their dependency on it, because pg_class has no index on the schema.
 fn relations_of(schema: &SchemaName, joined: &str) -> String {
@@ -289,7 +292,10 @@ async fn tables_of_others(operator: &Operator, doomed: &Doomed) -> Result<Vec<St
 async fn keeping_rows(operator: &Operator, slug: &TenantSlug, id: OrganizationId) -> Result<Vec<String>> {
     let doing = || while_doing(format!("look which shared tables keep tenant {slug}"));
     let sql = "
-select n.nspname::pg_catalog.text, c.relname::pg_catalog.text, a.attname::pg_catalog.text
+select n.nspname::pg_catalog.text, c.relname::pg_catalog.text, a.attname::pg_catalog.text,
+       (select r.rolname::pg_catalog.text from pg_catalog.pg_roles r
+         where r.oid = case when pg_catalog.has_schema_privilege(n.oid, 'USAGE') then c.relowner else n.nspowner end),
+       pg_catalog.has_schema_privilege(n.oid, 'USAGE')
 from pg_catalog.pg_constraint k
 join pg_catalog.pg_class c on c.oid = k.conrelid
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -320,9 +326,25 @@ order by 1, 2, 3";
             table.quoted(),
             column.quoted()
         );
-        let kept = operator.client().query_typed(&sql, &[(&id.uuid(), Type::UUID)]).await.map_err(doing())?;
-        if kept.first().map(|row| row.try_get(0)).transpose().map_err(doing())? == Some(true) {
-            found.push(format!("table {}.{} has rows of it", schema.as_str(), table.as_str()));
+        match operator.client().query_typed(&sql, &[(&id.uuid(), Type::UUID)]).await {
+            Ok(kept) => {
+                if kept.first().map(|row| row.try_get(0)).transpose().map_err(doing())? == Some(true) {
+                    found.push(format!("table {}.{} has rows of it", schema.as_str(), table.as_str()));
+                }
+            }
+            Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+                let grant = match row.try_get(4).map_err(doing())? {
+                    true => format!("select on table {}.{}", schema.quoted(), table.quoted()),
+                    false => format!("usage on schema {}", schema.quoted()),
+                };
+                let (own, owner): (_, String) = (quoted(&operator.facts().role), row.try_get(3).map_err(doing())?);
+                found.push(format!(
+                    "table {}.{} can have rows of it and cannot be read: run `grant {grant} to {own}` as role {owner}",
+                    schema.as_str(),
+                    table.as_str()
+                ));
+            }
+            Err(error) => return Err(doing()(error)),
         }
     }
     Ok(found)
