@@ -378,7 +378,8 @@ async fn a_right_of_its_role_that_the_operator_may_not_revoke_is_named() {
     assert_eq!(blocked().await, [format!("policy seen on rep.r names its role: {alter}")]);
     run(&format!("alter policy seen on rep.r to {own}")).await;
     // A table that refers to the registry and that the operator may not read.
-    run("create table rep.inv (org uuid references public.organizations); revoke usage on schema rep from public").await;
+    run("create table rep.inv (org uuid references public.organizations); revoke usage on schema rep from public")
+        .await;
     for grant in ["usage on schema \"rep\"", "select on table \"rep\".\"inv\""] {
         let grant = format!("grant {grant} to \"{own}\"");
         let read = format!("table rep.inv can have rows of it and cannot be read: run `{grant}` as role {superuser}");
