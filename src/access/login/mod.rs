@@ -22,7 +22,7 @@ use crate::{
 };
 use facts::{LoginFacts, TenantRights};
 use std::{collections::BTreeSet, fmt::Write as _};
-use tokio_postgres::error::SqlState;
+use tokio_postgres::{error::SqlState, types::Type};
 
 #[cfg(feature = "migrate")]
 pub(crate) use facts::admitted_to;
@@ -144,7 +144,12 @@ pub async fn admit(operator: &Operator, name: &LoginName, options: &LoginOptions
             Ok(_) => {}
             // Another session created it first, and the lock made this one wait.
             Err(error) if error.code() == Some(&SqlState::DUPLICATE_OBJECT) => continue,
-            Err(error) => return Err(doing()(error)),
+            Err(error) => {
+                if found.exists && error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
+                    check_admin_option(operator, name).await?;
+                }
+                return Err(doing()(error));
+            }
         }
         let failure = admit_to_tenants(operator, name).await.err();
         let tenants = match facts::tenants(operator, name).await {
@@ -186,6 +191,21 @@ fn check_privileges(operator: &Operator, found: &LoginFacts) -> Result<()> {
         return Err(own.lacks("create the login", grant));
     }
     Ok(())
+}
+
+/// Fails if the operator may not change an existing login. From PostgreSQL 16 on, CREATEROLE alone is not sufficient.
+async fn check_admin_option(operator: &Operator, name: &LoginName) -> Result<()> {
+    let own = operator.facts();
+    let doing = || while_doing(format!("look who may change login {:?}", name.as_str()));
+    let sql = "select pg_catalog.pg_has_role(r.oid, 'USAGE WITH ADMIN OPTION') from pg_catalog.pg_roles r
+                where r.rolname::pg_catalog.text = $1";
+    let rows = operator.client().query_typed(sql, &[(&name.as_str(), Type::TEXT)]).await.map_err(doing())?;
+    let admin: Option<bool> = rows.first().map(|row| row.try_get(0)).transpose().map_err(doing())?;
+    if own.major() < 16 || admin != Some(false) {
+        return Ok(());
+    }
+    let grant = format!("grant {} to {} with admin option", name.ident().quoted(), quoted(&own.role));
+    Err(own.lacks(format!("change login {}, which another role made", name.as_str()), grant))
 }
 
 /// Returns the statements for the login itself and its rights on shared objects: one message, and so one transaction.

@@ -306,6 +306,12 @@ fn privilege(statement: &str) -> String {
     if statement.starts_with("cgk ") {
         return format!("Run `{statement}` as the operator.");
     }
+    if statement.contains(" with admin option") || statement.starts_with("create policy ") {
+        return format!(
+            "Use the URL of the operator, the role that ran `cgk setup:database`, and not that of a service. For another \
+             operator, run this as the owner or a superuser: `{statement}`."
+        );
+    }
     let kind = if statement.contains("createrole") {
         " Or use isolation without roles: isolation = \"path\" in cgk.toml (less safe)."
     } else if statement.contains("createdb") {

@@ -254,6 +254,18 @@ async fn an_operator_without_superuser_can_do_all_of_it() {
     assert_eq!(create(&other, &app, "acme").await.unwrap().creation, lifecycle::Creation::Finished);
     let whole = login::admit(&other, &made.name, &LoginOptions::default()).await.unwrap();
     assert_eq!((whole.failure.is_none(), whole.tenants), (true, 2));
+
+    // From 16 on, the same for a login that another role made.
+    let theirs = format!("app_theirs_{}", DatabaseTag::of(database.name()).as_str());
+    raw.run(&format!("create role {theirs} login noinherit")).await;
+    let name: LoginName = theirs.parse().unwrap();
+    if operator.facts().major() >= 16 {
+        let outcome = login::admit(&operator, &name, &LoginOptions::default()).await;
+        let Err(Error::Setup(SetupError::Privilege { grant, .. })) = outcome else { panic!("{outcome:?}") };
+        assert!(grant.contains(&theirs) && grant.ends_with("with admin option"), "{grant}");
+        raw.run(&grant).await;
+    }
+    assert_eq!(login::admit(&operator, &name, &LoginOptions::default()).await.unwrap().tenants, 2);
 }
 
 fn tenant_role(database: &TestDatabase, tenant: &str) -> String {
