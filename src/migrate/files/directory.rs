@@ -187,9 +187,10 @@ fn one_migration(folder: &Path, left_aside: &mut Vec<PathBuf>) -> Result<Result<
                     Ok(text) => text,
                     Err(problem) => return Ok(Err(problem)),
                 };
-                let table = text.parse::<toml::Table>().unwrap_or_default();
+                let Ok(table) = text.parse::<toml::Table>() else { return problem(&path, "is not valid TOML") };
                 let runs_in = table.get("run_in_transaction").and_then(toml::Value::as_bool);
-                if table.len() != 1 || runs_in.is_none() {
+                // Without the setting, the file is empty and the default applies.
+                if table.len() != usize::from(runs_in.is_some()) {
                     let what = "contains something other than run_in_transaction = true or false, the only setting of \
                         diesel that cgk reads: remove the rest";
                     return problem(&path, what);

@@ -141,6 +141,33 @@ fn what_is_in_neither_set_and_what_is_no_file_is_refused() {
     assert_eq!(files.load().set(cgk::migrate::Set::Tenant).files().len(), 2);
 }
 
+#[test]
+fn the_settings_of_a_folder_are_understood_or_refused() {
+    let with = |settings: &str| {
+        let files = Files::of_tenants(&[("001_x.sql", "select 1")]);
+        let folder = files.path().join("tenant/002_folder");
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("up.sql"), "create index concurrently i on t (a)").unwrap();
+        fs::write(folder.join("metadata.toml"), settings).unwrap();
+        files.try_load()
+    };
+    let loaded = with("run_in_transaction = false").unwrap();
+    assert!(!loaded.set(Set::Tenant).files()[1].is_transactional());
+    for settings in ["", "run_in_transaction = true", "# none"] {
+        let error = with(settings).unwrap_err().to_string();
+        assert!(error.contains("CONCURRENTLY cannot run inside the transaction"), "{settings}: {error}");
+    }
+    for (settings, reason) in [
+        ("run_in_transaction = 'no'", "something other than run_in_transaction"),
+        ("timeout = 5", "something other than run_in_transaction"),
+        ("run_in_transaction = false\ntimeout = 5", "something other than run_in_transaction"),
+        ("run_in_transaction", "is not valid TOML"),
+    ] {
+        let error = with(settings).unwrap_err().to_string();
+        assert!(error.contains("002_folder/metadata.toml") && error.contains(reason), "{settings}: {error}");
+    }
+}
+
 /// Fault 17 of those found in other runners: half of a migration stays behind a COMMIT.
 #[test]
 fn texts_that_break_the_unit_are_refused_with_their_line() {
