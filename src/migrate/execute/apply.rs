@@ -17,7 +17,8 @@ use crate::{
     db::{Operator, run_files::Commits},
     error::{Error, MigrationError, Result},
     fleet::backoff::Backoff,
-    migrate::{files::file::MigrationFile, plan::SchemaPlan},
+    ident::SchemaName,
+    migrate::{files::file::MigrationFile, plan::SchemaPlan, rehearsal},
     migration::MigrationId,
 };
 use std::sync::Arc;
@@ -72,7 +73,10 @@ pub(crate) async fn attempt(
             let turn = if is_first { turn } else { LockWait::Block };
             let tried = match piece.how {
                 SendMode::Batch => batch::send_batch(operator, &part, turn).await,
-                SendMode::StepByStep => non_transactional::run(operator, &part, turn).await,
+                SendMode::StepByStep => match checkpoint(operator, &plan).await {
+                    Ok(()) => non_transactional::run(operator, &part, turn).await,
+                    Err(error) => Err(error),
+                },
             };
             match tried {
                 Err(error) if !is_first => match pause_after(error, &mut backoff, &plan).await {
@@ -95,6 +99,11 @@ pub(crate) async fn attempt(
         committed.extend(plan.pending.iter().map(|file| file.id().clone()));
     }
     Ok(ApplyOutcome::Applied)
+}
+
+/// Records the state of the shared schema before a file without a transaction.
+async fn checkpoint(operator: &Operator, plan: &SchemaPlan<'_>) -> Result<()> {
+    if plan.schema == SchemaName::public() { rehearsal::shared::checkpoint(operator).await } else { Ok(()) }
 }
 
 /// Whether a new schema cannot get these files in one transaction, because a file without a transaction contains

@@ -74,15 +74,20 @@ impl FileProgress {
         next.filter(|next| next.id().version < self.id.version)
     }
 
-    /// Reads the progress of a file of this set, and finds the file. `None` if no statement was executed, or if the role
-    /// may not read the progress: then it may not migrate the schema either.
+    /// Reads the progress of a file of this set, and finds the file. `None` if no statement was executed, if the role
+    /// may not read the progress, because then it may not migrate the schema either, or if the table is not cgk's.
     pub(in crate::migrate) async fn of_set<'s>(
         operator: &Operator,
         schema: &SchemaName,
         source: &'s Source,
     ) -> Result<Option<(Self, Option<&'s MigrationFile>)>> {
         let found = match Self::read(operator, schema).await {
-            Err(error) if error.sqlstate() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => None,
+            Err(error)
+                if [Some(&SqlState::INSUFFICIENT_PRIVILEGE), Some(&SqlState::UNDEFINED_COLUMN)]
+                    .contains(&error.sqlstate()) =>
+            {
+                None
+            }
             found => found?.filter(|found| !found.is_nothing()),
         };
         Ok(found.map(|found| {

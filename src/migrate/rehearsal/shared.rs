@@ -37,9 +37,13 @@ pub(crate) const ANY_ISOLATION: &str = "any";
 /// The record during a migration: the snapshot before it, and the previous record.
 const BEFORE: &str = "before";
 const GIVEN: &str = "given";
+/// What the migrations have created when a run has stopped in a file without a transaction.
+const STARTED: &str = "started";
 const DELETE: &str = "delete from public.cgk_references where set_name = 'public';\n";
 const DELETE_ENDED: &str =
-    "delete from public.cgk_references where set_name = 'public' and ledger not in ('before', 'given');\n";
+    "delete from public.cgk_references where set_name = 'public' and ledger not in ('before', 'given', 'started');\n";
+const DELETE_UNFINISHED: &str = "delete from public.cgk_references where set_name = 'public' and \
+     ledger in ('before', 'given', 'started');\n";
 
 /// Migrates the shared schema and records the changes, whether it succeeds or not.
 ///
@@ -94,34 +98,51 @@ async fn begin(operator: &Operator) -> Result<()> {
     }
     let rows = tables.unwrap_or_default().rows;
     let now = SharedLedger::read(operator).await?;
-    // A run was interrupted after it had changed something, or in a file without a transaction: its first snapshot is
-    // still valid.
+    // A run was killed after it had changed something, or in a file without a transaction: its first snapshot is still
+    // valid.
     if rows.contains_key(BEFORE) && rows.contains_key(GIVEN) && (now.has_steps || !rows.contains_key(&now.digest)) {
         return Ok(());
     }
     let before = read_shared_schema(operator, Query::CURRENT).await?;
-    let given = match rows.get(&now.digest) {
+    let started = rows.get(STARTED).filter(|_| now.has_steps);
+    let given = match started.or_else(|| rows.get(&now.digest)) {
         Some(given) => given.clone(),
         None if now.is_new => Vec::new(),
         None => before.objects.clone(),
     };
     let given = SchemaSnapshot { fingerprint: String::new(), objects: given };
-    write(operator, &[(BEFORE, &before), (GIVEN, &given)], "").await
+    write(operator, &[(BEFORE, &before), (GIVEN, &given)], DELETE_UNFINISHED).await
 }
 
 /// Ends a migration, whether it succeeded or not: records the changes. If it stopped in a file without a transaction,
-/// the changes belong to no state of the ledger. Then the first snapshot stays for the run that finishes the file.
+/// the changes belong to no state of the ledger. They are stored for the run that continues the file.
 async fn end(operator: &Operator) -> Result<()> {
+    let Some((_, given)) = changed(operator).await? else { return Ok(()) };
+    let now = SharedLedger::read(operator).await?;
+    match now.has_steps {
+        true => write(operator, &[(STARTED, &given)], DELETE_UNFINISHED).await,
+        false => write(operator, &[(now.digest.as_str(), &given)], DELETE).await,
+    }
+}
+
+/// Records the changes so far, before a file without a transaction. If a run stops in it, the state before it is known.
+pub(in crate::migrate) async fn checkpoint(operator: &Operator) -> Result<()> {
     let now = SharedLedger::read(operator).await?;
     if now.has_steps {
         return Ok(());
     }
+    let Some((before, given)) = changed(operator).await? else { return Ok(()) };
+    write(operator, &[(now.digest.as_str(), &given), (BEFORE, &before), (GIVEN, &given)], DELETE).await
+}
+
+/// Returns the current objects of the shared schema, and those that the migrations have created; `None` outside of a
+/// migration.
+async fn changed(operator: &Operator) -> Result<Option<(SchemaSnapshot, SchemaSnapshot)>> {
     let rows = read_rows(operator).await?.unwrap_or_default().rows;
-    let (Some(before), Some(given)) = (rows.get(BEFORE), rows.get(GIVEN)) else { return Ok(()) };
+    let (Some(before), Some(given)) = (rows.get(BEFORE), rows.get(GIVEN)) else { return Ok(None) };
     let after = read_shared_schema(operator, Query::CURRENT).await?;
     let objects = carried_over(given, before, &after.objects);
-    let snapshot = SchemaSnapshot { fingerprint: String::new(), objects };
-    write(operator, &[(now.digest.as_str(), &snapshot)], DELETE).await
+    Ok(Some((after, SchemaSnapshot { fingerprint: String::new(), objects })))
 }
 
 /// Records the current shared schema if there is no record for this state. A record of another version is translated

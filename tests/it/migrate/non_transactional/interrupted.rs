@@ -390,11 +390,23 @@ async fn a_half_done_file_of_the_shared_schema_that_was_removed_is_named() {
     let (public, state) = (report.public.unwrap(), migrate::read_state(&operator, &files.load()).await.unwrap());
     assert_eq!(public.differences.len(), 1, "{public:?}");
     assert_eq!((&public.started, public.started.as_ref().unwrap().done), (&state.public_started, 1));
+    raw.run("create table public.between ()").await;
     files.public("901_s.sql", "-- cgk:no-transaction\ncreate table public.whole ();\nselect 1;");
     assert_eq!(migrate_all(&operator, &files.load()).await.unwrap().failed(), 0);
+    assert_eq!(unexpected().await, ["table between: not from any migration"]);
+    raw.run("drop table public.between").await;
     assert_eq!(unexpected().await, [""; 0]);
+    // A file before it in the same run is recorded, whatever happens to the second one.
+    files.public("902_first.sql", "create table public.first ();");
+    files.public("903_s.sql", "-- cgk:no-transaction\ncreate table public.second ();\nselect nothing;");
+    migrate_all(&operator, &files.load()).await.unwrap_err();
     raw.run("create table public.by_hand ()").await;
-    assert_eq!(unexpected().await.len(), 1, "the control");
+    assert_eq!(unexpected().await, ["table by_hand: not from any migration", "table second: not from any migration"]);
+    raw.run("drop table public.second, public.schema_migration_steps").await;
+    std::fs::remove_file(files.path().join("public/903_s.sql")).unwrap();
+    files.public("904_last.sql", "create table public.last ();");
+    assert_eq!(migrate_all(&operator, &files.load()).await.unwrap().failed(), 0);
+    assert_eq!(unexpected().await, ["table by_hand: not from any migration"]);
 }
 
 #[tokio::test]
