@@ -18,7 +18,7 @@ use crate::{
     error::{Error, MigrationError, Result},
     fleet::backoff::Backoff,
     ident::SchemaName,
-    migrate::{files::file::MigrationFile, plan::SchemaPlan, rehearsal},
+    migrate::{files::file::MigrationFile, plan::SchemaPlan, rehearsal::shared},
     migration::MigrationId,
 };
 use std::sync::Arc;
@@ -103,7 +103,7 @@ pub(crate) async fn attempt(
 
 /// Records the state of the shared schema before a file without a transaction.
 async fn checkpoint(operator: &Operator, plan: &SchemaPlan<'_>) -> Result<()> {
-    if plan.schema == SchemaName::public() { rehearsal::shared::checkpoint(operator).await } else { Ok(()) }
+    if plan.schema == SchemaName::public() { shared::checkpoint(operator).await } else { Ok(()) }
 }
 
 /// Whether a new schema cannot get these files in one transaction, because a file without a transaction contains
