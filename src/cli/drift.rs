@@ -250,7 +250,7 @@ fn lines(schema: &SchemaDrift) -> String {
     }];
     if let Some(started) = &schema.started {
         let text = format!(
-            "{} is partially applied ({} done): what these statements created is a difference until it is finished",
+            "{} is partially applied ({} done): what these statements did is a difference until it is finished",
             started.id,
             count(started.done, "statement")
         );

@@ -79,7 +79,7 @@ pub struct SchemaDrift {
     pub ignored: Vec<IgnoredDifference>,
     /// Why its objects were not compared; `None` if they were.
     pub not_compared: Option<NotCompared>,
-    /// The migration without a transaction that is partially applied. What its statements created is a difference until
+    /// The migration without a transaction that is partially applied. What its statements did is a difference until
     /// it is finished. Only read for a schema with differences.
     pub started: Option<StartedMigration>,
 }

@@ -7,7 +7,8 @@ use std::{collections::HashSet, fmt::Write as _};
 impl SchemaDrift {
     /// Returns the statements that would change the schema back to the state of its migrations, as a script of one
     /// transaction, in an executable order. Statements that delete rows, or objects that may be needed, are commented
-    /// out. A difference without a known statement is a comment. The text is empty if nothing differs.
+    /// out, and all of them while a migration is partially applied ([`SchemaDrift::started`]). A difference without a
+    /// known statement is a comment. The text is empty if nothing differs.
     ///
     /// The script is for review. This crate does not run it.
     pub fn fix_script(&self) -> String {
@@ -17,7 +18,19 @@ impl SchemaDrift {
         let whose = self.slug.as_ref().map_or_else(|| "the shared schema".into(), |slug| format!("tenant {slug}"));
         let path = self.schema.quoted();
         let settings = format!("set local search_path = {path};\nset local check_function_bodies = off;\n");
-        script(&whose, &settings, &self.differences)
+        let script = script(&whose, &settings, &self.differences);
+        match &self.started {
+            None => script,
+            // A statement would undo what the file has done, and the run that continues the file does not repeat it.
+            Some(started) => {
+                let first =
+                    format!("-- {}: nothing can be fixed before migration {} is finished\n", line(&whose), started.id);
+                let commented = script
+                    .lines()
+                    .map(|line| if line.starts_with("--") { format!("{line}\n") } else { format!("-- {line}\n") });
+                first + &commented.collect::<String>()
+            }
+        }
     }
 }
 

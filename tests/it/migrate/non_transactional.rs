@@ -15,7 +15,7 @@ use cgk::{
     Db, Error, ErrorKind, MigrationError, Operator,
     ident::SchemaName,
     lifecycle::{self, CreateOptions, Creation},
-    migrate::{self, MigrationFailure, Migrations, SchemaState, Scope, Silent, Step, Target},
+    migrate::{self, MigrationFailure, Migrations, RunOptions, SchemaState, Scope, Silent, Step, Target},
     testing::{TestDatabase, TestServer},
 };
 use rand::RngExt as _;

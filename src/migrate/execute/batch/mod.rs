@@ -12,7 +12,7 @@ use super::{
 use crate::{
     db::{
         Operator,
-        message::{Answer, Kept},
+        message::{self, Answer, Kept},
         run_files::Commits,
     },
     error::{Error, MigrationError, Result, while_doing},
@@ -46,7 +46,16 @@ pub(in crate::migrate) async fn send_batch(
             }
             MessageVerdict::PartiallyApplied
                 if unit.commits == Commits::WithMessage && step_log::forget_nothing(operator, schema).await? => {}
-            MessageVerdict::PartiallyApplied => return Err(step_log::refused(operator, schema).await?),
+            MessageVerdict::PartiallyApplied => {
+                if unit.commits == Commits::Later {
+                    // The transaction of all schemas is aborted and answers nothing.
+                    let _ = message::run(operator.client(), "rollback").await;
+                    if step_log::forget_nothing(operator, schema).await? {
+                        return Err(Error::Migration(MigrationError::PlanStale { schema: schema.clone() }));
+                    }
+                }
+                return Err(step_log::refused(operator, schema).await?);
+            }
             // An open transaction would block other sessions during the wait, and it is already aborted.
             MessageVerdict::Busy if turn == LockWait::NoWait || unit.commits == Commits::Later => {
                 return Ok(ApplyOutcome::Locked);

@@ -324,6 +324,18 @@ async fn a_record_of_no_statement_stops_no_other_file() {
     raw.run(&record(0)).await;
     files.without("002_s.sql");
     files.tenant("003_other.sql", "create table other ()");
+    // In one transaction with the others, it cannot be removed: the next run finds none.
+    let together = async || {
+        let (migrations, options) = (files.load(), RunOptions::default().unrehearsed().all_or_nothing());
+        let planned = plan_all(&operator, &migrations).await.unwrap();
+        migrate::run_with(&operator, &migrations, planned, &options, &mut Silent).await
+    };
+    let stopped = together().await;
+    let stale = |error: &Error| error.code() == "CGK0608";
+    assert!(stopped.as_ref().is_err_and(stale) || stopped.as_ref().is_ok_and(|r| r.failed() > 0), "{stopped:?}");
+    assert_eq!(versions(&raw, "tenant_globex").await, [1], "the control: nothing is applied");
+    assert!(!exists(&raw, "tenant_acme.schema_migration_steps").await);
+    raw.run(&record(0)).await;
     let report = migrate_all(&operator, &files.load()).await.unwrap();
     assert_eq!((report.migrated(), report.failed()), (2, 0), "{report:?}");
     assert!(!exists(&raw, "tenant_acme.schema_migration_steps").await);
@@ -389,6 +401,8 @@ async fn a_half_done_file_of_the_shared_schema_that_was_removed_is_named() {
     let report = cgk::drift::verify(&operator, &files.load(), &Scope::Everything).await.unwrap();
     let (public, state) = (report.public.unwrap(), migrate::read_state(&operator, &files.load()).await.unwrap());
     assert_eq!(public.differences.len(), 1, "{public:?}");
+    // And no statement would undo what the file has done.
+    assert!(public.fix_script().contains("-- begin;") && public.fix_script().lines().all(|l| l.starts_with("--")));
     assert_eq!((&public.started, public.started.as_ref().unwrap().done), (&state.public_started, 1));
     raw.run("create table public.between ()").await;
     files.public("901_s.sql", "-- cgk:no-transaction\ncreate table public.whole ();\nselect 1;");
