@@ -39,7 +39,7 @@ pub enum MissingPart {
         /// The name of the schema.
         schema: SchemaName,
         /// [`LedgerProblem::NoLedger`], or why the object with the ledger's name cannot be used.
-        why: LedgerProblem,
+        why: Box<LedgerProblem>,
     },
     /// Migrations.
     Migrations {
@@ -52,8 +52,8 @@ impl MissingPart {
     /// Returns the error of a tenant without this part.
     pub(crate) fn error(self, tenant: TenantSlug, status: TenantStatus) -> Error {
         match self {
-            Self::Ledger { schema, why } if why != LedgerProblem::NoLedger => {
-                Error::Migration(MigrationError::LedgerRefused { schema, why })
+            Self::Ledger { schema, why } if *why != LedgerProblem::NoLedger => {
+                Error::Migration(MigrationError::LedgerRefused { schema, why: *why })
             }
             missing => Error::Tenant(TenantError::NotReady { tenant, status, missing }),
         }
@@ -71,7 +71,7 @@ impl fmt::Display for MissingPart {
             Self::SchemaUsage { role, schema } => {
                 write!(f, "role {} may not use schema {}", role.as_str(), schema.as_str())
             }
-            Self::Ledger { schema, why: LedgerProblem::NoLedger } => {
+            Self::Ledger { schema, why } if **why == LedgerProblem::NoLedger => {
                 write!(f, "there is no ledger {}.schema_migrations", schema.as_str())
             }
             Self::Ledger { why, .. } => write!(f, "{why}"),

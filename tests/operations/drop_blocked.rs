@@ -341,7 +341,10 @@ async fn a_right_of_its_role_that_the_operator_may_not_revoke_is_named() {
     let tag = cgk::ident::DatabaseTag::of(database.name());
     let (role, reports) = (format!("cgk_acme_{}", tag.as_str()), format!("cgk_reports_{}", tag.as_str()));
     let own = operator.facts().role.clone();
-    let run = async |sql: &str| watch.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    let run = async |sql: &str| {
+        #[expect(clippy::disallowed_methods, reason = "several statements of a test at once")]
+        watch.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    };
     run("create schema rep; create table rep.r (a int); create sequence rep.s; create domain rep.d as int;
          create procedure rep.p(int) language sql as 'select 1';
          create aggregate rep.total (int) (sfunc = int4pl, stype = int);

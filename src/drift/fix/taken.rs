@@ -70,7 +70,7 @@ fn names_of<'c>(key: &'c ObjectKey, given: &'c Catalogue) -> impl Iterator<Item 
     let own = is_relation.then_some(key.name.as_str());
     let of_column = (key.kind == "column").then(|| given.sequence_of(&key.parent, &key.name)).flatten();
     let of_column = of_column.filter(|_| given.objects[key].contains_key("identity")).map(|(sequence, _)| sequence);
-    let hanging = given.objects.iter().filter_map(move |(other, _)| {
+    let hanging = given.objects.keys().filter_map(move |other| {
         let belongs = match (other.kind.as_str(), key.kind.as_str()) {
             ("index", "constraint") => other.parent == key.parent && other.name == key.name,
             ("index", _) => is_relation && other.parent == key.name,

@@ -68,7 +68,7 @@ impl SourceTenant {
             return Err(Error::Tenant(TenantError::SchemaGone { tenant: slug.clone(), status, schema }));
         }
         if !facts.has_ledger {
-            let missing = MissingPart::Ledger { schema, why: LedgerProblem::NoLedger };
+            let missing = MissingPart::Ledger { schema, why: Box::new(LedgerProblem::NoLedger) };
             return Err(Error::Tenant(TenantError::NotReady { tenant: slug.clone(), status, missing }));
         }
         if let Some(progress) = FileProgress::read(&holder, &schema).await?.filter(|found| !found.is_nothing()) {

@@ -308,14 +308,14 @@ async fn of_ledger(operator: &Operator, source: &Source, tenant: Tenant, facts: 
     let read = match ledger::read(operator, &schema).await {
         // The error concerns only one tenant, so the others are still read.
         Err(Error::Migration(MigrationError::LedgerRefused { why, .. })) => {
-            let missing = MissingPart::Ledger { schema, why };
+            let missing = MissingPart::Ledger { schema, why: Box::new(why) };
             let state = SchemaState::HalfProvisioned { missing };
             return Ok(TenantState { tenant, state, head: None, facts, rows: None, started: None });
         }
         read => read?,
     };
     if !read.ledger_exists {
-        let missing = MissingPart::Ledger { schema, why: LedgerProblem::NoLedger };
+        let missing = MissingPart::Ledger { schema, why: Box::new(LedgerProblem::NoLedger) };
         let state = SchemaState::HalfProvisioned { missing };
         return Ok(TenantState { tenant, state, head: None, facts, rows: None, started: None });
     }

@@ -37,12 +37,10 @@ async fn a_table_of_another_tool_is_never_the_ledger() {
         assert_eq!((report.migrated(), report.failed()), (1, 1), "{columns}: the other tenant is migrated");
         assert!(!exists(&raw, "tenant_acme.next").await, "{columns}");
         let state = migrate::read_state(&operator, &migrations).await.unwrap();
-        assert!(matches!(
-            &state.tenants[0].state,
-            SchemaState::HalfProvisioned {
-                missing: MissingPart::Ledger { why: LedgerProblem::OfAnotherTool { .. }, .. }
-            }
-        ));
+        let SchemaState::HalfProvisioned { missing: MissingPart::Ledger { why, .. } } = &state.tenants[0].state else {
+            panic!("{state:?}")
+        };
+        assert!(matches!(**why, LedgerProblem::OfAnotherTool { .. }), "{why:?}");
         let db = database.db().await.unwrap();
         let made = create(&operator, &db, &migrations, &"acme".parse().unwrap(), &CreateOptions::default()).await;
         assert!(made.is_err() || !exists(&raw, "tenant_acme.next").await, "{columns}: {made:?}");
