@@ -4,8 +4,8 @@ pub(crate) mod names;
 pub(crate) mod stamp;
 
 use crate::{
-    config::Isolation,
-    db::message::Answer,
+    config::{Isolation, IsolationModes},
+    db::{Operator, message::Answer},
     ident::{RoleName, SchemaName, hex, literal},
     registry::sql::ADMITTED_LOGINS,
 };
@@ -42,6 +42,49 @@ impl Query {
 /// Marks a row of one of these queries, to split a response, and to distinguish it from rows of a file.
 pub(crate) const OBJECT: &str = "cgk:object";
 pub(crate) const FINGERPRINT: &str = "cgk:fingerprint";
+
+/// How services reach the objects of a tenant's schema. The comparison leaves out the rights that cgk grants for it
+/// outside of the migrations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// As the tenant's role. Its rights are part of what the migrations give.
+    Role,
+    /// The same, or with rights of their logins, because the isolation of the database is being changed.
+    RoleAndLogins,
+    /// With rights of their logins. A role with the tenant's name is not used, and its rights are left out.
+    Logins,
+}
+
+impl Access {
+    pub(crate) fn of(operator: &Operator) -> Self {
+        match operator.config().isolation() {
+            Isolation::Path => Self::Logins,
+            Isolation::Role if operator.facts().isolation.is_some_and(IsolationModes::is_changing) => {
+                Self::RoleAndLogins
+            }
+            Isolation::Role => Self::Role,
+        }
+    }
+
+    /// Returns the name of this access in the key of a stored comparison.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Role => "role",
+            Self::RoleAndLogins => "role and logins",
+            Self::Logins => "logins",
+        }
+    }
+
+    /// Returns the condition on an entry `a` of a list of rights, for the schema of this tenant's role.
+    fn compared_sql(self, role: &str) -> String {
+        const NO_LOGIN: &str = " and a.grantee <> all ((select l.oids from login l)::pg_catalog.oid[])";
+        match self {
+            Self::Role => String::new(),
+            Self::RoleAndLogins => NO_LOGIN.to_owned(),
+            Self::Logins => format!(" and a.grantee is distinct from {role}{NO_LOGIN}"),
+        }
+    }
+}
 
 /// The objects of a schema as one value. It is equal for schemas with the same objects under different schema names.
 ///
@@ -108,7 +151,7 @@ pub(crate) fn settings_sql(search_path: &str) -> String {
 
 /// Returns rows of `fingerprint`, the schema, its fingerprint. Use it with an empty search path, so that every name
 /// includes its schema. The schema's own name is then removed from the texts.
-pub(crate) fn fingerprint_sql(schemas: &Schemas<'_>, isolation: Isolation) -> String {
+pub(crate) fn fingerprint_sql(schemas: &Schemas<'_>, access: Access) -> String {
     format!(
         "{} select '{FINGERPRINT}', f.schema, pg_catalog.concat_ws(':', count(*),
                    sum(pg_catalog.hashtextextended(f.text, 1)), sum(pg_catalog.hashtextextended(f.text, 2)))
@@ -116,19 +159,19 @@ pub(crate) fn fingerprint_sql(schemas: &Schemas<'_>, isolation: Isolation) -> St
                                                    s.schema || '.', E'\\x01') collate \"C\" as text
                from object o join s on s.nsp = o.nsp) f
          group by f.schema",
-        with(Query::CURRENT, schemas, isolation)
+        with(Query::CURRENT, schemas, access)
     )
 }
 
 /// Returns rows of `object`, kind, parent, name, facts. Use it with a search path that starts with the one selected
 /// schema, so that only its own names are written without a schema.
-pub(crate) fn objects_sql(schemas: &Schemas<'_>, isolation: Isolation) -> String {
-    objects_sql_of(Query::CURRENT, schemas, isolation)
+pub(crate) fn objects_sql(schemas: &Schemas<'_>, access: Access) -> String {
+    objects_sql_of(Query::CURRENT, schemas, access)
 }
 
 /// Returns the same with the query of a given version.
-pub(crate) fn objects_sql_of(query: Query, schemas: &Schemas<'_>, isolation: Isolation) -> String {
-    format!("{} select '{OBJECT}', o.kind, o.parent, o.name, o.facts from object o", with(query, schemas, isolation))
+pub(crate) fn objects_sql_of(query: Query, schemas: &Schemas<'_>, access: Access) -> String {
+    format!("{} select '{OBJECT}', o.kind, o.parent, o.name, o.facts from object o", with(query, schemas, access))
 }
 
 /// Returns the rows of [`objects_sql`] in a response: kind, parent, name, facts.
@@ -152,7 +195,7 @@ pub(crate) fn fingerprint(row: &SimpleQueryRow) -> Option<(&str, Fingerprint)> {
     is_one.then(|| Some((row.get(1)?, Fingerprint(row.get(2)?.to_owned()))))?
 }
 
-fn with(query: Query, schemas: &Schemas<'_>, isolation: Isolation) -> String {
+fn with(query: Query, schemas: &Schemas<'_>, access: Access) -> String {
     let (first, rest) = query.0.split_once("member as").expect("the query begins with `member`");
     debug_assert!(first.lines().all(|line| line.starts_with("--")));
     let mut sql = format!(
@@ -176,14 +219,7 @@ fn with(query: Query, schemas: &Schemas<'_>, isolation: Isolation) -> String {
             format!(" and (a.privilege_type <> {right} or a.grantee = 0) and a.grantee is distinct from {role}")
         });
         let default = if default.is_empty() { "null".to_owned() } else { literal(default) };
-        // Without roles, a service login has the rights itself. A role with the tenant's name is then not used, so its
-        // rights are ignored.
-        let others = match isolation {
-            Isolation::Role => String::new(),
-            Isolation::Path => format!(
-                " and a.grantee is distinct from {role} and a.grantee <> all ((select l.oids from login l)::pg_catalog.oid[])"
-            ),
-        };
+        let others = access.compared_sql(role);
         let lacking = owner_lacks_sql(acl, owner).unwrap_or_default();
         let _ = write!(
             sql,
@@ -231,12 +267,12 @@ mod tests {
 
     #[test]
     fn every_marker_is_written_out() {
-        for isolation in [Isolation::Role, Isolation::Path] {
+        for access in [Access::Role, Access::RoleAndLogins, Access::Logins] {
             for text in [QUERY].iter().chain(EARLIER) {
                 let schemas = Schemas::These { tag: "x", names: &[SchemaName::scratch()] };
-                let sql = objects_sql_of(Query(text), &schemas, isolation);
+                let sql = objects_sql_of(Query(text), &schemas, access);
                 assert!(!sql.contains("{grants"), "{sql}");
-                assert_eq!(sql.contains("(select l.oids from login l)"), isolation == Isolation::Path);
+                assert_eq!(sql.contains("(select l.oids from login l)"), access != Access::Role);
             }
         }
     }

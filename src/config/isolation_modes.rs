@@ -28,6 +28,11 @@ impl IsolationModes {
         self.mode == isolation || self.leaving == Some(isolation)
     }
 
+    /// Returns whether a change of the isolation is not finished.
+    pub(crate) fn is_changing(self) -> bool {
+        self.leaving.is_some()
+    }
+
     /// Returns the text that the database stores: the isolation, followed by the previous one during a change.
     pub(crate) fn text(self) -> String {
         match self.leaving {

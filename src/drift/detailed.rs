@@ -89,7 +89,7 @@ impl TenantWork for DetailedComparison<'_> {
                 continue;
             }
             let role = role_of(operator, slug);
-            let drift = match inspect(operator, &schema, role.as_ref(), wanted).await? {
+            let drift = match inspect(operator, &schema, wanted).await? {
                 InspectOutcome::Busy => judge::busy(&schema, Some(slug)),
                 InspectOutcome::Gone => judge::gone(&schema, Some(slug)),
                 InspectOutcome::At(found) => {

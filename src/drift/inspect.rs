@@ -2,7 +2,7 @@
 
 use super::objects::Catalogue;
 use crate::{
-    catalogue::{Fingerprint, Schemas, fingerprint_sql, fingerprints, objects_sql, settings_sql},
+    catalogue::{Access, Fingerprint, Schemas, fingerprint_sql, fingerprints, objects_sql, settings_sql},
     db::{
         Operator,
         message::Answer,
@@ -11,6 +11,7 @@ use crate::{
     error::{Error, MigrationError, Result, while_doing},
     ident::{Ident, RoleName, SchemaName, literal},
     migrate::{Applied, Checksum, LEDGER_TABLE, MigrationId, Version, execute::schema_lock},
+    slug::TenantSlug,
 };
 use tokio_postgres::error::SqlState;
 
@@ -64,12 +65,11 @@ pub(super) enum InspectOutcome {
 pub(super) async fn inspect(
     operator: &Operator,
     schema: &SchemaName,
-    role: Option<&RoleName>,
     wanted: Wanted,
 ) -> Result<InspectOutcome> {
     let what = || format!("read the catalogue of schema {:?}", schema.as_str());
     let doing = || while_doing(what());
-    let sql = script(operator, schema, role, wanted);
+    let sql = script(operator, schema, named_role(operator, schema).as_ref(), wanted);
     let mut tries = 0;
     loop {
         tries += 1;
@@ -110,6 +110,13 @@ pub(super) async fn inspect(
     }
 }
 
+/// Returns the role with the name for the tenant of a schema; `None` for the shared schema. With path isolation the role
+/// is left from an earlier isolation, if it exists.
+pub(super) fn named_role(operator: &Operator, schema: &SchemaName) -> Option<RoleName> {
+    let slug = schema.as_str().strip_prefix("tenant_")?.parse::<TenantSlug>().ok()?;
+    Some(RoleName::of_tenant(&slug, &operator.facts().database_tag()))
+}
+
 /// Whether the server failed because an object was changed at the same time.
 pub(super) fn is_moving(error: &tokio_postgres::Error) -> bool {
     let states = [
@@ -123,7 +130,7 @@ pub(super) fn is_moving(error: &tokio_postgres::Error) -> bool {
 }
 
 fn script(operator: &Operator, schema: &SchemaName, role: Option<&RoleName>, wanted: Wanted) -> String {
-    let isolation = operator.config().isolation();
+    let access = Access::of(operator);
     let schemas = Schemas::One { schema, role };
     format!(
         "{head}{empty_path};
@@ -143,9 +150,9 @@ select 'row', version, name, checksum from {ledger} order by version;
         facts = facts_sql(schema, role),
         fingerprint = match wanted {
             Wanted::Objects => "select 'no fingerprint'".into(),
-            Wanted::ObjectsAndFingerprint => fingerprint_sql(&schemas, isolation),
+            Wanted::ObjectsAndFingerprint => fingerprint_sql(&schemas, access),
         },
-        objects = objects_sql(&schemas, isolation),
+        objects = objects_sql(&schemas, access),
         ledger = schema.qualified(LEDGER_TABLE),
     )
 }

@@ -3,15 +3,15 @@
 //! These rights are not in the record of the migrations, because logins change. cgk grants each login the same rights
 //! on every schema ([`isolation::grants_sql`](crate::isolation)). An extra or missing right is a finding, with the
 //! statement that fixes it. Under role isolation, a login has no rights on a tenant's schema, and the comparison of the
-//! catalogue reports a login that has some.
+//! catalogue reports a login that has some. While the isolation is being changed, a command with role isolation accepts
+//! the rights of path isolation and requires none of them.
 
 use super::{
     report::{Change, Difference, FixStatement},
     roles::{RoleFindings, RoleSelection},
 };
 use crate::{
-    catalogue::settings_sql,
-    config::Isolation,
+    catalogue::{Access, settings_sql},
     db::{Operator, message, milliseconds},
     error::{Result, while_doing},
     ident::{SchemaName, literal, quoted},
@@ -23,11 +23,15 @@ const RIGHTS: &str = include_str!("login_rights.sql");
 /// Reads the rights in one query. Writes nothing.
 pub(super) async fn findings(operator: &Operator, whose: RoleSelection<'_>) -> Result<RoleFindings> {
     let mut all = RoleFindings::new();
-    if operator.config().isolation() == Isolation::Role {
-        return Ok(all);
-    }
+    // A login that was admitted under role isolation has rights as a tenant's role only.
+    let (checked, needed) = match Access::of(operator) {
+        Access::Role => return Ok(all),
+        Access::RoleAndLogins => ("true", "false"),
+        Access::Logins => ("pg_catalog.pg_get_expr(p.polqual, p.polrelid) <> 'true'", "true"),
+    };
     let doing = || while_doing("look at the rights of services' logins");
-    let answer = message::run(operator.client(), &script(operator, whose)).await.map_err(doing())?;
+    let rights = RIGHTS.replace("{checked}", checked).replace("{needed}", needed);
+    let answer = message::run(operator.client(), &script(operator, whose, &rights)).await.map_err(doing())?;
     let answer = answer.complete().map_err(doing())?;
     for (_, row) in answer.rows.iter().filter(|(_, row)| row.get(0) == Some("login rights")) {
         let text = |index| row.get(index).unwrap_or_default();
@@ -38,7 +42,7 @@ pub(super) async fn findings(operator: &Operator, whose: RoleSelection<'_>) -> R
     Ok(all)
 }
 
-fn script(operator: &Operator, whose: RoleSelection<'_>) -> String {
+fn script(operator: &Operator, whose: RoleSelection<'_>, rights: &str) -> String {
     let schemas: Vec<String> = match whose {
         RoleSelection::These(slugs) => slugs.iter().map(|slug| literal(SchemaName::of_tenant(slug).as_str())).collect(),
         RoleSelection::Fleet | RoleSelection::Shared => Vec::new(),
@@ -48,7 +52,7 @@ fn script(operator: &Operator, whose: RoleSelection<'_>) -> String {
         RoleSelection::These(_) if !schemas.is_empty() => format!("n.nspname in ({})", schemas.join(", ")),
         RoleSelection::These(_) | RoleSelection::Shared => "false".to_owned(),
     };
-    let sql = registry::sql::fill(RIGHTS);
+    let sql = registry::sql::fill(rights);
     let sql = sql.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<Vec<_>>().join("\n");
     format!(
         "set transaction isolation level read committed, read only;

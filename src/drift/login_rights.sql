@@ -1,12 +1,11 @@
 -- What logins of services have on tenants' schemas more or less than `isolation::grants_sql` gives: rows of 'login rights',
 -- schema, login, object, column, the schema's owner, the rights that are too many, those that are missing, and those that the
 -- login may pass on.
+-- `{checked}` selects the logins, and where `{needed}` is false no right is missing.
 -- Stands after `with t (schema, nsp, owner) as materialized (…),`, the tenants.
 login as materialized (
     select r.oid, r.rolname::pg_catalog.text as name from {admitted_logins}
-    where not r.rolsuper
-      -- One that was admitted under role isolation has rights as a tenant's role only.
-      and pg_catalog.pg_get_expr(p.polqual, p.polrelid) <> 'true'
+    where not r.rolsuper and {checked}
 ),
 held as materialized (
     select d.classid, d.objid, t.* from t join pg_catalog.pg_depend d
@@ -47,7 +46,7 @@ finding as (
     select p.schema, l.name, p.object, p.col, pg_catalog.pg_get_userbyid(t.owner)::pg_catalog.text as schema_owner,
         array(select a.privilege_type from pg_catalog.aclexplode(p.acl) a where a.grantee = l.oid
               and a.privilege_type <> all (p.allowed) order by a.privilege_type collate "C") as more,
-        array(select w from pg_catalog.unnest(p.wanted) w where not exists (select from pg_catalog.aclexplode(p.acl) a
+        array(select w from pg_catalog.unnest(p.wanted) w where {needed} and not exists (select from pg_catalog.aclexplode(p.acl) a
               where a.grantee = l.oid and a.privilege_type = w) order by w collate "C") as fewer,
         array(select a.privilege_type from pg_catalog.aclexplode(p.acl) a where a.grantee = l.oid
               and a.privilege_type = any (p.allowed) and a.is_grantable order by a.privilege_type collate "C") as passed

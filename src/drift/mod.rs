@@ -144,7 +144,7 @@ async fn find_started(operator: &Operator, migrations: &Migrations, report: &mut
 async fn public(operator: &Operator, migrations: &Migrations) -> Result<SchemaDrift> {
     let schema = SchemaName::public();
     let mut references = References::new(operator, migrations, Set::Public);
-    match inspect(operator, &schema, None, Wanted::Objects).await? {
+    match inspect(operator, &schema, Wanted::Objects).await? {
         InspectOutcome::At(found) => {
             let source = migrations.set(Set::Public);
             let mut drift = judge::judge(&schema, None, None, &found, source, &mut references).await?;
@@ -184,7 +184,7 @@ pub(crate) async fn compare_up_to(
         .filter_map(|(index, id)| (Some(id.version) <= upto).then_some(index))
         .collect();
     let reference = reference::to_adopt(operator, migrations, set, &applied).await?;
-    let mut found = match inspect(operator, schema, role, Wanted::ObjectsAndFingerprint).await? {
+    let mut found = match inspect(operator, schema, Wanted::ObjectsAndFingerprint).await? {
         InspectOutcome::At(found) => found,
         InspectOutcome::Busy => {
             return Err(Error::Migration(MigrationError::Locked {
@@ -211,14 +211,15 @@ pub(crate) async fn compare_up_to(
     if let Some(table) = foreign_table {
         found.catalogue.forget_table(table);
     }
-    let schemas = catalogue::Schemas::One { schema, role };
+    let named_role = inspect::named_role(operator, schema);
+    let schemas = catalogue::Schemas::One { schema, role: named_role.as_ref() };
     let guard = format!(
         "{};
 select 1 / (case when f.text = {} then 1 else 0 end) from ({}) f (kind, schema, text);
 ",
         catalogue::settings_sql(""),
         literal(found.fingerprint.as_ref().map_or("", |fingerprint| &fingerprint.0)),
-        catalogue::fingerprint_sql(&schemas, operator.config().isolation()),
+        catalogue::fingerprint_sql(&schemas, catalogue::Access::of(operator)),
     );
     let mut differences = compare::differences(&given, &found.catalogue);
     // The other tool's ledger is allowed, and the schema is not refused because of it.

@@ -7,6 +7,7 @@
 
 use crate::{
     catalogue::{
+        Access,
         Fingerprint, Schemas, settings_sql,
         stamp::{self, StampedRows, shared_sql, stamps_sql},
     },
@@ -49,10 +50,11 @@ impl Stamps {
         let doing = || while_doing("read the stamps of the last comparison");
         let tag = operator.facts().database_tag();
         let context = format!(
-            "pg_catalog.concat_ws(' ', {}, 'stamp', {}, 'tag', {})",
+            "pg_catalog.concat_ws(' ', {}, 'stamp', {}, 'tag', {}, 'access', {})",
             rehearsal::texts_sql(),
             literal(&stamp::query_digest()),
-            literal(tag.as_str())
+            literal(tag.as_str()),
+            literal(Access::of(operator).as_str())
         );
         let isolation = literal(rehearsal::isolation_name(operator));
         // A referenced object in another tenant's schema can change without a trace in the schemas that refer to it.

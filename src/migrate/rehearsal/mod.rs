@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     access::isolation,
-    catalogue::{Schemas, fingerprint_sql, objects_sql, settings_sql},
+    catalogue::{Access, Schemas, fingerprint_sql, objects_sql, settings_sql},
     config::Isolation,
     db::{Operator, message, message_head::MessageHead, run_files::Commits},
     error::{Error, MigrationError, Result, TenantError, while_doing},
@@ -317,7 +317,7 @@ async fn file_by_file(operator: &Operator, planned: &SchemaPlan<'_>, wanted: &[b
 /// Returns statements that read the objects of the schema.
 fn observe_sql(operator: &Operator, schema: &SchemaName, role: Option<&RoleName>) -> String {
     let schemas = Schemas::One { schema, role };
-    let isolation = operator.config().isolation();
+    let access = Access::of(operator);
     format!(
         "{};
 {};
@@ -326,9 +326,9 @@ fn observe_sql(operator: &Operator, schema: &SchemaName, role: Option<&RoleName>
 select '{}';
 ",
         settings_sql(""),
-        fingerprint_sql(&schemas, isolation),
+        fingerprint_sql(&schemas, access),
         settings_sql(schema.as_str()),
-        objects_sql(&schemas, isolation),
+        objects_sql(&schemas, access),
         record::OBSERVED,
     )
 }

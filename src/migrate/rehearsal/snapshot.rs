@@ -2,7 +2,7 @@
 
 use super::record::SchemaSnapshot;
 use crate::{
-    catalogue::{self, Query, Schemas, objects_sql_of, settings_sql},
+    catalogue::{self, Access, Query, Schemas, objects_sql_of, settings_sql},
     db::{
         Operator,
         message::{self, Answer},
@@ -15,14 +15,13 @@ use crate::{
 pub(super) async fn read_shared_schema(operator: &Operator, query: Query) -> Result<SchemaSnapshot> {
     let schema = SchemaName::public();
     let schemas = Schemas::One { schema: &schema, role: None };
-    let isolation = operator.config().isolation();
     let sql = format!(
         "set transaction isolation level read committed, read only;
 {};
 {};
 ",
         settings_sql(schema.as_str()),
-        objects_sql_of(query, &schemas, isolation),
+        objects_sql_of(query, &schemas, Access::of(operator)),
     );
     let doing = || while_doing("read the catalogue of schema \"public\"");
     let answer = message::run(operator.client(), &sql).await.map_err(doing())?.complete().map_err(doing())?;

@@ -11,9 +11,9 @@ use cgk::{
     config::Isolation,
     drift::{self, Difference},
     lifecycle::{self, CreateOptions},
-    login::{self, LoginOptions},
-    migrate::{Migrations, Scope, Silent},
-    setup,
+    login::{self, DirectRights, LoginOptions},
+    migrate::{self, Migrations, Scope, Silent},
+    setup::{self, IsolationChange},
     testing::{TestDatabase, TestServer},
 };
 
@@ -49,7 +49,12 @@ impl Fleet {
     }
 
     async fn found(&self, scope: &Scope) -> Vec<Difference> {
-        let report = drift::verify(&self.operator, &self.migrations, scope).await.unwrap();
+        self.found_by(&self.operator, scope).await
+    }
+
+    async fn found_by(&self, operator: &Operator, scope: &Scope) -> Vec<Difference> {
+        let report = drift::verify(operator, &self.migrations, scope).await.unwrap();
+        assert!(report.schemas().all(|schema| schema.not_compared.is_none()), "{report:?}");
         report.schemas().flat_map(|schema| schema.differences.clone()).chain(report.rights.clone()).collect()
     }
 }
@@ -141,6 +146,76 @@ async fn a_login_has_no_right_on_a_tenants_schema_under_role_isolation() {
         let fix = fleet.found(&acme).await.remove(0).fix.remove(0).sql;
         fleet.raw.run(&fix).await;
     }
+}
+
+/// Between the two steps of a change of the isolation, the rights of both are right, and after it the tenants' former roles
+/// keep theirs.
+#[tokio::test]
+async fn a_change_of_the_isolation_is_no_drift() {
+    let fleet = Fleet::made(Isolation::Role).await;
+    let config = |isolation| fleet.database.config().clone().with_isolation(isolation);
+    let operator = async |isolation| Operator::connect(&config(isolation)).await.unwrap();
+    // A run of migrations rehearses, and so records what the other isolation gives.
+    let change = async |isolation, step| {
+        setup::change_isolation(&config(isolation), step).await.unwrap();
+        migrate::rehearse(&operator(isolation).await, &fleet.migrations).await.unwrap();
+    };
+    let admit = async |isolation, direct| {
+        let mut options = LoginOptions::default();
+        options.direct_rights = direct;
+        login::admit(&operator(isolation).await, &fleet.app.parse().unwrap(), &options).await.unwrap();
+    };
+    let (role, path) = (Isolation::Role, Isolation::Path);
+    let clean = async |isolation: Isolation, when: &str| {
+        for scope in [Scope::Everything, Scope::Only(vec![slug("acme")])] {
+            // Twice: the second comparison uses what the first one stored.
+            for _ in 0..2 {
+                let found = fleet.found_by(&operator(isolation).await, &scope).await;
+                assert_eq!(lines(&found), Vec::<String>::new(), "{isolation:?}, {when}");
+            }
+        }
+    };
+    // The control: what no isolation gives is named, and what fixes it leaves the rest.
+    let named = async |isolation: Isolation, when: &str| {
+        for (sql, expected) in [
+            ("grant truncate on tenant_acme.notes to {app}", "has truncate on table tenant_acme.notes"),
+            ("grant select on tenant_acme.notes to pg_monitor", "table notes: grants are pg_monitor: select"),
+        ] {
+            fleet.raw.run(&sql.replace("{app}", &fleet.app)).await;
+            let found = fleet.found_by(&operator(isolation).await, &Scope::Everything).await;
+            assert!(found.len() == 1 && found[0].to_string().contains(expected), "{isolation:?}, {when}, {sql}: {:?}", lines(&found));
+            fleet.raw.run(&found[0].fix[0].sql).await;
+        }
+        clean(isolation, when).await;
+    };
+
+    clean(role, "before").await;
+    change(path, IsolationChange::Start).await;
+    admit(path, DirectRights::Keep).await;
+    // The precondition.
+    let usage = format!("select has_schema_privilege('{}', 'tenant_acme', 'usage')", fleet.app);
+    assert!(fleet.raw.one::<bool>(&usage).await);
+    for isolation in [role, path] {
+        clean(isolation, "while it changes to path").await;
+        named(isolation, "while it changes to path").await;
+    }
+    change(path, IsolationChange::Finish).await;
+    let former = "select count(*) from pg_namespace n, aclexplode(n.nspacl) a join pg_roles r on r.oid = a.grantee \
+                  where n.nspname = 'tenant_acme' and r.rolname like 'cgk_acme_%'";
+    assert_eq!(fleet.raw.one::<i64>(former).await, 1, "the precondition");
+    named(path, "under path").await;
+
+    change(role, IsolationChange::Start).await;
+    for isolation in [path, role] {
+        named(isolation, "while it changes to role").await;
+    }
+    admit(role, DirectRights::Keep).await;
+    named(role, "while it changes to role, with the login admitted").await;
+    change(role, IsolationChange::Finish).await;
+    let found = lines(&fleet.found_by(&operator(role).await, &Scope::Everything).await);
+    assert!(found.iter().any(|line| line.contains(&format!("{}: usage", fleet.app))), "direct rights: {found:?}");
+    admit(role, DirectRights::Revoke).await;
+    clean(role, "after all").await;
 }
 
 /// What everyone may do in the tenants' schemas and the shared one, whatever the isolation.

@@ -86,6 +86,13 @@ pub(crate) async fn drifts(config: &Config) -> Vec<String> {
     schemas.chain(report.strays.iter().map(ToString::to_string)).collect()
 }
 
+/// What drift says of the logins of services and of PUBLIC.
+async fn rights(config: &Config) -> Vec<String> {
+    let operator = Operator::connect(config).await.unwrap();
+    let report = drift::verify(&operator, &Migrations::bundled(), &Scope::Everything).await.unwrap();
+    report.rights.iter().map(ToString::to_string).collect()
+}
+
 pub(crate) fn fresh(name: &str) -> String {
     format!("cgk_test_{name}_{:08x}", rand::random::<u32>())
 }
@@ -188,6 +195,26 @@ async fn a_copy_is_refused_until_it_has_an_identity_of_its_own() {
     let again = lifecycle::new_identity(&shop.config(&copy)).await.unwrap();
     assert!(!again.was_copy && again.logins.is_empty() && again.failed.is_empty(), "{again:?}");
     assert_eq!(customers(&Db::connect(&shop.service(&copy)).await.unwrap(), "acme").await.unwrap(), 1);
+
+    // Its memberships of one database's roles are none of the other's. A role of the other one that has something here is.
+    let members = async |database: &str| {
+        let found = rights(&shop.config(database)).await;
+        found.into_iter().filter(|line| line.contains("is a member of")).collect::<Vec<_>>()
+    };
+    for database in [&old, &copy] {
+        assert_eq!(members(database).await, Vec::<String>::new());
+    }
+    for (sql, back) in [
+        ("grant select on tenant_acme.customers to {role}", "revoke select on tenant_acme.customers from {role}"),
+        ("alter role {role} createdb", "alter role {role} nocreatedb"),
+        ("grant pg_monitor to {role}", "revoke pg_monitor from {role}"),
+    ] {
+        raw.run(&sql.replace("{role}", &role)).await;
+        let expected = format!("login {}: is a member of {role}, which is not a tenant's role", shop.login());
+        assert_eq!(members(&copy).await, [expected], "{sql}");
+        raw.run(&back.replace("{role}", &role)).await;
+        assert_eq!(members(&copy).await, Vec::<String>::new(), "{back}");
+    }
 
     // The original never noticed.
     assert_eq!(customers(&Db::connect(&shop.service(&old)).await.unwrap(), "acme").await.unwrap(), 1);
