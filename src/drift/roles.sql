@@ -69,9 +69,10 @@ union all
        or (m.member <> t.owner and not exists (select from office o where o.oid = m.member)
            and (m.inherits or not exists (select from login l where l.oid = m.member)))
 union all
-    -- A tenant that a service cannot enter. A login that acts as the role through another role has findings of its own.
+    -- A tenant that a service cannot enter. A login that acts as the role through another role has findings of its own. While
+    -- the isolation is being changed, its direct rights may be enough, and the end of the change looks for tenants without either.
     select k.schema, 'lacks member', k.login, '' from lacking k
-    where not pg_catalog.pg_has_role(k.login_oid, k.oid, {acts})
+    where {settled} and not pg_catalog.pg_has_role(k.login_oid, k.oid, {acts})
 union all
     -- ADMIN OPTION, also of a login that cgk made a member: it makes any role a member.
     select t.schema, 'may grant', m.role, m.granted_by

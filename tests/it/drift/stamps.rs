@@ -1,11 +1,17 @@
 //! The stamps of a comparison: what has not changed is not read again, and no change is hidden by them.
 
 use super::schemas::{PLANTED, lines, of, planted_with, role};
-use crate::sandbox::{Files, Raw, login_role, tenants};
+use crate::{
+    access::service_login::app_name,
+    sandbox::{Files, Raw, login_role, tenants},
+};
 use cgk::{
     Operator,
+    config::Isolation,
     drift::{self, DriftReport},
+    login::{self, LoginOptions},
     migrate::{Migrations, Scope},
+    setup::{self, IsolationChange},
     testing::TestServer,
 };
 use std::collections::BTreeMap;
@@ -188,4 +194,25 @@ async fn stamps_that_do_not_fit_are_not_used() {
         let after = kept(&raw).await;
         assert!(planted.iter().all(|(schema, row)| after[schema] != *row), "{change}");
     }
+}
+
+/// What a comparison leaves out while the isolation is being changed is not left out after it.
+#[tokio::test]
+async fn stamps_of_a_change_of_the_isolation_are_not_used_after_it() {
+    let (database, migrations, _, raw) = fleet(&[("001_a.sql", "create table a (id int)")]).await;
+    let config = |isolation| database.config().clone().with_isolation(isolation);
+    let operator = async |isolation| Operator::connect(&config(isolation)).await.unwrap();
+    let change = async |isolation, step| setup::change_isolation(&config(isolation), step).await.unwrap();
+    let (role, path) = (Isolation::Role, Isolation::Path);
+
+    change(path, IsolationChange::Start).await;
+    login::admit(&operator(path).await, &app_name(&database), &LoginOptions::default()).await.unwrap();
+    assert!(!compare(&operator(role).await, &migrations).await.has_drift());
+    assert_eq!(kept(&raw).await.len(), TENANTS, "the precondition");
+    change(role, IsolationChange::Start).await;
+    login::complete(&operator(role).await).await.unwrap();
+    change(role, IsolationChange::Finish).await;
+    let report = compare(&operator(role).await, &migrations).await;
+    let with_rights = report.tenants.iter().filter(|drift| !drift.differences.is_empty()).count();
+    assert_eq!(with_rights, TENANTS, "the login's direct rights");
 }
