@@ -46,7 +46,7 @@ pub(crate) const FINGERPRINT: &str = "cgk:fingerprint";
 /// How services reach the objects of a tenant's schema. The comparison leaves out the rights that cgk grants for it
 /// outside of the migrations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Access {
+pub(crate) enum ServiceAccess {
     /// As the tenant's role. Its rights are part of what the migrations give.
     Role,
     /// The same, or with rights of their logins, because the isolation of the database is being changed.
@@ -55,7 +55,7 @@ pub(crate) enum Access {
     Logins,
 }
 
-impl Access {
+impl ServiceAccess {
     pub(crate) fn of(operator: &Operator) -> Self {
         match operator.config().isolation() {
             Isolation::Path => Self::Logins,
@@ -151,7 +151,7 @@ pub(crate) fn settings_sql(search_path: &str) -> String {
 
 /// Returns rows of `fingerprint`, the schema, its fingerprint. Use it with an empty search path, so that every name
 /// includes its schema. The schema's own name is then removed from the texts.
-pub(crate) fn fingerprint_sql(schemas: &Schemas<'_>, access: Access) -> String {
+pub(crate) fn fingerprint_sql(schemas: &Schemas<'_>, access: ServiceAccess) -> String {
     format!(
         "{} select '{FINGERPRINT}', f.schema, pg_catalog.concat_ws(':', count(*),
                    sum(pg_catalog.hashtextextended(f.text, 1)), sum(pg_catalog.hashtextextended(f.text, 2)))
@@ -165,12 +165,12 @@ pub(crate) fn fingerprint_sql(schemas: &Schemas<'_>, access: Access) -> String {
 
 /// Returns rows of `object`, kind, parent, name, facts. Use it with a search path that starts with the one selected
 /// schema, so that only its own names are written without a schema.
-pub(crate) fn objects_sql(schemas: &Schemas<'_>, access: Access) -> String {
+pub(crate) fn objects_sql(schemas: &Schemas<'_>, access: ServiceAccess) -> String {
     objects_sql_of(Query::CURRENT, schemas, access)
 }
 
 /// Returns the same with the query of a given version.
-pub(crate) fn objects_sql_of(query: Query, schemas: &Schemas<'_>, access: Access) -> String {
+pub(crate) fn objects_sql_of(query: Query, schemas: &Schemas<'_>, access: ServiceAccess) -> String {
     format!("{} select '{OBJECT}', o.kind, o.parent, o.name, o.facts from object o", with(query, schemas, access))
 }
 
@@ -195,7 +195,7 @@ pub(crate) fn fingerprint(row: &SimpleQueryRow) -> Option<(&str, Fingerprint)> {
     is_one.then(|| Some((row.get(1)?, Fingerprint(row.get(2)?.to_owned()))))?
 }
 
-fn with(query: Query, schemas: &Schemas<'_>, access: Access) -> String {
+fn with(query: Query, schemas: &Schemas<'_>, access: ServiceAccess) -> String {
     let (first, rest) = query.0.split_once("member as").expect("the query begins with `member`");
     debug_assert!(first.lines().all(|line| line.starts_with("--")));
     let mut sql = format!(
@@ -267,12 +267,12 @@ mod tests {
 
     #[test]
     fn every_marker_is_written_out() {
-        for access in [Access::Role, Access::RoleAndLogins, Access::Logins] {
+        for access in [ServiceAccess::Role, ServiceAccess::RoleAndLogins, ServiceAccess::Logins] {
             for text in [QUERY].iter().chain(EARLIER) {
                 let schemas = Schemas::These { tag: "x", names: &[SchemaName::scratch()] };
                 let sql = objects_sql_of(Query(text), &schemas, access);
                 assert!(!sql.contains("{grants"), "{sql}");
-                assert_eq!(sql.contains("(select l.oids from login l)"), access != Access::Role);
+                assert_eq!(sql.contains("(select l.oids from login l)"), access != ServiceAccess::Role);
             }
         }
     }

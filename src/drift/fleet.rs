@@ -12,7 +12,7 @@ use super::{
     stamps::{self, SchemaStamps, Stamps},
 };
 use crate::{
-    catalogue::{Access, Fingerprint, Schemas, fingerprint_sql, fingerprints},
+    catalogue::{Fingerprint, Schemas, ServiceAccess, fingerprint_sql, fingerprints},
     config::Isolation,
     db::{Operator, message},
     error::{Error, Result, TenantError, while_doing},
@@ -225,7 +225,7 @@ async fn part_of(operator: &Operator, schemas: &[SchemaName], with_stamps: bool)
         "{}{};\n{};\n",
         stamps::opening_sql(operator),
         if with_stamps { stamps::now_sql(operator, schemas) } else { "select".into() },
-        fingerprint_sql(&these, Access::of(operator))
+        fingerprint_sql(&these, ServiceAccess::of(operator))
     );
     let doing = || while_doing("compare the fleet");
     for _ in 0..TRIES_MAX {

@@ -2,7 +2,7 @@
 
 use super::objects::Catalogue;
 use crate::{
-    catalogue::{Access, Fingerprint, Schemas, fingerprint_sql, fingerprints, objects_sql, settings_sql},
+    catalogue::{Fingerprint, Schemas, ServiceAccess, fingerprint_sql, fingerprints, objects_sql, settings_sql},
     db::{
         Operator,
         message::Answer,
@@ -62,11 +62,7 @@ pub(super) enum InspectOutcome {
 
 /// Reads a schema in one transaction, with shared migration locks. It waits for a running migration, at most
 /// `session.lock_timeout`. A migration waits for it for some milliseconds. Writes nothing.
-pub(super) async fn inspect(
-    operator: &Operator,
-    schema: &SchemaName,
-    wanted: Wanted,
-) -> Result<InspectOutcome> {
+pub(super) async fn inspect(operator: &Operator, schema: &SchemaName, wanted: Wanted) -> Result<InspectOutcome> {
     let what = || format!("read the catalogue of schema {:?}", schema.as_str());
     let doing = || while_doing(what());
     let sql = script(operator, schema, named_role(operator, schema).as_ref(), wanted);
@@ -130,7 +126,7 @@ pub(super) fn is_moving(error: &tokio_postgres::Error) -> bool {
 }
 
 fn script(operator: &Operator, schema: &SchemaName, role: Option<&RoleName>, wanted: Wanted) -> String {
-    let access = Access::of(operator);
+    let access = ServiceAccess::of(operator);
     let schemas = Schemas::One { schema, role };
     format!(
         "{head}{empty_path};

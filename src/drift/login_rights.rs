@@ -11,7 +11,7 @@ use super::{
     roles::{RoleFindings, RoleSelection},
 };
 use crate::{
-    catalogue::{Access, settings_sql},
+    catalogue::{ServiceAccess, settings_sql},
     db::{Operator, message, milliseconds},
     error::{Result, while_doing},
     ident::{SchemaName, literal, quoted},
@@ -24,10 +24,10 @@ const RIGHTS: &str = include_str!("login_rights.sql");
 pub(super) async fn findings(operator: &Operator, whose: RoleSelection<'_>) -> Result<RoleFindings> {
     let mut all = RoleFindings::new();
     // A login that was admitted under role isolation has rights as a tenant's role only.
-    let (checked, needed) = match Access::of(operator) {
-        Access::Role => return Ok(all),
-        Access::RoleAndLogins => ("true", "false"),
-        Access::Logins => ("pg_catalog.pg_get_expr(p.polqual, p.polrelid) <> 'true'", "true"),
+    let (checked, needed) = match ServiceAccess::of(operator) {
+        ServiceAccess::Role => return Ok(all),
+        ServiceAccess::RoleAndLogins => ("true", "false"),
+        ServiceAccess::Logins => ("pg_catalog.pg_get_expr(p.polqual, p.polrelid) <> 'true'", "true"),
     };
     let doing = || while_doing("look at the rights of services' logins");
     let rights = RIGHTS.replace("{checked}", checked).replace("{needed}", needed);

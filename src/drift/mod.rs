@@ -219,7 +219,7 @@ select 1 / (case when f.text = {} then 1 else 0 end) from ({}) f (kind, schema, 
 ",
         catalogue::settings_sql(""),
         literal(found.fingerprint.as_ref().map_or("", |fingerprint| &fingerprint.0)),
-        catalogue::fingerprint_sql(&schemas, catalogue::Access::of(operator)),
+        catalogue::fingerprint_sql(&schemas, catalogue::ServiceAccess::of(operator)),
     );
     let mut differences = compare::differences(&given, &found.catalogue);
     // The other tool's ledger is allowed, and the schema is not refused because of it.

@@ -7,7 +7,7 @@
 use super::objects::Catalogue;
 use crate::{
     access::isolation,
-    catalogue::{Access, Fingerprint, Schemas, fingerprint_sql, fingerprints, objects_sql, settings_sql},
+    catalogue::{Fingerprint, Schemas, ServiceAccess, fingerprint_sql, fingerprints, objects_sql, settings_sql},
     db::{Operator, message, message_head::set_local, milliseconds},
     error::{Error, MigrationError, Result, while_doing},
     ident::{RoleName, SchemaName},
@@ -122,7 +122,7 @@ async fn build(operator: &Operator, set: Set, files: &[&MigrationFile]) -> Resul
 
 fn script(operator: &Operator, set: Set, files: &[&MigrationFile], schema: &SchemaName, mark: &str) -> String {
     let session = operator.session();
-    let access = Access::of(operator);
+    let access = ServiceAccess::of(operator);
     let settings = |path: &str| {
         format!(
             "select {}, {}, {}",
@@ -131,7 +131,7 @@ fn script(operator: &Operator, set: Set, files: &[&MigrationFile], schema: &Sche
             set_local("search_path", path),
         )
     };
-    let role = (set == Set::Tenant && access != Access::Logins).then(RoleName::placeholder);
+    let role = (set == Set::Tenant && access != ServiceAccess::Logins).then(RoleName::placeholder);
     let own = schema.as_str();
     let mut sql = String::from("set transaction isolation level read committed;\n");
     sql.push_str(&format!("{};\ncreate schema {};\n", settings(""), schema.quoted()));

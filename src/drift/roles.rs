@@ -8,7 +8,7 @@ mod shared;
 use super::report::{Change, Difference, FixStatement};
 use crate::{
     access::isolation,
-    catalogue::{Access, settings_sql},
+    catalogue::{ServiceAccess, settings_sql},
     config::Isolation,
     db::{Operator, message, milliseconds},
     error::{Result, while_doing},
@@ -143,7 +143,10 @@ fn script(operator: &Operator, whose: RoleSelection<'_>, shared: bool) -> String
         .replace("{granted_by}", granted_by)
         .replace("{parameters}", parameters)
         .replace("{memberships}", memberships)
-        .replace("{settled}", if Access::of(operator) == Access::RoleAndLogins { "false" } else { "true" })
+        .replace(
+            "{settled}",
+            if ServiceAccess::of(operator) == ServiceAccess::RoleAndLogins { "false" } else { "true" },
+        )
         .replace("{shared}", if shared { "true" } else { "false" })
         .replace("{with_roles}", if operator.config().isolation() == Isolation::Role { "true" } else { "false" })
         .replace("{tag}", &tag)

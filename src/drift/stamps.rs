@@ -7,8 +7,7 @@
 
 use crate::{
     catalogue::{
-        Access,
-        Fingerprint, Schemas, settings_sql,
+        Fingerprint, Schemas, ServiceAccess, settings_sql,
         stamp::{self, StampedRows, shared_sql, stamps_sql},
     },
     db::{
@@ -54,7 +53,7 @@ impl Stamps {
             rehearsal::texts_sql(),
             literal(&stamp::query_digest()),
             literal(tag.as_str()),
-            literal(Access::of(operator).as_str())
+            literal(ServiceAccess::of(operator).as_str())
         );
         let isolation = literal(rehearsal::isolation_name(operator));
         // A referenced object in another tenant's schema can change without a trace in the schemas that refer to it.

@@ -137,6 +137,22 @@ pub enum MigrationError {
         /// The server's error, if it refused the row.
         source: Option<DriverError>,
     },
+    /// A statement of a tenant's file would change a relation of the shared schema, because the tenant has none with the
+    /// name. The statement was not executed. Only statements with CONCURRENTLY are checked.
+    #[error(
+        "migration {}{} would change {relation:?} of the shared schema, because schema {:?} has no relation with this name",
+        crate::migration::printable(.file), .line.map_or_else(String::new, |line| format!(":{line}")), .schema.as_str()
+    )]
+    ChangesShared {
+        /// The tenant's schema.
+        schema: SchemaName,
+        /// The file.
+        file: PathBuf,
+        /// The line of the statement, counted from 1.
+        line: Option<usize>,
+        /// The relation.
+        relation: String,
+    },
     /// A schema was not adopted, because it differs from the migrations. Nothing was written.
     #[error("schema {schema:?} differs from the migrations up to {upto}: {}", count(.differences.len(), "difference"), schema = schema.as_str())]
     BaselineDiffers {
@@ -172,6 +188,7 @@ impl MigrationError {
             Self::LedgerRefused { .. } => ("CGK0622", Conflict),
             Self::RowNotWritten { .. } => ("CGK0626", Conflict),
             Self::BaselineDiffers { .. } => ("CGK0623", Drift),
+            Self::ChangesShared { .. } => ("CGK0627", Refused),
         }
     }
 

@@ -44,10 +44,6 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         Error::Exec(refused) => exec(refused)?,
         Error::Transfer(refused) => transfer::of(refused)?,
         Error::Seed(refused) => seed(refused)?,
-        Error::Unexpected { found, .. } if found.ends_with("belongs to the shared schema") => {
-            "A tenant's file must not change it. Move the statement to a file of the shared set: `cgk migrate:new <name> --public`."
-                .into()
-        }
         Error::Report(ReportError::NotAReport { .. }) => {
             "Give --compare a file that `cgk report --data FILE` wrote.".into()
         }

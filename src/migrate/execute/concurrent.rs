@@ -45,6 +45,10 @@ pub(in crate::migrate) enum ConcurrentStep {
     Done,
     Run,
     RunInstead(String),
+    /// It would change this relation of the shared schema, because the tenant has none with the name.
+    Refused {
+        shared: String,
+    },
 }
 
 /// An index found by its name.
@@ -81,6 +85,16 @@ impl Concurrent {
         }
     }
 
+    /// Returns the existing relation that the statement names.
+    fn relation(&self) -> &str {
+        match self {
+            Self::CreateIndex { table, .. } => table,
+            Self::DropIndex { index } => index,
+            Self::Reindex { index, table } => index.as_deref().or(table.as_deref()).unwrap_or_default(),
+            Self::Detach { parent, .. } => parent,
+        }
+    }
+
     /// Whether it blocks no reads and writes while it waits. Then it may wait longer than others.
     pub(in crate::migrate) fn waits_quietly(&self) -> bool {
         !matches!(self, Self::Detach { .. })
@@ -93,15 +107,15 @@ impl Concurrent {
         schema: &SchemaName,
         begun: bool,
     ) -> Result<ConcurrentStep> {
+        if !begun && is_shared(operator, schema, self.relation()).await? {
+            return Ok(ConcurrentStep::Refused { shared: self.relation().to_owned() });
+        }
         match self {
-            Self::CreateIndex { index, table } => {
-                refuse_shared_table(operator, schema, index, table).await?;
-                match find(operator, schema, index).await? {
-                    IndexState::Valid if begun => return Ok(ConcurrentStep::Done),
-                    IndexState::Invalid => drop_index(operator, schema, index).await?,
-                    _ => {}
-                }
-            }
+            Self::CreateIndex { index, .. } => match find(operator, schema, index).await? {
+                IndexState::Valid if begun => return Ok(ConcurrentStep::Done),
+                IndexState::Invalid => drop_index(operator, schema, index).await?,
+                _ => {}
+            },
             Self::DropIndex { index } if begun && find(operator, schema, index).await? == IndexState::Nothing => {
                 return Ok(ConcurrentStep::Done);
             }
@@ -163,21 +177,18 @@ fn unexpected(schema: &SchemaName, index: &str, found: String) -> Error {
     Error::Unexpected { doing: format!("create index {index:?} in schema {:?}", schema.as_str()), found }
 }
 
-/// Refuses a table of the shared schema, which a name without a schema can refer to. The index would be created there,
-/// once per tenant.
-async fn refuse_shared_table(operator: &Operator, schema: &SchemaName, index: &str, table: &str) -> Result<()> {
+/// Whether a name without a schema refers to a relation of the shared schema, which the statement would change once per
+/// tenant.
+async fn is_shared(operator: &Operator, schema: &SchemaName, relation: &str) -> Result<bool> {
     let sql = "select coalesce(bool_or(n.nspname = $1), false), count(*) > 0
                from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
                where c.relname = $2 and n.nspname in ($1, 'public')";
-    let rows = query(operator, sql, &[schema.as_str(), table]).await?;
+    let rows = query(operator, sql, &[schema.as_str(), relation]).await?;
     let column = |number: usize| {
         rows.first().map_or(Ok(false), |row| row.try_get(number)).map_err(while_doing("look at an index"))
     };
     let (own, any): (bool, bool) = (column(0)?, column(1)?);
-    if any && !own {
-        return Err(unexpected(schema, index, format!("table {table:?} belongs to the shared schema")));
-    }
-    Ok(())
+    Ok(any && !own)
 }
 
 fn half_way(schema: &SchemaName, doing: &str) -> Error {

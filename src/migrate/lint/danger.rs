@@ -3,7 +3,7 @@
 //! A table that the same file creates has no other users and no data, so operations on it are harmless. A table of an
 //! earlier file may contain many rows in some tenant.
 
-use super::{Finding, Lint, LintFault, wide};
+use super::{Finding, Lint, LintFault, unit, wide};
 use crate::{
     migrate::files::{bundled::is_bundled, file::MigrationFile},
     migration::Set,
@@ -41,6 +41,11 @@ impl<'a> Known<'a> {
         }
     }
 
+    /// Whether a statement of this set that changes a relation with this name changes the shared schema, for every tenant.
+    fn changes_shared(&self, name: &Name) -> bool {
+        self.set == Set::Tenant && self.is_shared(name)
+    }
+
     fn is_shared(&self, name: &Name) -> bool {
         match &name.schema {
             Some(schema) => schema == "public",
@@ -57,6 +62,7 @@ pub(super) fn file(file: &MigrationFile, known: &mut Known<'_>) -> Vec<(usize, F
         let shape = shape::of(statement);
         let mut faults = Vec::<LintFault>::new();
         of_shape(&shape, statement, known, &fresh, &mut faults);
+        of_shared(&shape, known, &mut faults);
         of_words(statement, file.is_transactional(), &mut faults);
         wide::of_database(statement, &mut faults);
         // The bundled files grant columns of tables with policies to PUBLIC.
@@ -115,7 +121,9 @@ fn of_shape(
             }
         }
         Shape::AlterTable { kind, table, actions } => {
-            qualified(table, faults);
+            if !known.changes_shared(table) {
+                qualified(table, faults);
+            }
             for action in actions {
                 of_action(kind, table, action, is_fresh(table), known, faults);
             }
@@ -138,6 +146,40 @@ fn of_shape(
             faults.push((start, Lint::WritesEveryRow, writes_every_row(verb, table)));
         }
         _ => {}
+    }
+}
+
+/// Adds the warnings about relations of the shared schema that a tenant's file changes. Rows and rights are not meant:
+/// each tenant can have its own there.
+fn of_shared(shape: &Shape, known: &Known<'_>, faults: &mut Vec<LintFault>) {
+    let (what, names) = match shape {
+        Shape::CreateIndex { table, .. } => ("CREATE INDEX".to_owned(), std::slice::from_ref(table)),
+        Shape::Create { kind, on: Some(table), .. } => {
+            (format!("CREATE {}", kind.to_uppercase()), std::slice::from_ref(table))
+        }
+        Shape::DropIndex { names, .. } => ("DROP INDEX".to_owned(), names.as_slice()),
+        Shape::Drop { kind, on: Some(table), .. } => {
+            (format!("DROP {}", kind.to_uppercase()), std::slice::from_ref(table))
+        }
+        Shape::Drop { kind, names, .. } if unit::RELATIONS.contains(&kind.as_str()) => {
+            (format!("DROP {}", kind.to_uppercase()), names.as_slice())
+        }
+        // A partition of a shared table has a warning of its own.
+        Shape::AlterTable { kind, table, actions }
+            if !actions.iter().any(|action| action.has(&["attach", "partition"])) =>
+        {
+            (format!("ALTER {}", kind.to_uppercase()), std::slice::from_ref(table))
+        }
+        Shape::Truncate { tables } => ("TRUNCATE".to_owned(), tables.as_slice()),
+        Shape::Reindex { kind, name: Some(name), .. } if matches!(kind.as_str(), "index" | "table") => {
+            ("REINDEX".to_owned(), std::slice::from_ref(name))
+        }
+        Shape::Cluster { table: Some(table) } => ("CLUSTER".to_owned(), std::slice::from_ref(table)),
+        _ => return,
+    };
+    for name in names.iter().filter(|name| known.changes_shared(name)) {
+        let reason = format!("{what} changes {} of the shared schema, once per tenant", name.shown());
+        faults.push((name.at, Lint::ChangesShared, reason));
     }
 }
 

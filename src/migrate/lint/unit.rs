@@ -281,7 +281,8 @@ pub(super) fn surviving(source: &Source) -> BTreeMap<String, &MigrationFile> {
     there.into_iter().map(|(name, (file, _))| (name, file)).collect()
 }
 
-const RELATIONS: &[&str] = &["table", "view", "materialized view", "sequence", "foreign table"];
+/// The kinds of relations, as in DROP.
+pub(super) const RELATIONS: &[&str] = &["table", "view", "materialized view", "sequence", "foreign table"];
 
 /// Returns the tables, views, sequences and indexes that a file creates and keeps, with the positions of their names.
 pub(crate) fn relations(file: &MigrationFile) -> Vec<(String, usize)> {

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     access::isolation,
-    catalogue::{Access, Schemas, fingerprint_sql, objects_sql, settings_sql},
+    catalogue::{Schemas, ServiceAccess, fingerprint_sql, objects_sql, settings_sql},
     config::Isolation,
     db::{Operator, message, message_head::MessageHead, run_files::Commits},
     error::{Error, MigrationError, Result, TenantError, while_doing},
@@ -317,7 +317,7 @@ async fn file_by_file(operator: &Operator, planned: &SchemaPlan<'_>, wanted: &[b
 /// Returns statements that read the objects of the schema.
 fn observe_sql(operator: &Operator, schema: &SchemaName, role: Option<&RoleName>) -> String {
     let schemas = Schemas::One { schema, role };
-    let access = Access::of(operator);
+    let access = ServiceAccess::of(operator);
     format!(
         "{};
 {};

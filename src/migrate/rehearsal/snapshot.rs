@@ -2,7 +2,7 @@
 
 use super::record::SchemaSnapshot;
 use crate::{
-    catalogue::{self, Access, Query, Schemas, objects_sql_of, settings_sql},
+    catalogue::{self, Query, Schemas, ServiceAccess, objects_sql_of, settings_sql},
     db::{
         Operator,
         message::{self, Answer},
@@ -21,7 +21,7 @@ pub(super) async fn read_shared_schema(operator: &Operator, query: Query) -> Res
 {};
 ",
         settings_sql(schema.as_str()),
-        objects_sql_of(query, &schemas, Access::of(operator)),
+        objects_sql_of(query, &schemas, ServiceAccess::of(operator)),
     );
     let doing = || while_doing("read the catalogue of schema \"public\"");
     let answer = message::run(operator.client(), &sql).await.map_err(doing())?.complete().map_err(doing())?;

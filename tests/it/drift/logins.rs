@@ -183,7 +183,11 @@ async fn a_change_of_the_isolation_is_no_drift() {
         ] {
             fleet.raw.run(&sql.replace("{app}", &fleet.app)).await;
             let found = fleet.found_by(&operator(isolation).await, &Scope::Everything).await;
-            assert!(found.len() == 1 && found[0].to_string().contains(expected), "{isolation:?}, {when}, {sql}: {:?}", lines(&found));
+            assert!(
+                found.len() == 1 && found[0].to_string().contains(expected),
+                "{isolation:?}, {when}, {sql}: {:?}",
+                lines(&found)
+            );
             fleet.raw.run(&found[0].fix[0].sql).await;
         }
         clean(isolation, when).await;

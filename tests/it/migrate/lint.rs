@@ -7,7 +7,8 @@ use cgk::{
 };
 use std::{collections::BTreeSet, fs};
 
-const PUBLIC: &str = "create table shared (id int primary key, name text)";
+const PUBLIC: &str = "create table shared (id int primary key, name text); create index shared_name on shared (name); \
+                      create view shared_names as select name from shared";
 const FIRST: &str =
     "create table t (id int primary key, a text, b int); create index t_a on t (a); create view v as select 1";
 
@@ -81,7 +82,18 @@ fn each_danger_is_seen() {
         ("alter table t add column if not exists c int", "if-not-exists"),
         ("lock table t in share mode", "locks-table"),
         ("create table other.n (id int)", "schema-qualified"),
-        ("alter table public.shared add column c int", "schema-qualified"),
+        ("alter table other.t add column c int", "schema-qualified"),
+        ("alter table public.shared add column c int", "changes-shared"),
+        ("alter table shared add column c int", "changes-shared"),
+        ("alter index shared_name rename to shared_n", "changes-shared"),
+        ("create trigger g before insert on shared for each row execute function f()", "changes-shared"),
+        ("create policy p on shared using (true)", "changes-shared"),
+        ("drop trigger g on shared", "changes-shared"),
+        ("drop view shared_names", "changes-shared"),
+        ("-- cgk:no-transaction\ncreate index concurrently i on shared (name)", "changes-shared"),
+        ("-- cgk:no-transaction\ndrop index concurrently if exists shared_name", "changes-shared"),
+        ("-- cgk:no-transaction\nreindex index concurrently public.shared_name", "changes-shared"),
+        ("-- cgk:no-transaction\nreindex (concurrently) table shared", "changes-shared"),
         ("alter table t set schema other", "schema-qualified"),
         ("update t set a = 'x'", "writes-every-row"),
         ("delete from t", "writes-every-row"),
@@ -120,6 +132,10 @@ fn each_danger_is_seen() {
         ("create table if not exists t (id int);\ntruncate t", ["1 if-not-exists", "2 drops-data"]),
         ("create index t_b on t (b);\ndrop index t_b", ["1 index-not-concurrent", "2 index-not-concurrent"]),
         ("alter table t add column c int primary key", ["1 constraint-builds-index", "1 required-column"]),
+        ("create index i on shared (name)", ["1 changes-shared", "1 index-not-concurrent"]),
+        ("drop table t, shared", ["1 changes-shared", "1 drops-data"]),
+        ("truncate shared", ["1 changes-shared", "1 drops-data"]),
+        ("cluster shared using shared_name", ["1 changes-shared", "1 rewrites-table"]),
     ] {
         let mut found = found(text);
         found.sort();

@@ -42,6 +42,10 @@ pub(super) fn of(error: &Error, refused: &MigrationError) -> Option<String> {
              already have. To migrate existing tenants without this check, add --no-rehearsal."
                 .into()
         }
+        MigrationError::ChangesShared { .. } => {
+            "A tenant's file must not change it. Move the statement to a file of the shared set: `cgk migrate:new <name> --public`."
+                .into()
+        }
         MigrationError::RowNotWritten { table, .. } => format!(
             "The transaction was rolled back. Check the table's triggers, rules, policies and columns (`\\d \
              {table}` in psql): drop or disable what prevents the write, add a default to your own columns, and \

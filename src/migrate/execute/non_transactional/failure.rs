@@ -69,6 +69,16 @@ impl Stepper<'_> {
         }
     }
 
+    /// Returns the error of a statement that would change a relation of the shared schema.
+    pub(super) fn of_shared(&self, number: usize, relation: String) -> Error {
+        Error::Migration(MigrationError::ChangesShared {
+            schema: self.plan.schema.clone(),
+            file: self.file.path().to_owned(),
+            line: script::place(self.file, number, None).map(|place| place.line),
+            relation,
+        })
+    }
+
     /// Returns a text such as `statement 2 of 3, …/002_x.sql:4`.
     fn position(&self, number: usize) -> String {
         let path = self.file.path().display();

@@ -101,6 +101,7 @@ impl Stepper<'_> {
             }
             ConcurrentStep::Run => self.written(number),
             ConcurrentStep::RunInstead(text) => text,
+            ConcurrentStep::Refused { shared } => return Err(StepFailure::With(self.of_shared(number, shared))),
         };
         if !progress.begun {
             progress.begun = true;

@@ -1,6 +1,7 @@
 //! Indexes that are built concurrently: none is left invalid, and none is taken for another.
 
 use super::*;
+use crate::support::cgk::Shell;
 
 /// Fault 11 of those found in other runners: an INVALID index after a failed CREATE INDEX CONCURRENTLY.
 #[tokio::test]
@@ -112,12 +113,50 @@ async fn an_index_that_was_there_before_is_not_taken_for_the_files_own() {
         assert_eq!(refused(&report, "acme").sqlstate.code(), "42P07");
         assert!(!exists(&raw, "tenant_acme.schema_migration_steps").await, "nothing was done, so nothing is recorded");
     }
-    // Nor is a table that is not this schema's.
-    files.tenant("002_i.sql", "-- cgk:no-transaction\ncreate index concurrently users_x on users (password_hash)");
-    let report = migrate_all(&operator, &files.load()).await.unwrap();
-    let text = failure(&report, "acme").to_string();
-    for part in ["\"users\" belongs to the shared schema", "statement 1 of 1", "002_i.sql:2"] {
-        assert!(text.contains(part), "{text}");
+}
+
+/// A name without a schema finds a relation of the shared schema where the tenant has none.
+#[tokio::test]
+async fn a_statement_that_would_change_the_shared_schema_is_not_run() {
+    let (database, files, operator, raw) = with_files(&["acme", "globex"], &[]).await;
+    raw.run(
+        "create index on users (password_hash); create table parts (id int) partition by range (id); \
+         create table parts_1 partition of parts for values from (0) to (10)",
+    )
+    .await;
+    let shell = Shell::on(&database).set("CGK_MIGRATIONS", files.path().to_str().unwrap());
+    for (statement, relation) in [
+        ("create index concurrently users_x on users (password_hash)", "users"),
+        ("drop index concurrently if exists users_password_hash_idx", "users_password_hash_idx"),
+        ("reindex index concurrently users_password_hash_idx", "users_password_hash_idx"),
+        ("reindex table concurrently users", "users"),
+        ("alter table parts detach partition parts_1 concurrently", "parts"),
+    ] {
+        files.tenant("002_i.sql", &format!("-- cgk:no-transaction\n\n{statement}"));
+        // The control: the server would run it.
+        let relations = "select string_agg(concat(oid, ' ', relfilenode), ', ' order by oid) from pg_class \
+                         where relname ~ '^(users|parts)'";
+        let before: String = raw.one(relations).await;
+        let runs = format!(
+            "begin; set local search_path = tenant_acme, public; {}; rollback",
+            statement.replace("concurrently", "")
+        );
+        raw.run(&runs).await;
+        let report = migrate_all(&operator, &files.load()).await.unwrap();
+        for tenant in ["acme", "globex"] {
+            let error = failure(&report, tenant);
+            assert_eq!((error.code(), error.kind()), ("CGK0627", ErrorKind::Refused), "{statement}: {error}");
+            let path = files.path().join("tenant/002_i.sql");
+            let expected = format!("migration {}:3 would change {relation:?} of the shared schema", path.display());
+            assert!(error.to_string().starts_with(&expected), "{error}");
+        }
+        assert_eq!(raw.one::<String>(relations).await, before, "{statement}");
+        assert!(!exists(&raw, "tenant_acme.schema_migration_steps").await, "nothing is started");
     }
-    assert!(!exists(&raw, "public.users_x").await);
+    let answer = shell.run(&["migrate", "--no-rehearsal"]);
+    let said = format!("{}{}", answer.stdout, answer.stderr);
+    assert!(said.contains("CGK0627") && said.contains("cgk migrate:new <name> --public"), "{said}");
+    // The control: its own table.
+    files.tenant("002_i.sql", "-- cgk:no-transaction\ncreate index concurrently one_x on one (note)");
+    assert_eq!(migrate_all(&operator, &files.load()).await.unwrap().failed(), 0);
 }
