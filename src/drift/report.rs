@@ -325,5 +325,32 @@ mod tests {
         let line = line_of("body", Some(&a), Some(&b));
         assert!(line.contains("one") && line.contains("two more") && !line.contains('\n'), "{line}");
         assert!(line.chars().count() < 300, "{line}");
+        let exactly = |found: &str, given: &str, expected: (&str, &str)| {
+            let (found, given) = shortened(Some(found), Some(given));
+            assert_eq!((found.as_deref().unwrap(), given.as_deref().unwrap()), expected);
+        };
+        let (short, long) = ("a".repeat(SHOWN_MAX), "a".repeat(SHOWN_MAX + 1));
+        exactly(&short, "b", (&short, "b"));
+        // Different from the start: the start is shown. Of one that is not longer than what is shown, nothing is left out.
+        let other = "b".repeat(SHOWN_MAX + 1);
+        exactly(&long, &other, (&format!("{short}…"), &format!("{}…", "b".repeat(SHOWN_MAX))));
+        exactly(
+            &format!("{}\n{}", "a".repeat(50), "a".repeat(49)),
+            "b",
+            (&format!("{} {}", "a".repeat(50), "a".repeat(49)), "b"),
+        );
+        // A common start up to a third of it is shown, and a quarter of it of a longer one.
+        let (third, more) = ("c".repeat(SHOWN_MAX / 3), "c".repeat(SHOWN_MAX / 3 + 1));
+        exactly(
+            &format!("{third}{long}"),
+            &format!("{third}b"),
+            (&format!("{third}{}…", "a".repeat(SHOWN_MAX - SHOWN_MAX / 3)), &format!("{third}b")),
+        );
+        let quarter = "c".repeat(SHOWN_MAX / 4);
+        exactly(
+            &format!("{more}{long}"),
+            &format!("{more}b"),
+            (&format!("…{quarter}{}…", "a".repeat(SHOWN_MAX - SHOWN_MAX / 4)), &format!("…{quarter}b")),
+        );
     }
 }

@@ -191,6 +191,7 @@ mod tests {
         for (text, flat) in [
             ("CHECK ((((x >= 1) AND (x <= 5)) AND (y > 0)))", "CHECK (((x >= 1) AND (x <= 5) AND (y > 0)))"),
             ("((((a) OR (b)) OR (c)) OR (d))", "((a) OR (b) OR (c) OR (d))"),
+            ("((a AND (b = '(')) AND (c = 'x AND y'))", "(a AND (b = '(') AND (c = 'x AND y'))"),
             ("((f(x) AND g) AND (c = ')('::text))", "(f(x) AND g AND (c = ')('::text))"),
         ] {
             assert_eq!(flattened(text), flat);

@@ -152,6 +152,13 @@ pub(super) fn trimmings(key: &ObjectKey, given: &Catalogue) -> Vec<FixStatement>
         .collect()
 }
 
+/// Returns the statement for the default of a column of a new view, which CREATE VIEW does not set.
+pub(super) fn view_default(key: &ObjectKey, given: &Catalogue) -> Option<FixStatement> {
+    let default = fact(given.objects.get(key)?, "default")?;
+    let sql = format!("alter table {} alter column {} set default {default}", own(&key.parent), quoted(&key.name));
+    Some(run(Phase::Settings, sql))
+}
+
 fn setting(key: &ObjectKey, aspect: &str, given: &ObjectFacts, found: &ObjectFacts) -> Option<FixStatement> {
     let wanted = fact(given, aspect);
     let clause = match aspect {

@@ -40,6 +40,7 @@ pub(super) fn object(key: &ObjectKey, given: &Catalogue, found: Option<&Catalogu
         }
         if given.is_view(&key.name) {
             for column in given.objects.keys().filter(|other| other.parent == key.name && other.kind == "column") {
+                all.extend(column::view_default(column, given));
                 all.extend(trimmings::of_new(column, given));
             }
         }
@@ -196,12 +197,12 @@ fn type_(key: &ObjectKey, facts: &ObjectFacts, given: &Catalogue) -> Vec<FixStat
         let attributes: Vec<String> = columns.iter().filter_map(attribute).collect();
         return vec![run(Phase::Types, format!("create type {name} as ({})", attributes.join(", ")))];
     }
-    match fact(facts, "range of") {
-        Some(of) if !of.contains(", ") => {
-            vec![run(Phase::Types, format!("create type {name} as range (subtype = {of})"))]
-        }
-        _ => Vec::new(),
-    }
+    // With functions, a collation or an operator class of its own, a range has more parts.
+    let parts: Vec<&str> = fact(facts, "range of").unwrap_or_default().split(", ").collect();
+    let [of, multirange] = parts.as_slice() else { return Vec::new() };
+    let Some(multirange) = multirange.strip_prefix("multirange ") else { return Vec::new() };
+    let sql = format!("create type {name} as range (subtype = {of}, multirange_type_name = {multirange})");
+    vec![run(Phase::Types, sql)]
 }
 
 fn domain(key: &ObjectKey, facts: &ObjectFacts) -> Vec<FixStatement> {

@@ -169,6 +169,11 @@ mod tests {
             ("2020_01_02_create_users.sql", 20_200_102_000_000, "create_users"),
             ("007.do.seed.sql", 7, "seed"),
             ("1_1_x.sql", 1, "1_x"),
+            // Not dates: a part has another length, or a letter.
+            ("2020_ab_02_x.sql", 2020, "ab_02_x"),
+            ("2020_1_02_x.sql", 2020, "1_02_x"),
+            ("2020_01_02_00003_x.sql", 20_200_102_000_000, "00003_x"),
+            ("2020_01_02_00000x_x.sql", 20_200_102_000_000, "00000x_x"),
         ] {
             let id = parse(name).unwrap();
             assert_eq!((id.version.get(), id.name.as_str()), (version, rest), "{name}");

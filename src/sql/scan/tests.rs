@@ -25,6 +25,16 @@ fn semicolons_inside_are_not_ends() {
         ("do $a$ $$;$b$; $a$; x", vec!["do $a$ $$;$b$; $a$", "x"]),
         ("do $ä$ ; $$ ; $ä$; x", vec!["do $ä$ ; $$ ; $ä$", "x"]),
         ("select $1; x", vec!["select $1", "x"]),
+        // Neither has a tag: a name starts with a letter, and has no other characters.
+        ("select $1a$; x; $1a$", vec!["select $1a$", "x", "$1a$"]),
+        ("select $a-b$; x; $a-b$", vec!["select $a-b$", "x", "$a-b$"]),
+        (
+            "create procedure p() begin atomic select 1; create function f() returns int begin atomic select 2; end; end; x",
+            vec![
+                "create procedure p() begin atomic select 1; create function f() returns int begin atomic select 2; end; end",
+                "x",
+            ],
+        ),
         ("select a$b$; select c$b$", vec!["select a$b$", "select c$b$"]),
         ("select 1a$$; select 2", vec!["select 1a$$", "select 2"]),
         ("a -- b;\n c; d", vec!["a -- b;\n c", "d"]),

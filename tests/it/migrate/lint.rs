@@ -154,6 +154,7 @@ fn each_error_is_one() {
         ("-- cgk:no-transaction\ncreate database x", "beyond-the-schema"),
         ("set search_path = x", "search-path"),
         ("insert into tenant_b.t values (1)", "other-tenant"),
+        ("select tenant_b.t.id from t, tenant_b", "other-tenant"),
         ("create table tenant_b.n ()", "other-tenant"),
         ("copy t from stdin", "client-command"),
         ("create table shared (id int)", "relation-in-both-sets"),
@@ -208,6 +209,29 @@ fn an_extension_in_a_tenants_file_is_an_error_unless_it_is_one_for_all() {
     }
 }
 
+/// A name that the shared set has given up is free for the tenants.
+#[test]
+fn a_relation_that_the_shared_set_dropped_or_renamed_is_not_in_both_sets() {
+    let shared = "create table gone (id int); create index gone_i on gone (id); drop table gone; \
+                  create table old (id int); alter table old rename to new; alter table new rename id to number; \
+                  create table kept (id int); create index kept_i on kept (id); create index kept_j on kept (id); drop index kept_i; \
+                  create view seen as select 1; drop view seen; create function f() returns int return 1; drop function f()";
+    let with = |name: &str| {
+        let files = Files::empty();
+        files.public("900_more.sql", shared);
+        let mut found = found_in(&files, "tenant", &format!("create table {name} (id int)"));
+        // That of the shared set itself.
+        found.retain(|found| found != "1 renames");
+        found
+    };
+    for name in ["gone", "gone_i", "old", "kept_i", "seen", "f"] {
+        assert_eq!(with(name), Vec::<String>::new(), "{name}");
+    }
+    for name in ["new", "kept", "kept_j"] {
+        assert_eq!(with(name), ["1 relation-in-both-sets"], "{name}");
+    }
+}
+
 #[test]
 fn the_guide_lists_every_rule_with_its_severity() {
     let guide = include_str!("../../../docs/migrations.md");
@@ -253,6 +277,8 @@ fn what_is_harmless_is_left_alone() {
         "create sequence n; drop sequence n; create materialized view m as select 1; drop materialized view m",
         "alter table t add column random int, add column stored int, add column c int generated always as (b) virtual",
         "create table pg_temp.n (id int)",
+        "create user mapping for current_user server s; drop user mapping for current_user server s",
+        "-- Create the table\ncreate table n (id int);\n-- create another\ncreate table m (id int)",
         "-- cgk:no-transaction\nselect pg_advisory_xact_lock(1);\ncreate table temp (prepare int)",
     ] {
         assert_eq!(found(text), Vec::<String>::new(), "{text}");

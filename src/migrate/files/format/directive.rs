@@ -119,3 +119,31 @@ fn of_graphile(said: &str) -> Directive {
         _ => Directive::Refused("graphile-migrate", UNKNOWN),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directive_is_known_or_refused_with_a_reason() {
+        for (line, refused) in [
+            ("-- +goose StatementBegin", None),
+            ("-- +goose ENVSUB OFF", None),
+            ("-- +goose ENVSUB ON", Some("cgk does not replace environment variables in SQL")),
+            ("-- +goose Sideways", Some(UNKNOWN)),
+            ("-- +begin", None),
+            ("-- +begin now", Some(UNKNOWN)),
+        ] {
+            match directive(line) {
+                Some(Directive::Nothing) => assert_eq!(refused, None, "{line}"),
+                Some(Directive::Refused(_, reason)) => assert_eq!(refused, Some(reason), "{line}"),
+                _ => panic!("{line}"),
+            }
+        }
+        for line in ["-- Create the table", "-- create above", "-- up", "-- +1 day", "-- rambler"] {
+            assert!(directive(line).is_none(), "{line}");
+        }
+        let tern = "---- create above / drop below ----";
+        assert!(matches!(directive(tern), Some(Directive::DownOnly("tern"))));
+    }
+}
