@@ -249,11 +249,7 @@ fn lines(schema: &SchemaDrift) -> String {
         (number, _) => format!("{name}: {}{head}", paint(BAD, count(number, "difference"))),
     }];
     if let Some(started) = &schema.started {
-        let text = format!(
-            "{} is partially applied ({} done): what these statements did is a difference until it is finished",
-            started.id,
-            count(started.done, "statement")
-        );
+        let text = format!("{started}: what these statements did is a difference until it is finished");
         lines.push(format!("  {}", paint(WARNING, text)));
     }
     for difference in &schema.differences {

@@ -34,7 +34,9 @@ pub(super) fn shared_schema(state: FleetRead<'_>) -> Result<CheckResult> {
         SchemaState::AtHead => CheckResult::good(format!("at {head}")),
         SchemaState::Behind { pending } => {
             let pending = are(*pending, "migration", "migrations");
-            CheckResult::of(Verdict::Warning, format!("at {head}; {pending} pending")).fix("cgk migrate --public")
+            let started = state.public_started.as_ref().map(|started| format!("; {started}")).unwrap_or_default();
+            CheckResult::of(Verdict::Warning, format!("at {head}; {pending} pending{started}"))
+                .fix("cgk migrate --public")
         }
         _ => CheckResult::of(Verdict::Failed, "its ledger differs from the files").fix("cgk migrate:status shows how"),
     })
@@ -49,7 +51,8 @@ pub(super) fn tenants(state: FleetRead<'_>) -> Result<CheckResult> {
         match &found.state {
             SchemaState::AtHead => {}
             SchemaState::Behind { pending } => {
-                behind.push(format!("{slug}: {} pending", are(*pending, "migration", "migrations")));
+                let started = found.started().map(|started| format!("; {started}")).unwrap_or_default();
+                behind.push(format!("{slug}: {} pending{started}", are(*pending, "migration", "migrations")));
             }
             SchemaState::BeingDropped => {
                 unfinished.push(format!("{slug}: is being dropped; cgk tenant:drop {slug} continues"));
@@ -174,18 +177,22 @@ pub(super) fn drift(known: std::result::Result<&KnownDrift, &Error>) -> CheckRes
 
 fn compared(report: &DriftReport) -> CheckResult {
     let mut different: Vec<String> = report.rights.iter().map(|difference| format!("rights: {difference}")).collect();
-    let mut not_compared = Vec::new();
+    let (mut not_compared, mut started) = (Vec::new(), Vec::new());
     for schema in report.schemas() {
         let name = schema.schema.as_str();
+        started.extend(schema.started.iter().map(|started| format!("{name}: {started}")));
         different.extend(schema.differences.iter().map(|difference| format!("{name}: {difference}")));
         not_compared.extend(schema.not_compared.map(|reason| format!("{name}: {reason}")));
     }
     if !different.is_empty() {
         let found =
             format!("{} found between schemas and migrations", are(different.len(), "difference", "differences"));
-        return CheckResult::of(Verdict::Failed, found)
-            .naming(different)
-            .fix("cgk drift --sql shows statements to review");
+        let fix = match started.is_empty() {
+            true => "cgk drift --sql shows statements to review",
+            false => "cgk migrate finishes what is partially applied; then cgk drift --sql shows statements to review",
+        };
+        let names = started.into_iter().chain(different);
+        return CheckResult::of(Verdict::Failed, found).naming(names).fix(fix);
     }
     if !not_compared.is_empty() {
         let found = format!("{} not compared", are(not_compared.len(), "schema", "schemas"));

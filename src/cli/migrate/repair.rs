@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 use cgk::{
-    TenantSlug, drift,
+    TenantSlug,
+    drift::{self, Difference, SchemaDrift},
     migrate::{self, Repair, RepairOutcome, Repaired, Scope, Version},
 };
 use clap::{ArgGroup, Args};
@@ -12,6 +13,7 @@ use crate::cli::{
     drift::DifferenceView,
     exit::Exit,
     session::Session,
+    tenant::view::StartedView,
     ui::{
         report::{Refusal, Report},
         style::{BAD, FAINT, WARNING, count, paint, sanitize},
@@ -65,6 +67,8 @@ struct SchemaRecord<'a> {
     result: &'static str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     repaired: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started: Option<StartedView>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     remains: Vec<DifferenceView<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -91,7 +95,6 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     let (mut changed, mut unchanged, mut failed) = (0, 0, 0);
     for one in &repaired {
         let remains = remaining.schemas().find(|schema| schema.schema == one.schema);
-        let remains = remains.map_or(&[][..], |schema| &schema.differences);
         match &one.outcome {
             RepairOutcome::Repaired { .. } => changed += 1,
             RepairOutcome::Failed { .. } => failed += 1,
@@ -99,7 +102,11 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
         }
         printer.record(&record(one, remains));
         let telling = !matches!(one.outcome, RepairOutcome::NothingToDo | RepairOutcome::NotApplied);
-        if telling || !remains.is_empty() || printer.is_verbose() || repaired.len() == 1 {
+        if telling
+            || remains.is_some_and(|schema| !schema.differences.is_empty())
+            || printer.is_verbose()
+            || repaired.len() == 1
+        {
             printer.sentence(lines(one, remains));
         }
     }
@@ -143,7 +150,7 @@ impl Arguments {
     }
 }
 
-fn lines(one: &Repaired, remains: &[drift::Difference]) -> String {
+fn lines(one: &Repaired, remains: Option<&SchemaDrift>) -> String {
     let name = one.slug.as_ref().map_or("public", |slug| slug.as_str());
     let mut lines = vec![match &one.outcome {
         RepairOutcome::Repaired { what } => format!("{name}: {}", sanitize(&what.join("; "))),
@@ -153,12 +160,17 @@ fn lines(one: &Repaired, remains: &[drift::Difference]) -> String {
             format!("{name}: {}", paint(BAD, sanitize(Report::of_library(error).message())))
         }
     }];
-    lines
-        .extend(remains.iter().map(|rest| format!("  {} {}", paint(WARNING, "remains:"), sanitize(&rest.to_string()))));
+    if let Some(started) = remains.and_then(|schema| schema.started.as_ref()) {
+        let what = "what these statements did remains until `cgk migrate` finishes it";
+        lines.push(format!("  {}", paint(WARNING, format!("{started}: {what}"))));
+    }
+    let differences = remains.map_or(&[][..], |schema| &schema.differences);
+    let remains = |rest: &Difference| format!("  {} {}", paint(WARNING, "remains:"), sanitize(&rest.to_string()));
+    lines.extend(differences.iter().map(remains));
     lines.join("\n")
 }
 
-fn record<'a>(one: &'a Repaired, remains: &'a [drift::Difference]) -> impl Serialize + 'a {
+fn record<'a>(one: &'a Repaired, remains: Option<&'a SchemaDrift>) -> impl Serialize + 'a {
     let (result, repaired, error) = match &one.outcome {
         RepairOutcome::Repaired { what } => ("repaired", what.iter().map(String::as_str).collect(), None),
         RepairOutcome::NothingToDo => ("nothing_to_do", Vec::new(), None),
@@ -171,7 +183,8 @@ fn record<'a>(one: &'a Repaired, remains: &'a [drift::Difference]) -> impl Seria
         tenant: one.slug.as_ref().map(|slug| slug.as_str()),
         result,
         repaired,
-        remains: remains.iter().map(DifferenceView::of).collect(),
+        started: remains.and_then(|schema| schema.started.as_ref()).map(StartedView::of),
+        remains: remains.map_or(&[][..], |schema| &schema.differences).iter().map(DifferenceView::of).collect(),
         error,
     }
 }

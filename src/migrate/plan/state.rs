@@ -17,7 +17,7 @@ use crate::{
     tenant::{StrangeRow, Tenant},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
-use std::{pin::pin, time::SystemTime};
+use std::{fmt, pin::pin, time::SystemTime};
 
 /// How many ledgers are requested concurrently on the one connection, if a comment was not enough.
 const LEDGERS_IN_FLIGHT_MAX: usize = 64;
@@ -164,6 +164,24 @@ pub struct StartedMigration {
     pub done: usize,
     /// How many statements its file has; `None` if it has no file.
     pub statements: Option<usize>,
+}
+
+/// A text such as `004_s is partially applied (2 of 3 statements)`.
+impl fmt::Display for StartedMigration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.statements {
+            Some(of) => write!(
+                f,
+                "{} is partially applied ({} of {})",
+                self.id,
+                self.done,
+                crate::migration::count(of, "statement")
+            ),
+            None => {
+                write!(f, "{} is partially applied ({} done)", self.id, crate::migration::count(self.done, "statement"))
+            }
+        }
+    }
 }
 
 impl StartedMigration {

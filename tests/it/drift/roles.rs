@@ -190,6 +190,14 @@ const PLANTED: &[(&str, &str)] = &[
     ),
     ("grant create on schema public to {app}", "login {app}: may create objects in schema public"),
     (
+        "grant insert on tenant_acme.schema_migrations to {app}",
+        "login {app}: may write the ledger tenant_acme.schema_migrations",
+    ),
+    (
+        "grant update (name) on public.schema_migrations to {app}; grant truncate on public.schema_migrations to {app}",
+        "login {app}: may write the ledger public.schema_migrations",
+    ),
+    (
         "grant truncate, trigger on public.users to {app}",
         "login {app}: has trigger, truncate on public.users, which cgk gives no login",
     ),

@@ -321,6 +321,16 @@ async fn the_shared_schema_is_adopted() {
         "{error:?}"
     );
     raw.run("alter table users drop nickname").await;
+    // A file that cannot run beside the schema, and so cannot say what it makes, is named. Nothing of the attempt stays.
+    let files = Files::of_tenants(&[("001_x.sql", "select 1")]);
+    files
+        .public("100_one.sql", "create table one (id int)")
+        .public("101_two.sql", "create table two (id int); select 1 / 0");
+    let error = lifecycle::baseline_public(&operator, &files.load(), &BaselineOptions::default()).await.unwrap_err();
+    let Error::Migration(MigrationError::NoReference { file, .. }) = &error else { panic!("{error:?}") };
+    assert!(file.ends_with("public/101_two.sql") && error.sqlstate().is_some(), "{error:?}");
+    assert_eq!((error.code(), error.kind()), ("CGK0621", ErrorKind::Failed));
+    assert_eq!(raw.one::<i64>("select count(*) from pg_class where relname in ('one', 'two')").await, 0);
     let done = lifecycle::baseline_public(&operator, &migrations, &BaselineOptions::default()).await.unwrap();
     assert_eq!(
         (done.baselining, done.slug, done.head.as_ref()),

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::stage::slug;
+use crate::support::cgk::Shell;
 
 /// What an observer was told beside the results.
 #[derive(Default)]
@@ -290,6 +291,16 @@ async fn a_file_that_is_half_done_must_stay_what_it_was() {
     files.without("005_other.sql");
     half_done("its file is missing", "1 migration gone").await;
 
+    // An applied file was edited as well: the state is that, and how far the started one got is said beside it.
+    files.tenant("004_s.sql", &sql("insert into marks values ('b')", "insert into marks values ('c')"));
+    files.tenant("001_first.sql", &format!("{FIRST}\nselect 1;"));
+    let state = migrate::read_state(&operator, &files.load()).await.unwrap();
+    let [acme, globex] = &state.tenants[..] else { panic!("{state:?}") };
+    assert!(matches!(&acme.state, SchemaState::Diverged(why) if why.edited.len() == 1), "{acme:?}");
+    assert!(matches!(&globex.state, SchemaState::Diverged(_)) && globex.started().is_none(), "{globex:?}");
+    assert_eq!(acme.started().unwrap().done, 2, "{acme:?}");
+    files.tenant("001_first.sql", FIRST);
+
     // What was not carried out may be mended, and comments and line ends are no part of what was.
     let mended = sql("insert into marks values ('b')", "insert into marks values ('c')").replace("a note", "another");
     files.tenant("004_s.sql", &mended.replace('\n', "\r\n"));
@@ -371,7 +382,7 @@ async fn a_half_made_tenant_is_not_finished_without_the_file_that_it_has_started
 
 #[tokio::test]
 async fn a_half_done_file_of_the_shared_schema_that_was_removed_is_named() {
-    let (_database, files, operator, raw) = with_files(&["acme"], &[]).await;
+    let (database, files, operator, raw) = with_files(&["acme"], &[]).await;
     files.public("900_s.sql", "-- cgk:no-transaction\ncreate table public.half ();\nselect nothing;");
     let failed = migrate_all(&operator, &files.load()).await;
     assert!(exists(&raw, "public.half").await, "{failed:?}");
@@ -404,6 +415,22 @@ async fn a_half_done_file_of_the_shared_schema_that_was_removed_is_named() {
     // And no statement would undo what the file has done.
     assert!(public.fix_script().contains("-- begin;") && public.fix_script().lines().all(|l| l.starts_with("--")));
     assert_eq!((&public.started, public.started.as_ref().unwrap().done), (&state.public_started, 1));
+    // So do the doctor and a repair.
+    let shell = Shell::on(&database).set("CGK_MIGRATIONS", files.path().to_str().unwrap());
+    let answer = shell.run(&["migrate:repair", "--comment", "--public"]);
+    let text = "901_s is partially applied (1 of 2 statements): what these statements did remains until `cgk migrate` finishes it";
+    assert!(answer.stdout.contains(text) && answer.code == 7, "{}{}", answer.stdout, answer.stderr);
+    let answer = shell.run(&["migrate:repair", "--comment", "--public", "--json"]);
+    let text = r#""started":{"migration":"901_s","statements_done":1,"statements":2}"#;
+    assert!(answer.stdout.contains(text), "{}", answer.stdout);
+    let found = shell.run(&["doctor"]).stdout;
+    for text in [
+        "1 migration is pending; 901_s is partially applied (1 of 2 statements)",
+        "1 difference is found between schemas and migrations - public: 901_s is partially applied (1 of 2 statements)",
+        "cgk migrate finishes what is partially applied",
+    ] {
+        assert!(found.split_whitespace().collect::<Vec<_>>().join(" ").contains(text), "{text}: {found}");
+    }
     raw.run("create table public.between ()").await;
     files.public("901_s.sql", "-- cgk:no-transaction\ncreate table public.whole ();\nselect 1;");
     assert_eq!(migrate_all(&operator, &files.load()).await.unwrap().failed(), 0);
