@@ -182,9 +182,21 @@ async fn a_schema_of_another_set_is_not_taken() {
     create(&operator, &stage.db, &after, "taken").await;
     assert_eq!((stage.count(ROWS).await, stage.count("select count(more) from tenant_taken.kinds").await), (0, 0));
     no_drift(&operator, &after).await;
-    // The older set is refused, as for every creation.
-    let refused = lifecycle::warm(&operator, &before, WarmCount::Exactly(1)).await.unwrap_err();
-    assert_eq!((refused.kind(), stage.count(ROWS).await), (ErrorKind::Drift, 0));
+    // The older set is refused, as for every creation, and those that are ready stay.
+    assert_eq!(warm(&operator, &after, 2).await, (2, 2, 0));
+    for count in [WarmCount::Exactly(3), WarmCount::Unchanged] {
+        let refused = lifecycle::warm(&operator, &before, count).await.unwrap_err();
+        assert_eq!((refused.kind(), status(&operator, &after).await), (ErrorKind::Drift, (2, 0, 0)));
+    }
+    // With a set that no schema can be kept ready for, they are of no use.
+    let steps = ("902_steps.sql", "-- cgk:no-transaction\ncreate index concurrently kinds_note on kinds (note)");
+    let calls = (
+        "903_calls.sql",
+        "-- cgk:no-transaction\ncreate procedure p() language plpgsql as 'begin commit; end';\ncall p();",
+    );
+    let stepped = set(&[FILE, ("901_more.sql", "alter table kinds add column more text"), steps, calls]);
+    let refused = lifecycle::warm(&operator, &stepped, WarmCount::Exactly(2)).await.unwrap_err();
+    assert_eq!((refused.code(), stage.count(SCHEMAS).await, stage.count(ROWS).await), ("CGK0970", 0, 0), "{refused:?}");
 }
 
 /// A schema whose rights are not those of a new tenant is not taken: it has no role, too many rights, or a login was

@@ -79,7 +79,7 @@ pub struct Warmed {
 /// - Kind `Invalid` ([`TenantError::TooManyWarm`]): more than 1,000 schemas. Each has all tables of a tenant, and every
 ///   migration replaces all of them.
 /// - Kind `Denied`: the role may not create schemas or roles, or may not use `public.cgk_warm`.
-/// - Kind `Drift`: the files differ from those of the fleet.
+/// - Kind `Drift`: the files differ from those of the fleet. Nothing is dropped.
 /// - Kind `Refused` ([`TenantError::NotWarm`]): the migrations cannot run in one transaction, change something outside
 ///   of their schema, grant rights on it to other roles, read its name, or write it into the schema. Schemas that are
 ///   not ready are dropped.
@@ -121,22 +121,29 @@ pub async fn warm(operator: &Operator, migrations: &Migrations, count: WarmCount
             .into_iter()
             .enumerate()
             .partition(|(number, (_, state))| *number < wanted && *state != WarmState::Stale);
-        for (_, (schema, _)) in &dropped {
-            warmed.dropped += usize::from(drop_warm(operator, schema).await?);
-        }
         let unfinished: Vec<_> = kept
             .iter()
             .filter(|(_, (_, state))| *state == WarmState::Unfinished)
             .map(|(_, (schema, _))| schema)
             .collect();
         warmed.ready = kept.len() - unfinished.len();
-        if warmed.ready >= wanted {
-            break;
+        if warmed.ready < wanted && maker.is_none() {
+            match Maker::of(operator, migrations, &logins).await {
+                Ok(made) => maker = Some(made),
+                // No schema can be kept ready with these files. Any other refusal drops nothing.
+                Err(error @ Error::Tenant(TenantError::NotWarm { .. })) => {
+                    for (_, (schema, _)) in &dropped {
+                        drop_warm(operator, schema).await?;
+                    }
+                    return Err(error);
+                }
+                Err(error) => return Err(error),
+            }
         }
-        let maker = match &mut maker {
-            Some(maker) => maker,
-            None => maker.insert(Maker::of(operator, migrations, &logins).await?),
-        };
+        for (_, (schema, _)) in &dropped {
+            warmed.dropped += usize::from(drop_warm(operator, schema).await?);
+        }
+        let Some(maker) = maker.as_mut().filter(|_| warmed.ready < wanted) else { break };
         for schema in unfinished {
             warmed.created += usize::from(maker.finish(schema).await?);
         }
