@@ -115,6 +115,21 @@ async fn an_index_that_was_there_before_is_not_taken_for_the_files_own() {
     }
 }
 
+/// The place of an error is that of the word in the file, in bytes before it and behind it alike.
+#[tokio::test]
+async fn the_place_of_an_error_is_its_word() {
+    for (text, line, column) in [
+        ("-- cgk:no-transaction\ninsert into marks values ('ä');\n  select 'é',\n     missing from marks;", 4, 6),
+        ("-- cgk:no-transaction\nselect 1;\n\n  create index concurrently i on missing (id);", 4, 3),
+        ("select 'é';\n select 1,\n  missing from marks;", 3, 3),
+    ] {
+        let (_database, files, operator, _raw) = with_files(&["acme"], &[("002_x.sql", text)]).await;
+        let report = migrate_all(&operator, &files.load()).await.unwrap();
+        let place = refused(&report, "acme").place.as_ref().unwrap();
+        assert_eq!((place.line, place.column), (line, column), "{text}");
+    }
+}
+
 /// A name without a schema finds a relation of the shared schema where the tenant has none.
 #[tokio::test]
 async fn a_statement_that_would_change_the_shared_schema_is_not_run() {
