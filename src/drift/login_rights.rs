@@ -23,14 +23,13 @@ const RIGHTS: &str = include_str!("login_rights.sql");
 /// Reads the rights in one query. Writes nothing.
 pub(super) async fn findings(operator: &Operator, whose: RoleSelection<'_>) -> Result<RoleFindings> {
     let mut all = RoleFindings::new();
-    // A login that was admitted under role isolation has rights as a tenant's role only.
-    let (checked, needed) = match ServiceAccess::of(operator) {
+    let needed = match ServiceAccess::of(operator) {
         ServiceAccess::Role => return Ok(all),
-        ServiceAccess::RoleAndLogins => ("true", "false"),
-        ServiceAccess::Logins => ("pg_catalog.pg_get_expr(p.polqual, p.polrelid) <> 'true'", "true"),
+        ServiceAccess::RoleAndLogins => "false",
+        ServiceAccess::Logins => "l.is_direct",
     };
     let doing = || while_doing("look at the rights of services' logins");
-    let rights = RIGHTS.replace("{checked}", checked).replace("{needed}", needed);
+    let rights = RIGHTS.replace("{needed}", needed);
     let answer = message::run(operator.client(), &script(operator, whose, &rights)).await.map_err(doing())?;
     let answer = answer.complete().map_err(doing())?;
     for (_, row) in answer.rows.iter().filter(|(_, row)| row.get(0) == Some("login rights")) {

@@ -1,11 +1,12 @@
 -- What logins of services have on tenants' schemas more or less than `isolation::grants_sql` gives: rows of 'login rights',
 -- schema, login, object, column, the schema's owner, the rights that are too many, those that are missing, and those that the
 -- login may pass on.
--- `{checked}` selects the logins, and where `{needed}` is false no right is missing.
+-- Where `{needed}` is false no right is missing.
 -- Stands after `with t (schema, nsp, owner) as materialized (…),`, the tenants.
 login as materialized (
-    select r.oid, r.rolname::pg_catalog.text as name from {admitted_logins}
-    where not r.rolsuper and {checked}
+    -- One that was admitted under role isolation needs no rights of its own.
+    select r.oid, r.rolname::pg_catalog.text as name, pg_catalog.pg_get_expr(p.polqual, p.polrelid) <> 'true' as is_direct
+    from {admitted_logins} where not r.rolsuper
 ),
 held as materialized (
     select d.classid, d.objid, t.* from t join pg_catalog.pg_depend d

@@ -36,15 +36,17 @@ member as materialized (
     join pg_catalog.pg_roles x on x.oid = m.member
     join pg_catalog.pg_roles g on g.oid = m.roleid
 ),
--- Roles of another database's tenants and readers, for example of the database that this one was copied from. They give nothing here.
-elsewhere as materialized (
-    select r.oid from pg_catalog.pg_roles r
-    where r.rolname::pg_catalog.text ~ '^cgk_[a-z_][a-z0-9_]*_[0-9a-f]{10}$' and r.oid in (select m.roleid from member m)
-      and not (r.rolsuper or r.rolcanlogin or r.rolcreaterole or r.rolcreatedb or r.rolreplication or r.rolbypassrls)
+-- Roles with the names of another database's tenants and readers, for example of the database that this one was copied from,
+-- and whether they give something here.
+elsewhere (oid, gives) as materialized (
+    select r.oid, not (
+      not (r.rolsuper or r.rolcanlogin or r.rolcreaterole or r.rolcreatedb or r.rolreplication or r.rolbypassrls)
       and not exists (select from member m where m.member = r.oid)
       and not exists (select from pg_catalog.pg_shdepend d
           where d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass and d.refobjid = r.oid
-            and d.dbid in (0, (select h.oid from here h)) and d.classid <> 'pg_catalog.pg_auth_members'::pg_catalog.regclass)
+            and d.dbid in (0, (select h.oid from here h)) and d.classid <> 'pg_catalog.pg_auth_members'::pg_catalog.regclass))
+    from pg_catalog.pg_roles r
+    where r.rolname::pg_catalog.text ~ '^cgk_[a-z_][a-z0-9_]*_[0-9a-f]{10}$' and r.oid in (select m.roleid from member m)
 ),
 lacking as materialized (
     select t.schema, t.oid, l.oid as login_oid, l.rolname::pg_catalog.text as login
@@ -133,9 +135,9 @@ union all
     where {shared} and k.has
 union all
     -- A membership in a role that is no tenant's of this database. Of those `has member` speaks.
-    select '', 'login member', l.rolname::pg_catalog.text, m.group_role || m.granted_by
-    from login l join member m on m.member = l.oid
-    where {shared} and not ({tenant_role}) and not exists (select from elsewhere e where e.oid = m.roleid)
+    select '', case when e.gives then 'login member elsewhere' else 'login member' end, l.rolname::pg_catalog.text, m.group_role || m.granted_by
+    from login l join member m on m.member = l.oid left join elsewhere e on e.oid = m.roleid
+    where {shared} and not ({tenant_role}) and e.gives is distinct from false
 union all
     -- A member of a login may act as it, and through it as every tenant.
     select '', 'login has member', l.rolname::pg_catalog.text, m.role || m.granted_by

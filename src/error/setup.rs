@@ -64,6 +64,19 @@ pub enum SetupError {
         /// The tenants.
         tenants: Vec<TenantSlug>,
     },
+    /// Finishing the change of the isolation now would leave these logins of services without access to any tenant.
+    #[error(
+        "database {database:?} cannot finish the change to isolation {:?}: {} could enter no tenant",
+        .isolation.as_str(), .logins.join(", ")
+    )]
+    LoginsLockedOut {
+        /// The database.
+        database: String,
+        /// The isolation that the change sets.
+        isolation: Isolation,
+        /// The logins.
+        logins: Vec<String>,
+    },
     /// A role that is to become a service login has a privilege that such a login must not have.
     #[error("role {role:?} cannot be the login of a service: it {why}")]
     LoginUnfit {
@@ -121,6 +134,7 @@ impl SetupError {
             Self::DatabaseCopied { .. } => ("CGK0305", Conflict),
             Self::IsolationMismatch { .. } => ("CGK0306", Conflict),
             Self::TenantsLockedOut { .. } => ("CGK0308", NotReady),
+            Self::LoginsLockedOut { .. } => ("CGK0309", NotReady),
             Self::LoginUnfit { .. } => ("CGK0303", Conflict),
             Self::SearchPathUnfit { .. } => ("CGK0304", Conflict),
         }

@@ -40,6 +40,7 @@ pub enum IsolationChange {
 /// - The errors of [`Operator::connect`].
 /// - [`SetupError::IsolationMismatch`]: the change to finish was not started.
 /// - [`SetupError::TenantsLockedOut`]: tenants lack a role, or an admitted login lacks the right to enter them.
+/// - [`SetupError::LoginsLockedOut`]: a login was admitted for role isolation only, and the change is to path isolation.
 /// - Kind `NotReady`: the database is not set up.
 ///
 /// # Cancel safety
@@ -80,6 +81,12 @@ async fn finish(operator: &Operator) -> Result<IsolationModes> {
         // The connection is closed here, and its transaction ends.
         let database = operator.facts().database.clone();
         return Err(Error::Setup(SetupError::TenantsLockedOut { database, isolation, tenants }));
+    }
+    let logins = login::of_other_isolation(operator).await?;
+    if !logins.is_empty() {
+        let (database, logins) =
+            (operator.facts().database.clone(), logins.iter().map(|login| login.as_str().to_owned()).collect());
+        return Err(Error::Setup(SetupError::LoginsLockedOut { database, isolation, logins }));
     }
     let modes = IsolationModes::only(isolation);
     identity::isolation::replace(operator, modes).await?;

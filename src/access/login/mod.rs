@@ -305,6 +305,15 @@ pub async fn with_direct_rights(operator: &Operator) -> Result<Vec<LoginName>> {
     Ok(direct)
 }
 
+/// Returns the admitted logins that cannot enter any tenant under the configured isolation until they are admitted again.
+/// With role isolation, every admitted login gets the roles, so there are none.
+pub(crate) async fn of_other_isolation(operator: &Operator) -> Result<Vec<Ident>> {
+    let mut all = facts::admitted_names(operator, facts::LoginSelection::AnyIsolation).await?;
+    let these = facts::admitted_names(operator, facts::LoginSelection::ThisIsolation).await?;
+    all.retain(|login| !these.contains(login));
+    Ok(all)
+}
+
 /// Returns the logins that the database has admitted, for any isolation.
 pub(crate) async fn admitted_names(operator: &Operator) -> Result<Vec<Ident>> {
     facts::admitted_names(operator, facts::LoginSelection::AnyIsolation).await

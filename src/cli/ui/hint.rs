@@ -120,6 +120,11 @@ fn setup(refused: &SetupError) -> Option<String> {
             stored.as_str(),
             configured.as_str()
         ),
+        SetupError::LoginsLockedOut { isolation, .. } => format!(
+            "Admit each that still serves: `cgk setup:database --isolation {} --app-role NAME`. Remove the others: \
+             docs/operations.md.",
+            isolation.as_str()
+        ),
         SetupError::TenantsLockedOut { isolation, .. } => format!(
             "Run `cgk setup:database --isolation {} --change-isolation finish` as a role that may grant what is missing.",
             isolation.as_str()

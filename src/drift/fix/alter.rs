@@ -27,7 +27,7 @@ pub(super) fn aspect(key: &ObjectKey, aspect: &str, given: &Catalogue, found: &C
         "sequence" => sequence_aspect(key, aspect, wanted),
         "view" | "materialized view" => view(key, aspect, given, found),
         "constraint" => constraint(key, aspect, wanted, held, given, found),
-        "index" => index(key, aspect, wanted, held, found),
+        "index" => index(key, aspect, held, given, found),
         "trigger" | "rule" => match aspect {
             "state" => vec![create::state(key, wanted).unwrap_or_else(|| {
                 let (table, name) = (own(&key.parent), quoted(&key.name));
@@ -149,13 +149,8 @@ fn constraint(
     }
 }
 
-fn index(
-    key: &ObjectKey,
-    aspect: &str,
-    wanted: &ObjectFacts,
-    held: &ObjectFacts,
-    found: &Catalogue,
-) -> Vec<FixStatement> {
+fn index(key: &ObjectKey, aspect: &str, held: &ObjectFacts, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
+    let wanted = &given.objects[key];
     let (table, name, index) = (own(&key.parent), quoted(&key.name), own(&key.name));
     let settings = |sql: String| vec![run(Phase::Settings, sql)];
     match aspect {
@@ -165,7 +160,7 @@ fn index(
             settings(format!("alter index {index} {clause}"))
         }
         "definition" => match remove::first(key, found) {
-            Some(drop) => std::iter::once(drop).chain(create::index(key, wanted)).collect(),
+            Some(drop) => std::iter::once(drop).chain(create::index(key, wanted, given)).collect(),
             None => Vec::new(),
         },
         "clustered" => settings(format!("alter table {table} cluster on {name}")),

@@ -16,7 +16,7 @@ pub(super) fn object(key: &ObjectKey, given: &Catalogue, found: Option<&Catalogu
         "column" => column::missing(key, facts, given, found),
         "sequence" => sequence::create(key, facts, given),
         "constraint" => constraint(key, facts, given).into_iter().collect(),
-        "index" => index(key, facts),
+        "index" => index(key, facts, given),
         "trigger" => trigger(key, facts, given),
         "rule" => definition(Phase::Triggers, facts).into_iter().chain(state(key, facts)).collect(),
         "policy" => policy(key, facts),
@@ -123,8 +123,10 @@ pub(super) fn definition(phase: Phase, facts: &ObjectFacts) -> Option<FixStateme
     Some(run(phase, fact(facts, "definition")?.trim_end().trim_end_matches(';')))
 }
 
-pub(super) fn index(key: &ObjectKey, facts: &ObjectFacts) -> Vec<FixStatement> {
-    let Some(create) = definition(Phase::Indexes, facts) else { return Vec::new() };
+pub(super) fn index(key: &ObjectKey, facts: &ObjectFacts, given: &Catalogue) -> Vec<FixStatement> {
+    // A materialized view is created after the indexes of tables.
+    let phase = if given.is_view(&key.parent) { Phase::Triggers } else { Phase::Indexes };
+    let Some(create) = definition(phase, facts) else { return Vec::new() };
     let table = own(&key.parent);
     let mut all = vec![create];
     if facts.contains_key("clustered") {

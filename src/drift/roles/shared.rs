@@ -45,6 +45,15 @@ fn of_login(operator: &Operator, kind: &str, a: &str, b: &str) -> Option<Differe
                 format!("revoke {} from {login}{granted_by}", quoted(group)),
             )
         }
+        // The services of the other database need the membership.
+        "login member elsewhere" => {
+            let (group, _) = split(b);
+            let what = format!(
+                "is a member of {group}, which looks like a role of another database, and that role may do something here: \
+                 revoke its rights, attributes and memberships"
+            );
+            Some(Difference::wrong("login", a, what))
+        }
         "login has member" => {
             let (member, granted_by) = split(b);
             about_login(

@@ -19,8 +19,8 @@ pub(super) struct Known<'a> {
     set: Set,
     /// Relations of the shared schema.
     shared: &'a BTreeSet<String>,
-    /// Tables of this set.
-    tables: BTreeSet<String>,
+    /// Tables, views and sequences of this set.
+    relations: BTreeSet<String>,
     /// Table and column of every `check (column is not null)` that is valid for all rows.
     not_null: BTreeSet<(String, String)>,
     /// The same for checks that are not validated yet, by table and constraint.
@@ -34,7 +34,7 @@ impl<'a> Known<'a> {
         Self {
             set,
             shared,
-            tables: BTreeSet::new(),
+            relations: BTreeSet::new(),
             not_null: BTreeSet::new(),
             unproven: Vec::new(),
             functions: BTreeSet::new(),
@@ -46,10 +46,15 @@ impl<'a> Known<'a> {
         self.set == Set::Tenant && self.is_shared(name)
     }
 
+    /// Whether an earlier statement has made a relation with this name, in a schema of the search path.
+    fn has(&self, name: &str) -> bool {
+        self.relations.contains(name) || self.set == Set::Tenant && self.shared.contains(name)
+    }
+
     fn is_shared(&self, name: &Name) -> bool {
         match &name.schema {
             Some(schema) => schema == "public",
-            None => self.shared.contains(&name.name) && !self.tables.contains(&name.name),
+            None => self.shared.contains(&name.name) && !self.relations.contains(&name.name),
         }
     }
 }
@@ -63,6 +68,9 @@ pub(super) fn file(file: &MigrationFile, known: &mut Known<'_>) -> Vec<(usize, F
         let mut faults = Vec::<LintFault>::new();
         of_shape(&shape, statement, known, &fresh, &mut faults);
         of_shared(&shape, known, &mut faults);
+        let temporary = temporary(statement, &shape);
+        let hidden = temporary.as_ref().filter(|name| known.has(&name.name));
+        faults.extend(hidden.map(|name| (name.at, Lint::TemporaryName, existing(name))));
         of_words(statement, file.is_transactional(), &mut faults);
         wide::of_database(statement, &mut faults);
         // The bundled files grant columns of tables with policies to PUBLIC.
@@ -72,9 +80,40 @@ pub(super) fn file(file: &MigrationFile, known: &mut Known<'_>) -> Vec<(usize, F
         wide::of_functions(statement, &mut known.functions, &mut faults);
         wide::of_catalogue(statement, &mut faults);
         found.extend(faults.into_iter().map(|(at, lint, reason)| (index, Finding::at(file, at, lint, reason))));
-        learn(&shape, known, &mut fresh);
+        match temporary {
+            Some(name) if hidden.is_none() => drop(fresh.insert(name.name)),
+            Some(_) => {}
+            None => learn(&shape, known, &mut fresh),
+        }
     }
     found
+}
+
+/// Returns the name of a temporary table, view or sequence that a statement creates.
+fn temporary(statement: &Statement, shape: &Shape) -> Option<Name> {
+    let named = match shape {
+        Shape::CreateTable { name, .. } | Shape::Create { name: Some(name), .. } => Some(name),
+        _ => None,
+    };
+    let words = statement.leading_words();
+    let is_temporary = |word: &&str| matches!(*word, "temp" | "temporary");
+    let is_marked = words.first() == Some(&"create") && words.iter().take(4).any(is_temporary);
+    if let Some(name) = named {
+        return (is_marked || name.schema.as_deref() == Some("pg_temp")).then(|| name.clone());
+    }
+    let tokens = &statement.tokens;
+    let into = tokens
+        .windows(2)
+        .position(|two| two[0].word() == Some("into") && two[1].word().is_some_and(|word| is_temporary(&word)))?;
+    let name = tokens[into + 2..].iter().find(|token| token.word() != Some("table"))?;
+    Some(Name { schema: None, name: name.name()?.to_owned(), at: name.at })
+}
+
+fn existing(name: &Name) -> String {
+    format!(
+        "a relation {:?} exists, and statements with this name mean that one: temporary ones are last in the search path",
+        name.name
+    )
 }
 
 fn of_shape(
@@ -121,7 +160,7 @@ fn of_shape(
             }
         }
         Shape::AlterTable { kind, table, actions } => {
-            if !known.changes_shared(table) {
+            if kind == "type" || !known.changes_shared(table) {
                 qualified(table, faults);
             }
             for action in actions {
@@ -166,7 +205,7 @@ fn of_shared(shape: &Shape, known: &Known<'_>, faults: &mut Vec<LintFault>) {
         }
         // A partition of a shared table has a warning of its own.
         Shape::AlterTable { kind, table, actions }
-            if !actions.iter().any(|action| action.has(&["attach", "partition"])) =>
+            if kind != "type" && !actions.iter().any(|action| action.has(&["attach", "partition"])) =>
         {
             (format!("ALTER {}", kind.to_uppercase()), std::slice::from_ref(table))
         }
@@ -399,22 +438,34 @@ fn of_session(statement: &Statement) -> Option<(usize, &'static str)> {
 
 fn learn(shape: &Shape, known: &mut Known<'_>, fresh: &mut BTreeSet<String>) {
     match shape {
-        // It may already exist, with rows of all tenants.
-        Shape::CreateTable { if_not_exists: true, .. } => {}
-        Shape::CreateTable { name, .. } => {
-            fresh.insert(name.name.clone());
-            known.tables.insert(name.name.clone());
+        Shape::CreateTable { name, if_not_exists, .. } => {
+            // It may already exist, with rows of all tenants.
+            if !if_not_exists {
+                fresh.insert(name.name.clone());
+            }
+            known.relations.insert(name.name.clone());
         }
-        Shape::Create { kind, name: Some(name), if_not_exists: false, or_replace: false, .. }
-            if kind.contains("view") || kind == "sequence" =>
+        Shape::Create { kind, name: Some(name), if_not_exists, or_replace, .. }
+            if kind.contains("view") || kind == "sequence" || kind == "foreign table" =>
         {
-            fresh.insert(name.name.clone());
+            if !if_not_exists && !or_replace {
+                fresh.insert(name.name.clone());
+            }
+            known.relations.insert(name.name.clone());
+        }
+        Shape::Drop { kind, names, .. } if unit::RELATIONS.contains(&kind.as_str()) => {
+            known.relations.retain(|known| names.iter().all(|name| name.name != *known));
         }
         Shape::CreateIndex { name: Some(name), table, if_not_exists: false, .. } if fresh.contains(&table.name) => {
             fresh.insert(name.name.clone());
         }
         Shape::AlterTable { table, actions, .. } => {
             for action in actions {
+                if let ["rename", "to", ..] = action.words().as_slice()
+                    && known.relations.remove(&table.name)
+                {
+                    known.relations.extend(action.name_after(&["rename", "to"]).map(|name| name.name));
+                }
                 if let Some((constraint, column)) = checks_not_null(action) {
                     if action.has(&["not", "valid"]) {
                         known.unproven.push((table.name.clone(), constraint, column));

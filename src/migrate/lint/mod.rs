@@ -123,6 +123,7 @@ lints! {
     DatabaseWide "database-wide" Warning "Run it once, by hand or in the shared set: it does not concern one schema."
     PredefinedRole "predefined-role" Warning "Grant rights on single objects: such a role can read every tenant."
     GrantToPublic "grant-to-public" Warning "Name the roles that need it: PUBLIC is every tenant's role and every login."
+    TemporaryName "temporary-name" Warning "Give the temporary relation another name: it does not hide the other one."
     ChangesShared "changes-shared" Warning "Move it to a file of the shared set: the first tenant's run changes it for all tenants."
     SharedParent "shared-parent" Warning "Give each tenant its own table: everybody who reads the parent reads the rows of its children."
     UnsetSearchPath "unset-search-path" Warning "Add `set search_path from current` to the function: a restore calls it with another path."

@@ -11,6 +11,7 @@ use crate::{
         file::{MigrationFile, is_marker},
         source::Source,
     },
+    migration::Set,
     sql::{
         SqlTokenKind, Statement, Token,
         shape::{self, Shape},
@@ -250,7 +251,7 @@ pub(super) fn surviving(source: &Source) -> BTreeMap<String, &MigrationFile> {
     for file in source.files() {
         for statement in file.statements() {
             let shape = shape::of(statement);
-            if let Some((name, _)) = created_relation(statement) {
+            if let Some((name, _)) = created_relation(statement, source.set()) {
                 let of = match &shape {
                     Shape::CreateIndex { table, .. } => Some(table.name.clone()),
                     _ => None,
@@ -273,6 +274,9 @@ pub(super) fn surviving(source: &Source) -> BTreeMap<String, &MigrationFile> {
                     {
                         there.insert(new_name.name, (file, None));
                     }
+                    if actions.iter().any(|action| action.words().starts_with(&["set", "schema"])) {
+                        there.remove(&table.name);
+                    }
                 }
                 _ => {}
             }
@@ -286,10 +290,10 @@ pub(super) const RELATIONS: &[&str] = &["table", "view", "materialized view", "s
 
 /// Returns the tables, views, sequences and indexes that a file creates and keeps, with the positions of their names.
 pub(crate) fn relations(file: &MigrationFile) -> Vec<(String, usize)> {
-    file.statements().iter().filter_map(created_relation).collect()
+    file.statements().iter().filter_map(|statement| created_relation(statement, Set::Tenant)).collect()
 }
 
-fn created_relation(statement: &Statement) -> Option<(String, usize)> {
+fn created_relation(statement: &Statement, set: Set) -> Option<(String, usize)> {
     let mut tokens = statement.tokens.iter().peekable();
     tokens.next_if(|token| token.word() == Some("create"))?;
     let modifiers = [
@@ -312,10 +316,11 @@ fn created_relation(statement: &Statement) -> Option<(String, usize)> {
     }
     tokens.next_if(|token| matches!(token.word(), Some("table" | "view" | "sequence" | "index")))?;
     while tokens.next_if(|token| matches!(token.word(), Some("if" | "not" | "exists" | "concurrently"))).is_some() {}
-    let name = tokens.next()?;
-    // A qualified name belongs to the named schema.
-    if tokens.peek().is_some_and(|token| token.is_sign('.')) {
-        return None;
+    let mut name = tokens.next()?;
+    // A qualified name belongs to the named schema, which can be that of the set.
+    if tokens.next_if(|token| token.is_sign('.')).is_some() {
+        (set == Set::Public && name.name() == Some("public")).then_some(())?;
+        name = tokens.next()?;
     }
     // In `create index on t (…)` the server chooses the name.
     name.name().filter(|_| name.word() != Some("on")).map(|text| (text.to_owned(), name.at))

@@ -203,6 +203,19 @@ async fn a_change_of_the_isolation_is_no_drift() {
         clean(isolation, "while it changes to path").await;
         named(isolation, "while it changes to path").await;
     }
+    // One that only the roles let in has no rights here either but those that cgk gives.
+    let other: login::LoginName = format!("{}_2", fleet.app).parse().unwrap();
+    login::admit(&operator(role).await, &other, &LoginOptions::default()).await.unwrap();
+    for isolation in [role, path] {
+        clean(isolation, "with a login of the roles").await;
+        fleet.raw.run(&format!("grant select, truncate on tenant_acme.notes to {other}")).await;
+        let found = fleet.found_by(&operator(isolation).await, &Scope::Everything).await;
+        let expected = format!("login {other}: has truncate on table tenant_acme.notes");
+        assert!(found.len() == 1 && found[0].to_string().starts_with(&expected), "{isolation:?}: {:?}", lines(&found));
+        fleet.raw.run(&format!("revoke select, truncate on tenant_acme.notes from {other}")).await;
+    }
+    admit(path, DirectRights::Keep).await;
+    login::admit(&operator(path).await, &other, &LoginOptions::default()).await.unwrap();
     change(path, IsolationChange::Finish).await;
     let former = "select count(*) from pg_namespace n, aclexplode(n.nspacl) a join pg_roles r on r.oid = a.grantee \
                   where n.nspname = 'tenant_acme' and r.rolname like 'cgk_acme_%'";
@@ -219,6 +232,9 @@ async fn a_change_of_the_isolation_is_no_drift() {
     let found = lines(&fleet.found_by(&operator(role).await, &Scope::Everything).await);
     assert!(found.iter().any(|line| line.contains(&format!("{}: usage", fleet.app))), "direct rights: {found:?}");
     admit(role, DirectRights::Revoke).await;
+    let mut revoke = LoginOptions::default();
+    revoke.direct_rights = DirectRights::Revoke;
+    login::admit(&operator(role).await, &other, &revoke).await.unwrap();
     clean(role, "after all").await;
 }
 

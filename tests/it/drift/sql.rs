@@ -180,7 +180,7 @@ async fn the_statements_give_back_what_a_new_object_does_not_have_by_itself() {
          create type mood as enum ('a'); revoke usage on type mood from public; grant usage on type mood to pg_monitor;
          create domain small as int constraint few check (value < 9); revoke usage on domain small from public;
          comment on constraint few on domain small is 'few';
-         create materialized view sums as select 1 as one; comment on materialized view sums is 'sums';
+         create materialized view sums as select 1 as one; create unique index on sums (one); comment on materialized view sums is 'sums';
          create type span as range (subtype = inet); create type \"odd range\" as range (subtype = text, multirange_type_name = \"odd ones\"); revoke usage on type span from public;
          create table parent (a int); create table child (b int) inherits (parent); create table apart (a int);
          create table wide (id int primary key, body text, kept varchar(5) collate \"C\", many int[], amount numeric) with (toast.autovacuum_enabled = false);

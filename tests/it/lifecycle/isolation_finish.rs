@@ -77,6 +77,40 @@ async fn tenants_that_are_made_meanwhile_keep_it_open_until_all_can_enter_them()
     }
 }
 
+/// A login that was admitted for role isolation only has no rights on schemas: it is named, and not locked out.
+#[tokio::test]
+async fn a_login_that_only_the_roles_let_in_keeps_it_open() {
+    let database = TestServer::shared().set_up_database().await.unwrap();
+    database.with_tenants(&["acme"]).await.unwrap();
+    let config = |isolation| database.config().clone().with_isolation(isolation);
+    let (first, second) = (app_name(&database), format!("{}_2", app_name(&database).as_str()).parse().unwrap());
+    let admit = async |isolation, name| {
+        let (operator, mut options) = (Operator::connect(&config(isolation)).await.unwrap(), LoginOptions::default());
+        options.password = login::PasswordChange::New;
+        let admission = login::admit(&operator, name, &options).await.unwrap();
+        crate::stage::as_login(database.config(), &admission)
+    };
+    let finish = || async { setup::change_isolation(&config(PATH), IsolationChange::Finish).await };
+    admit(ROLE, &first).await;
+    admit(ROLE, &second).await;
+    setup::change_isolation(&config(PATH), IsolationChange::Start).await.unwrap();
+    admit(PATH, &first).await;
+    let error = finish().await.unwrap_err();
+    assert_eq!((error.code(), error.kind()), ("CGK0309", ErrorKind::NotReady), "{error:?}");
+    let Error::Setup(SetupError::LoginsLockedOut { logins, .. }) = &error else { panic!("{error:?}") };
+    assert_eq!(logins, &[second.as_str()]);
+    assert_eq!(setup::isolation(&Operator::connect(&config(PATH)).await.unwrap()).await.unwrap().leaving, Some(ROLE));
+    let app = admit(PATH, &second).await;
+    finish().await.unwrap();
+    enters(&app.with_isolation(PATH), "acme").await.unwrap();
+    // The other way, every login gets the roles.
+    setup::change_isolation(&config(ROLE), IsolationChange::Start).await.unwrap();
+    let operator = Operator::connect(&config(ROLE)).await.unwrap();
+    lifecycle::isolate(&operator).await.unwrap();
+    login::complete(&operator).await.unwrap();
+    setup::change_isolation(&config(ROLE), IsolationChange::Finish).await.unwrap();
+}
+
 /// Also where no login is admitted; a sign-up and a schema that cgk did not make keep nothing open.
 #[tokio::test]
 async fn without_a_login_a_tenant_without_a_role_keeps_it_open_as_well() {

@@ -304,7 +304,16 @@ async fn the_command_names_and_finishes_tenants_without_a_role() {
     // With the rights of the last login the change is finished.
     assert_eq!((&summary["isolation"], &summary["isolation_leaving"]), (&"role".into(), &serde_json::Value::Null));
     assert_served(&db).await;
-    // And back, each step said.
+    // And back, each step said. The login has the roles only, and so would enter nothing.
+    let change = |step: &'static str| ["setup:database", "--isolation", "path", "--change-isolation", step];
+    assert_eq!(shell.run(&change("start")).code, 0);
+    let answer = shell.run(&change("finish"));
+    assert!(answer.code == 1 && answer.stderr.contains("CGK0309"), "{}{}", answer.stdout, answer.stderr);
+    let said = answer.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.contains(&format!("{name} could enter no tenant")), "{said}");
+    assert!(said.contains("cgk setup:database --isolation path --app-role NAME"), "{said}");
+    let answer = shell.run(&["setup:database", "--isolation", "path", "--app-role", name.as_str()]);
+    assert_eq!(answer.code, 0, "{}", answer.stderr);
     for (step, leaving) in [("start", Some("role")), ("finish", None)] {
         let answer = shell.run(&["setup:database", "--isolation", "path", "--change-isolation", step, "--json", "-q"]);
         let summary: serde_json::Value = serde_json::from_str(answer.stdout.lines().last().unwrap()).unwrap();
