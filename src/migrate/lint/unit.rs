@@ -443,7 +443,7 @@ mod tests {
              create temp table i (); create table pg_temp.j (); create foreign table k () server s",
         )
         .iter()
-        .filter_map(created_relation)
+        .filter_map(|statement| created_relation(statement, Set::Tenant))
         .map(|(name, _)| name)
         .collect();
         assert_eq!(names, ["a", "B", "c", "d", "g", "h", "k"]);
