@@ -46,6 +46,14 @@ impl<'a> Known<'a> {
         self.set == Set::Tenant && self.is_shared(name)
     }
 
+    /// Whether a name is that of a relation in the schema of the set, and not in another one that it names.
+    fn is_own(&self, name: &Name) -> bool {
+        match &name.schema {
+            Some(schema) => self.set == Set::Public && schema == "public",
+            None => true,
+        }
+    }
+
     /// Whether an earlier statement has made a relation with this name, in a schema of the search path.
     fn has(&self, name: &str) -> bool {
         self.relations.contains(name) || self.set == Set::Tenant && self.shared.contains(name)
@@ -124,7 +132,7 @@ fn of_shape(
     faults: &mut Vec<LintFault>,
 ) {
     let start = statement.range.start;
-    let is_fresh = |name: &Name| fresh.contains(&name.name);
+    let is_fresh = |name: &Name| known.is_own(name) && fresh.contains(&name.name);
     match shape {
         Shape::CreateTable { name, references, sources, .. } => {
             qualified(name, faults);
@@ -140,6 +148,10 @@ fn of_shape(
                 it"
             .into();
             faults.push((start, Lint::IndexNotConcurrent, reason));
+        }
+        Shape::Reindex { kind, .. } if known.set == Set::Tenant && !matches!(kind.as_str(), "index" | "table") => {
+            let reason = format!("REINDEX {} rebuilds more than this schema, once per tenant", kind.to_uppercase());
+            faults.push((start, Lint::DatabaseWide, reason));
         }
         Shape::Reindex { concurrently: false, .. } => {
             faults.push((start, Lint::IndexNotConcurrent, "REINDEX stops all writes to the table".into()));
@@ -438,6 +450,7 @@ fn of_session(statement: &Statement) -> Option<(usize, &'static str)> {
 
 fn learn(shape: &Shape, known: &mut Known<'_>, fresh: &mut BTreeSet<String>) {
     match shape {
+        Shape::CreateTable { name, .. } | Shape::Create { name: Some(name), .. } if !known.is_own(name) => {}
         Shape::CreateTable { name, if_not_exists, .. } => {
             // It may already exist, with rows of all tenants.
             if !if_not_exists {
@@ -461,11 +474,14 @@ fn learn(shape: &Shape, known: &mut Known<'_>, fresh: &mut BTreeSet<String>) {
         }
         Shape::AlterTable { table, actions, .. } => {
             for action in actions {
-                if let ["rename", "to", ..] = action.words().as_slice()
-                    && known.relations.remove(&table.name)
-                {
-                    known.relations.extend(action.name_after(&["rename", "to"]).map(|name| name.name));
+                learn_rename(table, action, known, fresh);
+                // What was there before brings its rows along.
+                let child = action.name_after(&["attach", "partition"]);
+                if child.is_some_and(|child| !fresh.contains(&child.name)) {
+                    fresh.remove(&table.name);
                 }
+                let parent = action.name_after(&["inherit"]).filter(|_| !fresh.contains(&table.name));
+                parent.map(|parent| fresh.remove(&parent.name));
                 if let Some((constraint, column)) = checks_not_null(action) {
                     if action.has(&["not", "valid"]) {
                         known.unproven.push((table.name.clone(), constraint, column));
@@ -483,6 +499,21 @@ fn learn(shape: &Shape, known: &mut Known<'_>, fresh: &mut BTreeSet<String>) {
             }
         }
         _ => {}
+    }
+}
+
+/// A relation takes its rows along to its new name.
+fn learn_rename(table: &Name, action: &Action, known: &mut Known<'_>, fresh: &mut BTreeSet<String>) {
+    let Some(to) = action.name_after(&["rename", "to"]).filter(|_| action.words().first() == Some(&"rename")) else {
+        return;
+    };
+    if known.relations.remove(&table.name) {
+        known.relations.insert(to.name.clone());
+    }
+    if fresh.remove(&table.name) {
+        fresh.insert(to.name);
+    } else {
+        fresh.remove(&to.name);
     }
 }
 
