@@ -409,7 +409,7 @@ async fn transactions_logins_and_connections() {
 
     // Files that the database does not have yet.
     let newer = migrations.clone().with_file(Set::Public, "900_new.sql", "create table public.later (id int)").unwrap();
-    let newer = newer.with_file(Set::Tenant, "900_new.sql", "create table later (id int)").unwrap();
+    let newer = newer.with_file(Set::Tenant, "900_new.sql", "create table later_too (id int)").unwrap();
     let checks = examined(config, &newer, &options).await;
     for name in ["fleet.shared_schema", "fleet.tenants"] {
         assert!(checks[name].verdict == Verdict::Warning && checks[name].fix.is_some(), "{:?}", checks[name]);
