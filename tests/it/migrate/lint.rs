@@ -118,7 +118,10 @@ fn each_danger_is_seen() {
         ("-- cgk:no-transaction\nreindex schema concurrently public", "database-wide"),
         ("-- cgk:no-transaction\nreindex (verbose) database concurrently", "database-wide"),
         // What takes the place or the name of a new table is not new.
-        ("create table n (id int) partition by list (id); alter table n attach partition t for values in (1); truncate n", "drops-data"),
+        (
+            "create table n (id int) partition by list (id); alter table n attach partition t for values in (1); truncate n",
+            "drops-data",
+        ),
         ("create table n (id int); alter table t inherit n; alter table n drop column id", "drops-data"),
         ("alter database d set work_mem = '1GB'", "database-wide"),
         ("grant pg_read_all_data to r", "predefined-role"),
@@ -146,7 +149,10 @@ fn each_danger_is_seen() {
         ("create index i on shared (name)", ["1 changes-shared", "1 index-not-concurrent"]),
         ("drop table t, shared", ["1 changes-shared", "1 drops-data"]),
         ("create table other.t (id int);\ndrop table t", ["1 schema-qualified", "2 drops-data"]),
-        ("create table n (id int); alter table n rename to m;\nalter table t rename to n; drop table n; drop table m", ["2 drops-data", "2 renames"]),
+        (
+            "create table n (id int); alter table n rename to m;\nalter table t rename to n; drop table n; drop table m",
+            ["2 drops-data", "2 renames"],
+        ),
         // The statement behind it is about the other one.
         ("create temp table t (id int) on commit drop;\ntruncate t", ["1 temporary-name", "2 drops-data"]),
         ("create temp table t as select 1;\ndrop table t", ["1 temporary-name", "2 drops-data"]),
