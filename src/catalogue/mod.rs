@@ -1,43 +1,18 @@
 //! Reads the objects of schemas from the catalogue: one query for a schema, a fleet and the expected objects.
 
 pub(crate) mod names;
+mod query;
 pub(crate) mod stamp;
+
+pub(crate) use query::{OWNER_LACKS, Query};
 
 use crate::{
     config::{Isolation, IsolationModes},
     db::{Operator, message::Answer},
-    ident::{RoleName, SchemaName, hex, literal},
-    registry::sql::ADMITTED_LOGINS,
+    ident::{RoleName, SchemaName, literal},
 };
-use sha2::{Digest as _, Sha256};
-use std::fmt::Write as _;
+use query::{QueryForm, with};
 use tokio_postgres::SimpleQueryRow;
-
-/// The queries of earlier versions, whose records are translated by running both. If `objects.sql` changes after a
-/// release, add the released text here.
-const EARLIER: &[&str] = &[include_str!("earlier/001.sql")];
-
-const QUERY: &str = include_str!("objects.sql");
-
-/// A text of the catalogue query, of this version or of an earlier one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Query(&'static str);
-
-impl Query {
-    pub(crate) const CURRENT: Self = Self(QUERY);
-
-    /// Returns the query with a digest; `None` if this version does not know it.
-    pub(crate) fn with_digest(digest: &str) -> Option<Self> {
-        std::iter::once(&QUERY).chain(EARLIER).map(|text| Self(text)).find(|query| query.digest() == digest)
-    }
-
-    /// Returns the key of a query in a record.
-    pub(crate) fn digest(self) -> String {
-        let mut digest = hex(&Sha256::digest(self.0.as_bytes()));
-        digest.truncate(16);
-        digest
-    }
-}
 
 /// Marks a row of one of these queries, to split a response, and to distinguish it from rows of a file.
 pub(crate) const OBJECT: &str = "cgk:object";
@@ -101,7 +76,24 @@ pub(crate) enum Schemas<'a> {
     One { schema: &'a SchemaName, role: Option<&'a RoleName> },
 }
 
+/// How rows are found: for many schemas by reading the complete catalogues, for a few schemas by index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AccessPath {
+    Scan,
+    Lookup,
+}
+
+/// The maximum number of schemas that are looked up by index.
+const LOOKUP_MAX: usize = 50;
+
 impl Schemas<'_> {
+    fn access_path(&self) -> AccessPath {
+        match self {
+            Schemas::These { names, .. } if names.len() > LOOKUP_MAX => AccessPath::Scan,
+            Schemas::These { .. } | Schemas::One { .. } => AccessPath::Lookup,
+        }
+    }
+
     fn sql(&self) -> String {
         match self {
             Self::These { tag, names } => {
@@ -159,7 +151,7 @@ pub(crate) fn fingerprint_sql(schemas: &Schemas<'_>, access: ServiceAccess) -> S
                                                    s.schema || '.', E'\\x01') collate \"C\" as text
                from object o join s on s.nsp = o.nsp) f
          group by f.schema",
-        with(Query::CURRENT, schemas, access)
+        with(Query::CURRENT, QueryForm::Fingerprint, schemas, access)
     )
 }
 
@@ -171,7 +163,10 @@ pub(crate) fn objects_sql(schemas: &Schemas<'_>, access: ServiceAccess) -> Strin
 
 /// Returns the same with the query of a given version.
 pub(crate) fn objects_sql_of(query: Query, schemas: &Schemas<'_>, access: ServiceAccess) -> String {
-    format!("{} select '{OBJECT}', o.kind, o.parent, o.name, o.facts from object o", with(query, schemas, access))
+    format!(
+        "{} select '{OBJECT}', o.kind, o.parent, o.name, o.facts from object o",
+        with(query, QueryForm::Text, schemas, access)
+    )
 }
 
 /// Returns the rows of [`objects_sql`] in a response: kind, parent, name, facts.
@@ -193,97 +188,4 @@ pub(crate) fn fingerprints(answer: &Answer) -> impl Iterator<Item = (&str, Finge
 pub(crate) fn fingerprint(row: &SimpleQueryRow) -> Option<(&str, Fingerprint)> {
     let is_one = row.len() == 3 && row.get(0) == Some(FINGERPRINT);
     is_one.then(|| Some((row.get(1)?, Fingerprint(row.get(2)?.to_owned()))))?
-}
-
-fn with(query: Query, schemas: &Schemas<'_>, access: ServiceAccess) -> String {
-    let (first, rest) = query.0.split_once("member as").expect("the query begins with `member`");
-    debug_assert!(first.lines().all(|line| line.starts_with("--")));
-    let mut sql = format!(
-        "with s (nsp, schema, owner, role) as materialized ({}),\nlogin (oids) as materialized (
-    select coalesce(pg_catalog.array_agg(r.oid), '{{}}') from {ADMITTED_LOGINS}),\nmember as",
-        schemas.sql()
-    );
-    let mut parts = rest.split("{grants ");
-    sql.push_str(parts.next().unwrap_or_default());
-    for part in parts {
-        let (marker, rest) = part.split_once('}').expect("a marker ends");
-        let fields: Vec<&str> = marker.split('|').map(str::trim).collect();
-        let ([acl, owner, role, default], except) = match fields[..] {
-            [acl, owner, role, default] => ([acl, owner, role, default], None),
-            [acl, owner, role, default, except] => ([acl, owner, role, default], Some(except)),
-            _ => unreachable!("a marker has four or five fields"),
-        };
-        // On the ledger, which single roles may read. The rights of the tenant's role are checked separately.
-        let except = except.map_or_else(String::new, |right| {
-            let right = literal(&right.to_uppercase());
-            format!(" and (a.privilege_type <> {right} or a.grantee = 0) and a.grantee is distinct from {role}")
-        });
-        let default = if default.is_empty() { "null".to_owned() } else { literal(default) };
-        let others = access.compared_sql(role);
-        let lacking = owner_lacks_sql(acl, owner).unwrap_or_default();
-        let _ = write!(
-            sql,
-            "case when {acl} is null then {default} else (select pg_catalog.string_agg(g.held, '; ' order by g.held collate \"C\") from (
-                select case when a.grantee = 0 then 'everyone' when a.grantee = {role} then 'the tenant''s role'
-                            else pg_catalog.pg_get_userbyid(a.grantee)::pg_catalog.text end || ': '
-                       || pg_catalog.string_agg(pg_catalog.lower(a.privilege_type)
-                          || case when a.is_grantable then ' and to pass that on' else '' end, ', ' order by a.privilege_type collate \"C\") as held
-                from pg_catalog.aclexplode({acl}) a where a.grantee <> {owner}{others}{except} group by a.grantee{lacking}) g) end{rest}"
-        );
-    }
-    sql
-}
-
-/// What a list of rights calls the rights that the owner had and that were revoked. An object from CREATE gives its
-/// owner all of them.
-pub(crate) const OWNER_LACKS: &str = "the owner without";
-
-/// Returns the part of a list of rights with those that the owner of the object lacks; `None` where owners have no
-/// entries of their own: columns, and default rights of one schema.
-fn owner_lacks_sql(acl: &str, owner: &str) -> Option<String> {
-    // The second is the entry of the owner: of functions and types, the first is that of PUBLIC.
-    let (kind, entry) = match acl.rsplit('.').next()? {
-        "nspacl" => ("'n'", 1),
-        "relacl" => ("case c.relkind when 'S' then 's' else 'r' end", 1),
-        "proacl" => ("'f'", 2),
-        "typacl" => ("'T'", 2),
-        _ => return None,
-    };
-    let all = format!("pg_catalog.acldefault({kind}::pg_catalog.\"char\", {owner})");
-    Some(format!(
-        "
-                union all
-                select '{OWNER_LACKS}: ' || pg_catalog.string_agg(pg_catalog.lower(w.privilege_type), ', ' order by w.privilege_type collate \"C\")
-                from pg_catalog.aclexplode({all}) w
-                where not {acl} @> ({all})[{entry}] and w.grantee = {owner} and not exists (
-                    select from pg_catalog.aclexplode({acl}) h where h.grantee = w.grantee and h.privilege_type = w.privilege_type)
-                having pg_catalog.count(*) > 0"
-    ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_marker_is_written_out() {
-        for access in [ServiceAccess::Role, ServiceAccess::RoleAndLogins, ServiceAccess::Logins] {
-            for text in [QUERY].iter().chain(EARLIER) {
-                let schemas = Schemas::These { tag: "x", names: &[SchemaName::scratch()] };
-                let sql = objects_sql_of(Query(text), &schemas, access);
-                assert!(!sql.contains("{grants"), "{sql}");
-                assert_eq!(sql.contains("(select l.oids from login l)"), access != ServiceAccess::Role);
-            }
-        }
-    }
-
-    #[test]
-    fn queries_are_found_by_their_digests() {
-        let digests: Vec<String> = [QUERY].iter().chain(EARLIER).map(|text| Query(text).digest()).collect();
-        for (index, digest) in digests.iter().enumerate() {
-            assert_eq!(digests.iter().position(|other| other == digest), Some(index), "two are the same");
-            assert_eq!(Query::with_digest(digest).unwrap().digest(), *digest);
-        }
-        assert_eq!(Query::with_digest(""), None);
-    }
 }

@@ -1,7 +1,10 @@
 -- What the catalogue says of every object of some schemas, one row an object: (nsp, kind, parent, name, facts).
 -- Stands after `with s (nsp, schema, owner, role) as (…),`. facts are "aspect=value", joined by U+001F; what is not there is left
--- out. `{grants acl | owner | role | default}` is written out by mod.rs, with the rights that the owner lacks; a right in a fifth
--- field is left out.
+-- out. query.rs writes out the markers:
+-- `{{text}} … {{fingerprint}} … {{end}}`: what people read, and what is only compared. Equal fingerprints must mean equal texts.
+-- `{grants acl | owner | role | default}`: the rights, and those that the owner lacks; a right in a fifth field is left out.
+-- `{comment catalogue | oid}`: the comment, with another name of the aspect in a third field.
+-- `{key text | …}`: a hash of the fields.
 --
 -- Left out on purpose: what extensions own, what an owner may do to its own, internal triggers, and the name of a table's file; of the
 -- ledger, the comment, who may read it as a whole, and the column that an earlier version's ledger gets with its first repair. A NOT NULL
@@ -18,7 +21,15 @@ held as materialized (
 ),
 rel as materialized (
     select s.*, c.*, c.oid as relid, c.relname::pg_catalog.text as rel,
-           c.relname = 'schema_migrations' and c.relkind in ('r', 'p') as is_ledger
+           c.relname = 'schema_migrations' and c.relkind in ('r', 'p') as is_ledger,
+           -- The names of the columns by their numbers, without those of dropped columns.
+           array(select case when not a.attisdropped then a.attname::pg_catalog.text end from pg_catalog.pg_attribute a
+                 where a.attrelid = c.oid and a.attnum > 0 order by a.attnum) as cols,
+           -- The comments of the relation (number 0) and of its columns.
+           (select pg_catalog.jsonb_object_agg(d.objsubid, d.description) from pg_catalog.pg_description d
+            where d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objoid = c.oid) as notes,
+           -- The columns whose NOT NULL is a constraint: from PostgreSQL 18 on.
+           array(select n.conkey[1] from pg_catalog.pg_constraint n where n.conrelid = c.oid and n.contype = 'n') as not_null
     from (select h.objid from held h where h.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
           -- A composite type is in the schema, and its relation depends on the type.
           union all
@@ -47,6 +58,47 @@ typ as materialized (
     where (t.typtype in ('e', 'd', 'r', 'p') or (t.typtype = 'b' and t.typelem = 0))
       and not exists (select from member m where m.classid = 'pg_catalog.pg_type'::pg_catalog.regclass and m.objid = t.oid)
 ),
+{{fingerprint}}
+-- To write an expression takes the server longer than to read it, and most tenants have the same. Those with the same tree,
+-- in a table of the same name with the same columns, have the same text. It is written once for all, and found by a hash. A join
+-- would be planned without knowing how many there are.
+shape as materialized (
+    select c.nsp, c.relid, c.rel, c.is_ledger, c.cols, c.rel || E'\x1d' || pg_catalog.array_to_string(c.cols, E'\x1d', '') as names from rel c
+),
+checks as materialized (
+    select c.nsp, c.rel, k.oid, k.conname::pg_catalog.text as name,
+           -- The last is from PostgreSQL 18 on.
+           {key c.names | k.conbin::pg_catalog.text | k.connoinherit | k.convalidated | k.condeferrable | k.condeferred
+               | (select (select conenforced from (select k.*) y) from (select true as conenforced) without)} as key
+    from shape c join pg_catalog.pg_constraint k on k.conrelid = c.relid and k.contype = 'c'
+    where k.conparentid = 0 or not exists (select from pg_catalog.pg_constraint a where a.oid = k.conparentid and a.conrelid = k.conrelid)
+),
+check_texts (of_key) as materialized (
+    select pg_catalog.jsonb_object_agg(t.key, t.text) from (
+        select y.key, pg_catalog.pg_get_constraintdef(min(y.oid)) as text from checks y group by y.key having pg_catalog.count(*) > 1) t
+),
+defaults as materialized (
+    select c.nsp, c.rel, d.oid, c.cols[d.adnum] as name, {key c.names | d.adbin::pg_catalog.text} as key
+    from shape c join pg_catalog.pg_attrdef d on d.adrelid = c.relid
+    where not (c.is_ledger and c.cols[d.adnum] = 'repairs')
+),
+default_texts (of_key) as materialized (
+    select pg_catalog.jsonb_object_agg(t.key, t.text) from (
+        select y.key, (select pg_catalog.pg_get_expr(a.adbin, a.adrelid) from pg_catalog.pg_attrdef a where a.oid = min(y.oid)) as text from defaults y group by y.key having pg_catalog.count(*) > 1) t
+),
+index_expressions as materialized (
+    select c.nsp, c.rel, i.indexrelid as oid, x.relname::pg_catalog.text as name,
+           {key c.names | coalesce(i.indexprs::pg_catalog.text, '') | coalesce(i.indpred::pg_catalog.text, '')} as key
+    from shape c join pg_catalog.pg_index i on i.indrelid = c.relid and (i.indexprs is not null or i.indpred is not null)
+    join pg_catalog.pg_class x on x.oid = i.indexrelid
+),
+index_texts (of_key) as materialized (
+    select pg_catalog.jsonb_object_agg(t.key, t.text) from (
+        select y.key, (
+            select pg_catalog.concat_ws(E'\x1f', 'expressions=' || pg_catalog.pg_get_expr(i.indexprs, i.indrelid), 'condition=' || pg_catalog.pg_get_expr(i.indpred, i.indrelid))
+            from pg_catalog.pg_index i where i.indexrelid = min(y.oid)) as text from index_expressions y group by y.key having pg_catalog.count(*) > 1) t
+),
+{{end}}
 object (nsp, kind, parent, name, facts) as (
     select s.nsp, 'schema', '', '', pg_catalog.concat_ws(E'\x1f',
         (select 'publications=' || pg_catalog.string_agg(b.pubname::pg_catalog.text, ', ' order by b.pubname::pg_catalog.text collate "C")
@@ -87,9 +139,7 @@ union all
                        select (select pg_catalog.pg_get_expr(prqual, prrelid) from pg_catalog.pg_publication_rel y where y.oid = x.oid)
                        from (select null::pg_catalog.pg_node_tree as prqual) without), ''), ', ' order by b.pubname::pg_catalog.text collate "C")
          from pg_catalog.pg_publication_rel x join pg_catalog.pg_publication b on b.oid = x.prpubid where c.relkind in ('r', 'p') and x.prrelid = c.relid),
-        (select 'comment=' || note.description from pg_catalog.pg_description note where not c.is_ledger and note.objsubid = 0
-                and note.classoid = case c.relkind when 'c' then 'pg_catalog.pg_type'::pg_catalog.regclass else 'pg_catalog.pg_class'::pg_catalog.regclass end
-                and note.objoid = case c.relkind when 'c' then c.reltype else c.relid end),
+        case when c.relkind = 'c' then {comment pg_type | c.reltype} when not c.is_ledger then 'comment=' || (c.notes ->> '0') end,
         case when c.relkind in ('v', 'm') then 'definition=' || pg_catalog.pg_get_viewdef(c.relid) end,
         case when c.relkind = 'm' then 'populated=' || case when c.relispopulated then 'yes' else 'no' end end,
         (select 'inherits=' || pg_catalog.string_agg(h.inhparent::pg_catalog.regclass::pg_catalog.text, ', ' order by h.inhseqno)
@@ -110,10 +160,8 @@ union all
          from pg_catalog.pg_type y where c.relkind = 'c' and y.oid = c.reltype))
     from rel c
 union all
-    select c.nsp, 'columns', c.rel, '', pg_catalog.string_agg(a.attname::pg_catalog.text, ', ' order by a.attnum)
-    from rel c join pg_catalog.pg_attribute a on a.attrelid = c.relid and a.attnum > 0 and not a.attisdropped
-    where c.relkind <> 'S' and not c.is_ledger
-    group by c.nsp, c.relid, c.rel
+    select c.nsp, 'columns', c.rel, '', pg_catalog.array_to_string(c.cols, ', ')
+    from rel c where c.relkind <> 'S' and not c.is_ledger and pg_catalog.array_to_string(c.cols, '') <> ''
 union all
     select c.nsp, 'column', c.rel, a.attname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
         'type=' || pg_catalog.format_type(a.atttypid, a.atttypmod),
@@ -121,31 +169,47 @@ union all
              else pg_catalog.concat_ws(E'\x1f',
                  'not null=yes' || case when n.connoinherit then ', no inherit' else '' end || case when n.convalidated then '' else ', not valid' end,
                  case when n.conname !~ '_not_null[0-9]*$' then 'not null constraint=' || n.conname::pg_catalog.text end,
-                 (select 'not null comment=' || note.description from pg_catalog.pg_description note
-                  where note.classoid = 'pg_catalog.pg_constraint'::pg_catalog.regclass and note.objoid = n.oid and note.objsubid = 0)) end,
+                 {comment pg_constraint | n.oid | not null comment}) end,
+        {{text}}
         case a.attgenerated when '' then 'default=' || pg_catalog.pg_get_expr(d.adbin, d.adrelid)
              else 'generated=' || pg_catalog.pg_get_expr(d.adbin, d.adrelid) || case a.attgenerated when 's' then ' stored' else ' virtual' end end,
+        {{fingerprint}}
+        'generated=' || nullif(a.attgenerated::pg_catalog.text, ''),
+        {{end}}
         case a.attidentity when 'a' then 'identity=always' when 'd' then 'identity=by default' end,
         case when a.attcollation <> 0 and a.attcollation <> 100
              then 'collation=' || a.attcollation::pg_catalog.regcollation::pg_catalog.text end,
-        case when a.attstorage <> y.typstorage
+        -- Another storage is possible only for types of variable length.
+        case when a.attlen = -1 and a.attstorage <> (select y.typstorage from pg_catalog.pg_type y where y.oid = a.atttypid)
              then 'storage=' || case a.attstorage when 'p' then 'plain' when 'e' then 'external' when 'm' then 'main' else 'extended' end end,
         case a.attcompression when 'p' then 'compression=pglz' when 'l' then 'compression=lz4' end,
         case when coalesce(a.attstattarget, -1) >= 0 then 'statistics target=' || a.attstattarget end,
         'options=' || (select pg_catalog.string_agg(o, ', ' order by o collate "C") from pg_catalog.unnest(a.attoptions) o),
         'foreign options=' || pg_catalog.array_to_string(a.attfdwoptions, ', '),
-        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass and note.objoid = c.relid and note.objsubid = a.attnum),
+        'comment=' || (c.notes ->> a.attnum::pg_catalog.text),
         'grants=' || {grants a.attacl | c.relowner | c.role | })
     from rel c join pg_catalog.pg_attribute a on a.attrelid = c.relid and a.attnum > 0 and not a.attisdropped
-    left join pg_catalog.pg_type y on y.oid = a.atttypid
+    {{text}}
     left join pg_catalog.pg_attrdef d on a.atthasdef and d.adrelid = a.attrelid and d.adnum = a.attnum
+    {{end}}
     -- From PostgreSQL 18 on.
-    left join pg_catalog.pg_constraint n on a.attnotnull and n.conrelid = a.attrelid and n.contype = 'n' and n.conkey[1] = a.attnum
+    left join lateral (
+        select n.* from pg_catalog.pg_constraint n
+        where a.attnotnull and a.attnum = any (c.not_null) and n.conrelid = a.attrelid and n.contype = 'n' and n.conkey[1] = a.attnum offset 0
+    ) n on true
     where c.relkind <> 'S' and not (c.is_ledger and a.attname = 'repairs')
 union all
     select c.nsp, 'constraint', c.rel, k.conname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
+        {{text}}
         'definition=' || pg_catalog.pg_get_constraintdef(k.oid),
-        (select 'enforcing triggers=' || pg_catalog.string_agg(distinct case t.tgenabled when 'D' then 'disabled' when 'R' then 'replica only' else 'always' end, ', ')
+        {{fingerprint}}
+        -- The rest of a key is that of its index.
+        case when k.contype in ('p', 'u') then pg_catalog.concat_ws(' ', k.contype, k.condeferrable, k.condeferred,
+            (select (select conperiod from (select k.*) y) from (select false as conperiod) without))
+             else pg_catalog.pg_get_constraintdef(k.oid) end,
+        {{end}}
+        case when k.contype = 'f' or k.condeferrable then (
+         select 'enforcing triggers=' || pg_catalog.string_agg(distinct case t.tgenabled when 'D' then 'disabled' when 'R' then 'replica only' else 'always' end, ', ')
          -- Those of a foreign key, and of a deferrable unique or exclusion constraint. Of a partitioned table that is referred to,
          -- also those on its partitions.
          from (select k.oid
@@ -157,37 +221,82 @@ union all
                    select below.oid from below) b
                where k.contype = 'f' and exists (select from pg_catalog.pg_class r where r.oid = k.confrelid and r.relkind = 'p')) h
          cross join lateral (
-             select t.tgenabled from pg_catalog.pg_trigger t where t.tgconstraint = h.oid and t.tgisinternal and t.tgenabled <> 'O' offset 0) t),
-        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_constraint'::pg_catalog.regclass and note.objoid = k.oid and note.objsubid = 0))
+             select t.tgenabled from pg_catalog.pg_trigger t where t.tgconstraint = h.oid and t.tgisinternal and t.tgenabled <> 'O' offset 0) t) end,
+        {comment pg_constraint | k.oid})
     from rel c join pg_catalog.pg_constraint k on k.conrelid = c.relid
-    where k.contype in ('c', 'f', 'p', 'u', 'x')
+    where k.contype in ({{text}} 'c', {{end}} 'f', 'p', 'u', 'x')
       -- For each partition of a table that a foreign key refers to the server has one more constraint beside the foreign key.
-      and not exists (select from pg_catalog.pg_constraint a where k.conparentid <> 0 and a.oid = k.conparentid and a.conrelid = k.conrelid)
+      and (k.conparentid = 0 or not exists (select from pg_catalog.pg_constraint a where a.oid = k.conparentid and a.conrelid = k.conrelid))
+{{fingerprint}}
+union all
+    select k.nsp, 'constraint', k.rel, k.name, pg_catalog.concat_ws(E'\x1f',
+        coalesce((select t.of_key from check_texts t) ->> k.key, pg_catalog.pg_get_constraintdef(k.oid)), {comment pg_constraint | k.oid})
+    from checks k
+union all
+    select d.nsp, 'default', d.rel, d.name, coalesce((select t.of_key from default_texts t) ->> d.key, (select pg_catalog.pg_get_expr(a.adbin, a.adrelid) from pg_catalog.pg_attrdef a where a.oid = d.oid)) from defaults d
+union all
+    select x.nsp, 'index expression', x.rel, x.name, coalesce((select t.of_key from index_texts t) ->> x.key, (
+            select pg_catalog.concat_ws(E'\x1f', 'expressions=' || pg_catalog.pg_get_expr(i.indexprs, i.indrelid), 'condition=' || pg_catalog.pg_get_expr(i.indpred, i.indrelid))
+            from pg_catalog.pg_index i where i.indexrelid = x.oid)) from index_expressions x
+{{end}}
 union all
     select c.nsp, 'index', c.rel, x.relname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
         'state=' || case when i.indisvalid and i.indisready then 'valid' else 'INVALID' end,
         case when i.indisreplident then 'replica identity=yes' end,
         case when i.indisclustered then 'clustered=yes' end,
         case when x.reltablespace <> 0 then 'tablespace=' || (select b.spcname::pg_catalog.text from pg_catalog.pg_tablespace b where b.oid = x.reltablespace) end,
-        (select 'statistics targets=' || pg_catalog.string_agg(a.attnum || ': ' || a.attstattarget, ', ' order by a.attnum)
-         from pg_catalog.pg_attribute a where a.attrelid = i.indexrelid and coalesce(a.attstattarget, -1) >= 0),
-        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass and note.objoid = i.indexrelid and note.objsubid = 0),
+        -- Only an expression can have one.
+        case when i.indexprs is not null then (
+            select 'statistics targets=' || pg_catalog.string_agg(a.attnum || ': ' || a.attstattarget, ', ' order by a.attnum)
+            from pg_catalog.pg_attribute a where a.attrelid = i.indexrelid and coalesce(a.attstattarget, -1) >= 0) end,
+        {comment pg_class | i.indexrelid},
+        {{text}}
         case when k.oid is null then 'definition=' || pg_catalog.pg_get_indexdef(i.indexrelid, 0, true)
-             else 'options=' || (select pg_catalog.string_agg(o, ', ' order by o collate "C") from pg_catalog.unnest(x.reloptions) o) end)
+             else 'options=' || (select pg_catalog.string_agg(o, ', ' order by o collate "C") from pg_catalog.unnest(x.reloptions) o) end
+        {{fingerprint}}
+        -- Everything that pg_get_indexdef writes, without the names that it has to look up for each.
+        pg_catalog.concat_ws(' ', x.relkind, x.relam, i.indisunique, i.indnkeyatts, i.indoption,
+            case when 16384 > all (i.indclass::pg_catalog.oid[] || i.indcollation::pg_catalog.oid[]) then pg_catalog.concat_ws(' ', i.indclass, i.indcollation) end,
+            -- From PostgreSQL 15 on.
+            (select (select indnullsnotdistinct from (select i.*) y) from (select false as indnullsnotdistinct) without)),
+        -- An operator class or a collation that is not the server's own may be one of the tenant's.
+        case when 16384 <= any (i.indclass::pg_catalog.oid[] || i.indcollation::pg_catalog.oid[]) then 'definition=' || pg_catalog.pg_get_indexdef(i.indexrelid, 0, true) end,
+        (select pg_catalog.string_agg(coalesce(c.cols[a.attnum], ''), ', ' order by a.place)
+         from pg_catalog.unnest(i.indkey::pg_catalog.int2[]) with ordinality a (attnum, place)),
+        'options=' || x.reloptions::pg_catalog.text,
+        -- B-trees (403) and hashes (405) have no parameters of operator classes.
+        case when x.relam not in (403, 405) then (
+            select 'parameters=' || pg_catalog.string_agg(a.attnum || ': ' || a.attoptions::pg_catalog.text, ', ' order by a.attnum)
+            from pg_catalog.pg_attribute a where a.attrelid = i.indexrelid) end
+        {{end}}
+        )
     from rel c join pg_catalog.pg_index i on i.indrelid = c.relid
     join pg_catalog.pg_class x on x.oid = i.indexrelid
+    {{text}}
     left join pg_catalog.pg_constraint k on k.conrelid = c.relid and k.conindid = i.indexrelid and k.contype in ('p', 'u', 'x')
+    {{end}}
 union all
     select c.nsp, 'trigger', c.rel, t.tgname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
+        {{text}}
         'definition=' || pg_catalog.pg_get_triggerdef(t.oid, true),
+        {{fingerprint}}
+        -- For the name of its function, pg_get_triggerdef reads all functions of this name: one of each tenant.
+        case when t.tgqual is not null or t.tgconstraint <> 0 or t.tgoldtable is not null or t.tgnewtable is not null
+             then pg_catalog.pg_get_triggerdef(t.oid, true)
+             else pg_catalog.concat_ws(' ', t.tgtype, pg_catalog.encode(t.tgargs, 'hex'),
+                 (select pg_catalog.string_agg(c.cols[a.attnum], ', ' order by a.place)
+                  from pg_catalog.unnest(t.tgattr::pg_catalog.int2[]) with ordinality a (attnum, place)),
+                 (select pg_catalog.quote_ident(n.nspname::pg_catalog.text) || '.' || pg_catalog.quote_ident(p.proname::pg_catalog.text)
+                  from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace where p.oid = t.tgfoid)) end,
+        {{end}}
         'state=' || case t.tgenabled when 'D' then 'disabled' when 'R' then 'replica only' when 'A' then 'always' else 'enabled' end,
-        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_trigger'::pg_catalog.regclass and note.objoid = t.oid and note.objsubid = 0))
+        {comment pg_trigger | t.oid})
     from rel c join pg_catalog.pg_trigger t on t.tgrelid = c.relid and not t.tgisinternal
 union all
     select c.nsp, 'rule', c.rel, r.rulename::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
         'definition=' || pg_catalog.pg_get_ruledef(r.oid, true),
         'state=' || case r.ev_enabled when 'D' then 'disabled' when 'R' then 'replica only' when 'A' then 'always' else 'enabled' end,
-        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass and note.objoid = r.oid and note.objsubid = 0))
+        {comment pg_rewrite | r.oid})
     from rel c join pg_catalog.pg_rewrite r on r.ev_class = c.relid and r.rulename <> '_RETURN' and c.relhasrules
 union all
     select c.nsp, 'policy', c.rel, p.polname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
@@ -197,7 +306,7 @@ union all
                      from pg_catalog.unnest(p.polroles) o),
         'using=' || pg_catalog.pg_get_expr(p.polqual, p.polrelid),
         'check=' || pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid),
-        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_policy'::pg_catalog.regclass and note.objoid = p.oid and note.objsubid = 0))
+        {comment pg_policy | p.oid})
     from rel c join pg_catalog.pg_policy p on p.polrelid = c.relid
     -- What an admitted login sees of the shared tables is given by `setup:database --app-role` (src/login) and by no migration.
     where not (c.nsp = 'public'::pg_catalog.regnamespace and exists (
@@ -223,7 +332,7 @@ union all
         case when p.prosupport <> 0 then 'support=' || p.prosupport end,
         case when p.probin is not null then 'library=' || p.probin end,
         'transforms=' || (select pg_catalog.string_agg(pg_catalog.format_type(y, null), ', ') from pg_catalog.unnest(p.protrftypes) y),
-        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_proc'::pg_catalog.regclass and note.objoid = p.procid and note.objsubid = 0),
+        {comment pg_proc | p.procid},
         'settings=' || pg_catalog.regexp_replace(pg_catalog.array_to_string(p.proconfig, ', '), '\m' || p.schema || '\M', '<schema>', 'g'),
         (select pg_catalog.concat_ws(E'\x1f', 'state function=' || g.aggtransfn, 'state type=' || pg_catalog.format_type(g.aggtranstype, null),
                 'final function=' || nullif(g.aggfinalfn::pg_catalog.text, '-'), 'initial state=' || g.agginitval,
@@ -253,12 +362,12 @@ union all
         (select 'range of=' || pg_catalog.concat_ws(', ', pg_catalog.format_type(g.rngsubtype, null), nullif(g.rngcanonical::pg_catalog.text, '-'), nullif(g.rngsubdiff::pg_catalog.text, '-'),
                 'multirange ' || pg_catalog.format_type(g.rngmultitypid, null), nullif(nullif(g.rngcollation, 0), 100)::pg_catalog.regcollation::pg_catalog.text,
                 (select 'operator class ' || o.opcname::pg_catalog.text from pg_catalog.pg_opclass o where o.oid = g.rngsubopc and not o.opcdefault)) from pg_catalog.pg_range g where t.typtype = 'r' and g.rngtypid = t.typid),
-        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_type'::pg_catalog.regclass and note.objoid = t.typid and note.objsubid = 0),
+        {comment pg_type | t.typid},
         'grants=' || {grants t.typacl | t.typowner | t.role | everyone: usage})
     from typ t
 union all
     select t.nsp, 'constraint', t.typname::pg_catalog.text, k.conname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f', 'definition=' || pg_catalog.pg_get_constraintdef(k.oid),
-        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_constraint'::pg_catalog.regclass and note.objoid = k.oid and note.objsubid = 0))
+        {comment pg_constraint | k.oid})
     from typ t join pg_catalog.pg_constraint k on t.typtype = 'd' and k.contypid = t.typid and k.contype = 'c'
 union all
     select * from (select s.nsp, 'default rights', '', case d.defaclobjtype when 'r' then 'tables' when 'S' then 'sequences' when 'f' then 'functions'
@@ -273,7 +382,7 @@ union all
         'definition=' || pg_catalog.replace(pg_catalog.pg_get_statisticsobjdef(x.oid), s.schema || '.', ''),
         case when x.stxowner <> s.owner then 'owner=' || pg_catalog.pg_get_userbyid(x.stxowner) end,
         case when coalesce(x.stxstattarget, -1) >= 0 then 'statistics target=' || x.stxstattarget end,
-        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass and note.objoid = x.oid and note.objsubid = 0))
+        {comment pg_statistic_ext | x.oid})
     from held h join pg_catalog.pg_statistic_ext x on x.oid = h.objid and h.classid = 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass join s on x.stxnamespace = s.nsp
     left join pg_catalog.pg_class c on c.oid = x.stxrelid
 union all
@@ -285,7 +394,7 @@ union all
         case when o.oprcom <> 0 then 'commutator=' || o.oprcom::pg_catalog.regoperator end,
         case when o.oprnegate <> 0 then 'negator=' || o.oprnegate::pg_catalog.regoperator end,
         case when o.oprowner <> s.owner then 'owner=' || pg_catalog.pg_get_userbyid(o.oprowner) end,
-        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_operator'::pg_catalog.regclass and note.objoid = o.oid and note.objsubid = 0))
+        {comment pg_operator | o.oid})
     from held h join pg_catalog.pg_operator o on o.oid = h.objid and h.classid = 'pg_catalog.pg_operator'::pg_catalog.regclass join s on o.oprnamespace = s.nsp
     where not exists (select from member m where m.classid = 'pg_catalog.pg_operator'::pg_catalog.regclass and m.objid = o.oid)
 union all
@@ -295,7 +404,7 @@ union all
         'rules=' || (pg_catalog.to_jsonb(l) ->> 'collicurules'),
         case when not l.collisdeterministic then 'deterministic=no' end,
         case when l.collowner <> s.owner then 'owner=' || pg_catalog.pg_get_userbyid(l.collowner) end,
-        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_collation'::pg_catalog.regclass and note.objoid = l.oid and note.objsubid = 0))
+        {comment pg_collation | l.oid})
     from held h join pg_catalog.pg_collation l on l.oid = h.objid and h.classid = 'pg_catalog.pg_collation'::pg_catalog.regclass join s on l.collnamespace = s.nsp
     where not exists (select from member m where m.classid = 'pg_catalog.pg_collation'::pg_catalog.regclass and m.objid = l.oid)
 union all
@@ -304,21 +413,21 @@ union all
         'mappings=' || (select pg_catalog.string_agg(m.maptokentype || ': ' || m.mapdict::pg_catalog.regdictionary, ', ' order by m.maptokentype, m.mapseqno)
                         from pg_catalog.pg_ts_config_map m where m.mapcfg = f.oid),
         case when f.cfgowner <> s.owner then 'owner=' || pg_catalog.pg_get_userbyid(f.cfgowner) end,
-        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_ts_config'::pg_catalog.regclass and note.objoid = f.oid and note.objsubid = 0))
+        {comment pg_ts_config | f.oid})
     from held h join pg_catalog.pg_ts_config f on f.oid = h.objid and h.classid = 'pg_catalog.pg_ts_config'::pg_catalog.regclass join s on f.cfgnamespace = s.nsp
     where not exists (select from member m where m.classid = 'pg_catalog.pg_ts_config'::pg_catalog.regclass and m.objid = f.oid)
 union all
     select s.nsp, 'text search dictionary', '', f.dictname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
         'template=' || (select t.tmplname::pg_catalog.text from pg_catalog.pg_ts_template t where t.oid = f.dicttemplate), 'options=' || f.dictinitoption,
         case when f.dictowner <> s.owner then 'owner=' || pg_catalog.pg_get_userbyid(f.dictowner) end,
-        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_ts_dict'::pg_catalog.regclass and note.objoid = f.oid and note.objsubid = 0))
+        {comment pg_ts_dict | f.oid})
     from held h join pg_catalog.pg_ts_dict f on f.oid = h.objid and h.classid = 'pg_catalog.pg_ts_dict'::pg_catalog.regclass join s on f.dictnamespace = s.nsp
     where not exists (select from member m where m.classid = 'pg_catalog.pg_ts_dict'::pg_catalog.regclass and m.objid = f.oid)
 union all
     select s.nsp, 'conversion', '', f.conname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f', 'function=' || f.conproc, case when f.condefault then 'default=yes' end,
         'encodings=' || pg_catalog.pg_encoding_to_char(f.conforencoding) || ', ' || pg_catalog.pg_encoding_to_char(f.contoencoding),
         case when f.conowner <> s.owner then 'owner=' || pg_catalog.pg_get_userbyid(f.conowner) end,
-        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_conversion'::pg_catalog.regclass and note.objoid = f.oid and note.objsubid = 0))
+        {comment pg_conversion | f.oid})
     from held h join pg_catalog.pg_conversion f on f.oid = h.objid and h.classid = 'pg_catalog.pg_conversion'::pg_catalog.regclass join s on f.connamespace = s.nsp
     where not exists (select from member m where m.classid = 'pg_catalog.pg_conversion'::pg_catalog.regclass and m.objid = f.oid)
 union all
@@ -326,7 +435,7 @@ union all
         'method=' || (select m.amname::pg_catalog.text from pg_catalog.pg_am m where m.oid = f.opcmethod), case when f.opcdefault then 'default=yes' end,
         case when f.opckeytype <> 0 then 'storage=' || pg_catalog.format_type(f.opckeytype, null) end,
         case when f.opcowner <> s.owner then 'owner=' || pg_catalog.pg_get_userbyid(f.opcowner) end,
-        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_opclass'::pg_catalog.regclass and note.objoid = f.oid and note.objsubid = 0))
+        {comment pg_opclass | f.oid})
     from held h join pg_catalog.pg_opclass f on f.oid = h.objid and h.classid = 'pg_catalog.pg_opclass'::pg_catalog.regclass join s on f.opcnamespace = s.nsp
     where not exists (select from member m where m.classid = 'pg_catalog.pg_opclass'::pg_catalog.regclass and m.objid = f.oid)
 union all
@@ -341,7 +450,7 @@ union all
                    || ') ' || a.amproc::pg_catalog.oid::pg_catalog.regprocedure::pg_catalog.text as held
             from pg_catalog.pg_amproc a where a.amprocfamily = f.oid) o),
         case when f.opfowner <> s.owner then 'owner=' || pg_catalog.pg_get_userbyid(f.opfowner) end,
-        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_opfamily'::pg_catalog.regclass and note.objoid = f.oid and note.objsubid = 0))
+        {comment pg_opfamily | f.oid})
     from held h join pg_catalog.pg_opfamily f on f.oid = h.objid and h.classid = 'pg_catalog.pg_opfamily'::pg_catalog.regclass join s on f.opfnamespace = s.nsp
     where not exists (select from member m where m.classid = 'pg_catalog.pg_opfamily'::pg_catalog.regclass and m.objid = f.oid)
 union all
@@ -349,7 +458,7 @@ union all
     select s.nsp, 'cast', '', pg_catalog.format_type(k.castsource, null) || ' AS ' || pg_catalog.format_type(k.casttarget, null), pg_catalog.concat_ws(E'\x1f',
         'method=' || case k.castmethod when 'f' then k.castfunc::pg_catalog.oid::pg_catalog.regprocedure::pg_catalog.text when 'i' then 'inout' else 'binary' end,
         case k.castcontext when 'i' then 'context=implicit' when 'a' then 'context=assignment' end,
-        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_cast'::pg_catalog.regclass and note.objoid = k.oid and note.objsubid = 0))
+        {comment pg_cast | k.oid})
     from (select k.oid, k.castsource from pg_catalog.pg_cast k
           union all
           select k.oid, k.casttarget from pg_catalog.pg_cast k join pg_catalog.pg_type a on a.oid = k.castsource join pg_catalog.pg_type b on b.oid = k.casttarget
@@ -369,19 +478,19 @@ union all
     select p.nsp, 'event trigger', '', e.evtname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f', 'event=' || e.evtevent::pg_catalog.text,
         'function=' || p.signature, 'tags=' || (select pg_catalog.string_agg(g, ', ' order by g collate "C") from pg_catalog.unnest(e.evttags) g),
         'state=' || case e.evtenabled when 'D' then 'disabled' when 'R' then 'replica only' when 'A' then 'always' else 'enabled' end,
-        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_event_trigger'::pg_catalog.regclass and note.objoid = e.oid and note.objsubid = 0))
+        {comment pg_event_trigger | e.oid})
     from proc p join pg_catalog.pg_event_trigger e on e.evtfoid = p.procid
     where not exists (select from member m where m.classid = 'pg_catalog.pg_event_trigger'::pg_catalog.regclass and m.objid = e.oid)
 union all
     select s.nsp, 'text search parser', '', f.prsname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
         'functions=' || pg_catalog.concat_ws(', ', f.prsstart, f.prstoken, f.prsend, f.prsheadline, f.prslextype),
-        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_ts_parser'::pg_catalog.regclass and note.objoid = f.oid and note.objsubid = 0))
+        {comment pg_ts_parser | f.oid})
     from held h join pg_catalog.pg_ts_parser f on f.oid = h.objid and h.classid = 'pg_catalog.pg_ts_parser'::pg_catalog.regclass join s on f.prsnamespace = s.nsp
     where not exists (select from member m where m.classid = 'pg_catalog.pg_ts_parser'::pg_catalog.regclass and m.objid = f.oid)
 union all
     select s.nsp, 'text search template', '', f.tmplname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
         'functions=' || pg_catalog.concat_ws(', ', f.tmplinit, f.tmpllexize),
-        (select 'comment=' || note.description from pg_catalog.pg_description note where note.classoid = 'pg_catalog.pg_ts_template'::pg_catalog.regclass and note.objoid = f.oid and note.objsubid = 0))
+        {comment pg_ts_template | f.oid})
     from held h join pg_catalog.pg_ts_template f on f.oid = h.objid and h.classid = 'pg_catalog.pg_ts_template'::pg_catalog.regclass join s on f.tmplnamespace = s.nsp
     where not exists (select from member m where m.classid = 'pg_catalog.pg_ts_template'::pg_catalog.regclass and m.objid = f.oid)
 )

@@ -8,7 +8,7 @@
 //! equal too. That part contains the names of roles, of extensions' objects and of everything outside of a schema that
 //! its objects can refer to.
 
-use super::Schemas;
+use super::{AccessPath, Schemas};
 use crate::{
     ident::{hex, literal},
     registry,
@@ -17,13 +17,6 @@ use sha2::{Digest as _, Sha256};
 
 /// Marks a row of a stamp.
 const STAMP: &str = "cgk:stamp";
-
-/// How rows are found: for many schemas by reading the complete catalogues, for a few schemas by index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum AccessPath {
-    Scan,
-    Lookup,
-}
 
 /// The rows that a stamp covers. The stamps of the parts can be [added](Stamp::add) to the complete stamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,9 +34,6 @@ pub(crate) struct Stamp {
     rows: i64,
     hash: i64,
 }
-
-/// The maximum number of schemas that are looked up by index.
-const LOOKUP_MAX: usize = 50;
 
 /// Objects with their own schema: catalogue, column of the schema, condition.
 const OBJECTS: [(&str, &str, &str); 11] = [
@@ -132,10 +122,7 @@ const IS_TYPE: &str = "(x.typtype in ('e', 'd', 'r', 'c', 'p') or (x.typtype = '
 
 /// Returns rows of a mark, a schema, its stamp. `major` is the server's version.
 pub(crate) fn stamps_sql(schemas: &Schemas<'_>, rows: StampedRows, major: u32) -> String {
-    let access = match schemas {
-        Schemas::These { names, .. } if names.len() > LOOKUP_MAX => AccessPath::Scan,
-        Schemas::These { .. } | Schemas::One { .. } => AccessPath::Lookup,
-    };
+    let access = schemas.access_path();
     // New catalogues have no statistics, so the planner would join a million rows with nested loops.
     let set = |nestloop: &str| format!("select pg_catalog.set_config('enable_nestloop', '{nestloop}', true)");
     let (before, after) = match access {

@@ -4,6 +4,7 @@ pub(crate) mod beside;
 pub(crate) mod earlier_records;
 pub(crate) mod everyone;
 pub(crate) mod false_alarms;
+pub(crate) mod fingerprints;
 pub(crate) mod ignore;
 pub(crate) mod logins;
 pub(crate) mod not_null;

@@ -20,7 +20,7 @@ use cgk::{
     testing::TestServer,
 };
 
-const SET: &str = r"
+pub(super) const SET: &str = r"
 create type mood as enum ('low', 'high');
 create type pair as (a int, b text);
 create domain percent as integer constraint percent_check check (value between 0 and 100);
@@ -64,9 +64,9 @@ create aggregate highest (int) (sfunc = int4larger, stype = int);
 ";
 
 /// From which major version on, the change, how it is taken back, and what the one line begins with.
-type Row = (u32, &'static str, &'static str, &'static str);
+pub(super) type Row = (u32, &'static str, &'static str, &'static str);
 
-const ALL: &[(&str, &[Row])] = &[
+pub(super) const ALL: &[(&str, &[Row])] = &[
     ("tables", TABLES),
     ("constraints", CONSTRAINTS),
     ("indexes", INDEXES),
