@@ -8,7 +8,10 @@ use crate::{
     ident::{RoleName, SchemaName},
     migrate::{
         Migrations,
-        plan::state::{self, SchemaState, StartedMigration, TenantFilter},
+        plan::{
+            started::StartedMigration,
+            state::{self, SchemaState, TenantFilter},
+        },
     },
     migration::{LEDGER_TABLE, MigrationId},
     registry::{self, EnteredSession, SchemaContents, TenantAlias},

@@ -8,4 +8,5 @@ pub(in crate::cli) mod plan;
 pub(in crate::cli) mod repair;
 pub(in crate::cli) mod report;
 pub(in crate::cli) mod run;
+mod started;
 pub(in crate::cli) mod status;

@@ -2,15 +2,19 @@
 
 use cgk::{
     ErrorKind,
-    migrate::{Blocks, Finding, FleetPlan, MigrationFile, MigrationId, Migrations, PlannedTenant, Step, TableLock},
+    migrate::{
+        Blocks, Finding, FleetPlan, MigrationFile, MigrationId, Migrations, PlannedTenant, StartedMigration, Step,
+        TableLock,
+    },
 };
 use serde::Serialize;
 use std::collections::BTreeMap;
 
+use super::started;
 use crate::cli::{
     exit::Exit,
     session::TargetView,
-    tenant::view::{StrangeView, warn_of_strange},
+    tenant::view::{StartedView, StrangeView, warn_of_strange},
     ui::{
         printer::{Annotation, Printer},
         report::{Report, display_path, listed},
@@ -44,6 +48,8 @@ struct PlanRecord<'a> {
     v: u32,
     target: TargetView,
     public: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    public_started: Option<StartedView>,
     tenants: Vec<PlannedView<'a>>,
     at_head: usize,
     strange: Vec<StrangeView<'a>>,
@@ -60,6 +66,9 @@ struct FileView {
     /// The tool whose directives divide the file into the part that runs and the part that does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     tool: Option<&'static str>,
+    /// How many of its first statements are executed in all of these schemas. Their locks and warnings are left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    statements_done: Option<usize>,
     locks: Vec<LockView>,
     warnings: Vec<WarningView>,
 }
@@ -86,15 +95,23 @@ struct PlannedView<'a> {
     step: &'static str,
     pending: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    started: Option<StartedView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Report>,
 }
 
-/// One migration of a plan, and the number of schemas in which it is pending.
+/// One migration of a plan, and the schemas in which it is pending.
 struct PlannedFile<'a> {
+    name: String,
     file: &'a MigrationFile,
+    /// Empty for the shared schema.
     tenants: Vec<&'a str>,
+    /// How many of its first statements are executed in all of these schemas.
+    done: usize,
+    /// The line of the statement after them.
+    from_line: usize,
 }
 
 /// Whether this output or its caller prints the next command.
@@ -113,29 +130,17 @@ pub(crate) fn show(
     next: Next,
 ) {
     let warnings = migrations.warnings();
-    let public: Vec<&MigrationFile> = plan.public.iter().flat_map(|public| public.pending.iter().copied()).collect();
-    let mut tenants: BTreeMap<&MigrationId, PlannedFile<'_>> = BTreeMap::new();
-    for tenant in &plan.tenants {
-        if let Step::Apply(pending) = &tenant.step {
-            for file in pending.pending.iter() {
-                let entry = tenants.entry(file.id()).or_insert_with(|| PlannedFile { file, tenants: Vec::new() });
-                entry.tenants.push(tenant.slug.as_str());
-            }
-        }
-    }
-    let shared = public.iter().map(|file| (format!("public/{}", file.id()), *file, 0));
-    let each =
-        tenants.values().map(|planned| (format!("tenant/{}", planned.file.id()), planned.file, planned.tenants.len()));
-    let files: Vec<(String, &MigrationFile, usize)> = shared.chain(each).collect();
+    let files = PlannedFile::all(plan);
     printer.record(&PlanRecord {
         event: "plan",
         v: crate::cli::JSON_VERSION,
         target,
         public: plan.public.iter().flat_map(|public| public.pending.iter()).map(|file| file.id().to_string()).collect(),
+        public_started: plan.public_started.as_ref().map(StartedView::of),
         tenants: plan.tenants.iter().map(PlannedView::of).collect(),
         at_head: plan.at_head,
         strange: StrangeView::all(&plan.strange),
-        migrations: files.iter().map(|(name, file, tenants)| FileView::of(name, file, *tenants, &warnings)).collect(),
+        migrations: files.iter().map(|file| FileView::of(file, &warnings)).collect(),
         exit,
     });
     warn_of_strange(printer, &plan.strange);
@@ -144,12 +149,13 @@ pub(crate) fn show(
             if plan.at_head > 0 { format!("; {} at head", count(plan.at_head, "tenant")) } else { String::new() };
         printer.sentence(format!("Nothing is pending{at_head}."));
     } else {
-        printer.output(pending_grid(&public, tenants.values()));
+        printer.output(pending_grid(&files));
+        started::show(printer, plan);
         show_locks(printer, &files);
         show_warnings(printer, &files, &warnings);
     }
     if printer.is_verbose() {
-        show_texts(printer, public.iter().copied().chain(tenants.values().map(|planned| planned.file)));
+        show_texts(printer, &files);
     }
     show_not_migrated(printer, plan);
     if !plan.is_empty() && next == Next::Migrate {
@@ -157,23 +163,60 @@ pub(crate) fn show(
     }
 }
 
-/// Returns the table of the pending files.
-fn pending_grid<'a>(public: &[&MigrationFile], tenants: impl Iterator<Item = &'a PlannedFile<'a>>) -> Grid {
-    let mut grid = Grid::new(&["MIGRATION", "PENDING IN", ""]);
-    for file in public {
-        let name = format!("public/{}", file.id());
-        grid.row([
-            (name.as_str(), CellStyle::Plain),
-            ("the shared schema", CellStyle::Warning),
-            ("", CellStyle::Plain),
-        ]);
+impl<'a> PlannedFile<'a> {
+    /// Returns the files of the shared schema, and then those of the tenants.
+    fn all(plan: &'a FleetPlan<'_>) -> Vec<Self> {
+        let mut found = Vec::new();
+        for file in plan.public.iter().flat_map(|public| public.pending.iter()) {
+            let mut planned = Self::new("public", file);
+            planned.note(plan.public_started.as_ref());
+            found.push(planned);
+        }
+        let mut tenants: BTreeMap<&MigrationId, Self> = BTreeMap::new();
+        for tenant in &plan.tenants {
+            if let Step::Apply(pending) = &tenant.step {
+                for file in pending.pending.iter() {
+                    let planned = tenants.entry(file.id()).or_insert_with(|| Self::new("tenant", file));
+                    planned.note(tenant.started.as_ref());
+                    planned.tenants.push(tenant.slug.as_str());
+                }
+            }
+        }
+        found.extend(tenants.into_values());
+        found
     }
-    for planned in tenants {
-        let name = format!("tenant/{}", planned.file.id());
-        let pending = count(planned.tenants.len(), "tenant");
+
+    fn new(set: &str, file: &'a MigrationFile) -> Self {
+        let name = format!("{set}/{}", file.id());
+        Self { name, file, tenants: Vec::new(), done: usize::MAX, from_line: usize::MAX }
+    }
+
+    /// Adds what is done of the file in one more schema.
+    fn note(&mut self, started: Option<&StartedMigration>) {
+        let started = started.filter(|started| started.id == *self.file.id());
+        self.done = self.done.min(started.map_or(0, |started| started.done));
+        let line = started.map_or(1, |started| started.next.map_or(usize::MAX, |next| next.line));
+        self.from_line = self.from_line.min(line);
+    }
+
+    /// Returns the warnings of the file, without those about executed statements.
+    fn warnings<'w>(&self, warnings: &'w [Finding]) -> impl Iterator<Item = &'w Finding> {
+        let own = warnings.iter().filter(|warning| warning.file == self.file.path());
+        own.filter(|warning| warning.line.is_none_or(|line| line >= self.from_line))
+    }
+}
+
+/// Returns the table of the pending files.
+fn pending_grid(files: &[PlannedFile<'_>]) -> Grid {
+    let mut grid = Grid::new(&["MIGRATION", "PENDING IN", ""]);
+    for planned in files {
+        let pending = match planned.tenants.len() {
+            0 => "the shared schema".to_owned(),
+            tenants => count(tenants, "tenant"),
+        };
         let slugs = listed(&planned.tenants);
         grid.row([
-            (name.as_str(), CellStyle::Plain),
+            (planned.name.as_str(), CellStyle::Plain),
             (pending.as_str(), CellStyle::Warning),
             (slugs.as_str(), CellStyle::Faint),
         ]);
@@ -181,12 +224,16 @@ fn pending_grid<'a>(public: &[&MigrationFile], tenants: impl Iterator<Item = &'a
     grid
 }
 
-/// Prints the SQL of each file.
-fn show_texts<'a>(printer: &Printer, files: impl Iterator<Item = &'a MigrationFile>) {
-    for file in files {
+/// Prints the SQL of each file, without statements that are executed in all schemas.
+fn show_texts(printer: &Printer, files: &[PlannedFile<'_>]) {
+    for PlannedFile { file, done, .. } in files {
         let tool = file.tool().map(|tool| format!(" (written for {tool})")).unwrap_or_default();
-        let heading = format!("{}{tool}", paint(HEADING, display_path(file.path())));
-        printer.output(format!("\n{heading}\n{}", sanitize(file.sql().trim_end())));
+        let after = match done {
+            0 => String::new(),
+            done => format!(" (after statement {done})"),
+        };
+        let heading = format!("{}{tool}{after}", paint(HEADING, display_path(file.path())));
+        printer.output(format!("\n{heading}\n{}", sanitize(file.sql_after(*done).trim_end())));
     }
 }
 
@@ -210,11 +257,11 @@ fn show_not_migrated(printer: &Printer, plan: &FleetPlan<'_>) {
 }
 
 /// Prints what the locks block. -v also prints the locks that block nothing.
-fn show_locks(printer: &Printer, files: &[(String, &MigrationFile, usize)]) {
+fn show_locks(printer: &Printer, files: &[PlannedFile<'_>]) {
     let mut grid = Grid::new(&["MIGRATION", "LOCKS", "MODE", "KEEPS WAITING", "BY"]);
     let mut any = false;
-    for (name, file, _) in files {
-        for lock in file.locks() {
+    for PlannedFile { name, file, done, .. } in files {
+        for lock in file.locks_after(*done) {
             if lock.blocks() == Blocks::Nothing && !printer.is_verbose() {
                 continue;
             }
@@ -238,8 +285,8 @@ fn show_locks(printer: &Printer, files: &[(String, &MigrationFile, usize)]) {
     }
 }
 
-fn show_warnings(printer: &Printer, files: &[(String, &MigrationFile, usize)], warnings: &[Finding]) {
-    for warning in warnings.iter().filter(|warning| files.iter().any(|(_, file, _)| file.path() == warning.file)) {
+fn show_warnings(printer: &Printer, files: &[PlannedFile<'_>], warnings: &[Finding]) {
+    for warning in files.iter().flat_map(|file| file.warnings(warnings)) {
         let line = warning.line.unwrap_or(1);
         let file = display_path(&warning.file);
         let text = format!("{} [{}]", warning.reason, warning.lint.name());
@@ -254,7 +301,8 @@ fn show_warnings(printer: &Printer, files: &[(String, &MigrationFile, usize)], w
 }
 
 impl FileView {
-    fn of(name: &str, file: &MigrationFile, tenants: usize, warnings: &[Finding]) -> Self {
+    fn of(planned: &PlannedFile<'_>, warnings: &[Finding]) -> Self {
+        let file = planned.file;
         let lock = |lock: TableLock| LockView {
             mode: lock.mode.name(),
             blocks: match lock.blocks() {
@@ -266,14 +314,15 @@ impl FileView {
             line: lock.line,
             reason: lock.reason,
         };
-        let own = warnings.iter().filter(|warning| warning.file == file.path());
         Self {
-            migration: name.to_owned(),
-            tenants,
+            migration: planned.name.clone(),
+            tenants: planned.tenants.len(),
             transaction: file.is_transactional(),
             tool: file.tool(),
-            locks: file.locks().into_iter().map(lock).collect(),
-            warnings: own
+            statements_done: Some(planned.done).filter(|done| *done > 0),
+            locks: file.locks_after(planned.done).into_iter().map(lock).collect(),
+            warnings: planned
+                .warnings(warnings)
                 .map(|warning| WarningView {
                     line: warning.line,
                     lint: warning.lint.name(),
@@ -291,6 +340,7 @@ impl<'a> PlannedView<'a> {
             Step::Skip { reason } => ("skip", Vec::new(), Some(reason.as_str()), None),
             Step::Refuse(error) => ("refuse", Vec::new(), None, Some(Report::of_library(error))),
         };
-        Self { tenant: tenant.slug.as_str(), step, pending, reason, error }
+        let started = tenant.started.as_ref().map(StartedView::of);
+        Self { tenant: tenant.slug.as_str(), step, pending, started, reason, error }
     }
 }

@@ -65,11 +65,24 @@ pub(crate) struct StartedView {
     migration: String,
     statements_done: usize,
     statements: Option<usize>,
+    next: Option<NextView>,
+}
+
+/// The statement with which a run continues.
+#[derive(Serialize)]
+struct NextView {
+    statement: usize,
+    line: usize,
+    /// Whether it was started and its result was not recorded.
+    unclear: bool,
 }
 
 impl StartedView {
     pub(crate) fn of(started: &StartedMigration) -> Self {
-        Self { migration: started.id.to_string(), statements_done: started.done, statements: started.statements }
+        let next =
+            started.next.map(|next| NextView { statement: next.number, line: next.line, unclear: next.is_unclear });
+        let StartedMigration { id, done, statements, .. } = started;
+        Self { migration: id.to_string(), statements_done: *done, statements: *statements, next }
     }
 }
 

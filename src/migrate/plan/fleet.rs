@@ -2,6 +2,7 @@
 
 use super::{
     SchemaPlan, Target, plan,
+    started::StartedMigration,
     state::{self, SchemaState, TenantFilter, TenantState},
 };
 use crate::{
@@ -29,6 +30,8 @@ use std::collections::HashMap;
 pub struct FleetPlan<'a> {
     /// The work for the shared schema; `None` if it is at head or not part of the run.
     pub public: Option<SchemaPlan<'a>>,
+    /// The migration of the shared schema that is partially applied. It is the first one of its work.
+    pub public_started: Option<StartedMigration>,
     /// The work for the tenants, sorted by slug. Tenants at head are not listed.
     pub tenants: Vec<PlannedTenant<'a>>,
     /// The number of tenants that are at head and will not be visited.
@@ -53,6 +56,8 @@ pub struct PlannedTenant<'a> {
     pub slug: TenantSlug,
     /// The work.
     pub step: Step<'a>,
+    /// The migration that is partially applied. It is the first one of its work.
+    pub started: Option<StartedMigration>,
     pub(crate) owner: Option<Ident>,
     /// Whether its creation was interrupted. It cannot be entered before `tenant:create` completes it.
     pub(crate) is_onboarding: bool,
@@ -115,6 +120,10 @@ pub async fn plan_fleet<'a>(
     let (read, files) = tokio::join!(ledger::read(operator, &schema), FleetFiles::load(operator));
     let (read, files) = (read?, files?);
     let public_ledger = presence(read.ledger_exists);
+    let public_started = match read.has_steps {
+        true => StartedMigration::read(operator, source, &schema).await?,
+        false => None,
+    };
     let public = plan(source, &schema, read.rows, Target::Head).map_err(MigrationError::Diverged)?;
     // The tenants' files are checked even if only the shared schema is selected: a folder is one release.
     files.check_all(operator, migrations).await?;
@@ -126,6 +135,7 @@ pub async fn plan_fleet<'a>(
     let public_only = selection.scope == Scope::Public;
     let mut planned = FleetPlan {
         public: pending.then_some(public),
+        public_started,
         tenants: vec![],
         at_head: 0,
         target,
@@ -178,7 +188,13 @@ async fn plan_tenants<'a>(operator: &Operator, migrations: &'a Migrations, plann
             Some(step) => {
                 let owner = tenant.facts.owner.filter(|owner| owner.as_str() != own_role);
                 let is_onboarding = tenant.tenant.status == TenantStatus::Onboarding;
-                planned.tenants.push(PlannedTenant { slug: tenant.tenant.slug, step, owner, is_onboarding });
+                planned.tenants.push(PlannedTenant {
+                    slug: tenant.tenant.slug,
+                    step,
+                    started: tenant.started,
+                    owner,
+                    is_onboarding,
+                });
             }
             None => planned.at_head += 1,
         }

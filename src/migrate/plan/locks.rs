@@ -143,9 +143,14 @@ impl MigrationFile {
     /// # Ok::<(), cgk::Error>(())
     /// ```
     pub fn locks(&self) -> Vec<TableLock> {
+        self.locks_after(0)
+    }
+
+    /// Returns the locks that the file takes after its first statements, if these are executed already.
+    pub fn locks_after(&self, statements: usize) -> Vec<TableLock> {
         let mut made: BTreeSet<String> = BTreeSet::new();
         let mut locks = Vec::new();
-        for statement in self.statements() {
+        for statement in self.statements().iter().skip(statements) {
             let shape = shape::of(statement);
             let line = crate::migration::line_of(self.sql(), statement.range.start);
             let mut strongest: BTreeMap<String, (usize, LockMode, String)> = BTreeMap::new();

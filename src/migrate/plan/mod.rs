@@ -6,6 +6,7 @@
 pub(crate) mod fleet;
 pub(in crate::migrate) mod locks;
 pub(in crate::migrate) mod plan_file;
+pub(crate) mod started;
 pub(crate) mod state;
 pub(crate) mod warm;
 use super::{

@@ -1,13 +1,13 @@
 //! Reads the state of every schema. The number of round trips does not depend on the number of tenants. Writes nothing.
 
-use super::{Target, plan};
+use super::{Target, plan, started::StartedMigration};
 use crate::{
     db::Operator,
     error::{Error, LedgerProblem, MigrationError, MissingPart, Result},
     ident::SchemaName,
     migrate::{
         execute::step_log::FileProgress,
-        files::{file::MigrationFile, source::Source},
+        files::source::Source,
         ledger::{self, Applied, LedgerDigest, Prefixes},
         migrations::Migrations,
     },
@@ -17,7 +17,7 @@ use crate::{
     tenant::{StrangeRow, Tenant},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
-use std::{fmt, pin::pin, time::SystemTime};
+use std::{pin::pin, time::SystemTime};
 
 /// How many ledgers are requested concurrently on the one connection, if a comment was not enough.
 const LEDGERS_IN_FLIGHT_MAX: usize = 64;
@@ -152,48 +152,6 @@ async fn read_shared_state(
     };
     let (state, started) = with_started(operator, source, &schema, state, read.has_steps).await?;
     Ok((state, head, started))
-}
-
-/// A migration without a transaction that a schema has started and not finished.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct StartedMigration {
-    /// The migration.
-    pub id: MigrationId,
-    /// How many of its statements are executed.
-    pub done: usize,
-    /// How many statements its file has; `None` if it has no file.
-    pub statements: Option<usize>,
-}
-
-/// A text such as `004_s is partially applied (2 of 3 statements)`.
-impl fmt::Display for StartedMigration {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.statements {
-            Some(of) => write!(
-                f,
-                "{} is partially applied ({} of {})",
-                self.id,
-                self.done,
-                crate::migration::count(of, "statement")
-            ),
-            None => {
-                write!(f, "{} is partially applied ({} done)", self.id, crate::migration::count(self.done, "statement"))
-            }
-        }
-    }
-}
-
-impl StartedMigration {
-    fn of(started: &FileProgress, file: Option<&MigrationFile>) -> Self {
-        Self { id: started.id.clone(), done: started.done, statements: file.map(|file| file.statements().len()) }
-    }
-
-    /// Reads the file of a set that is partially applied in a schema.
-    pub(crate) async fn read(operator: &Operator, source: &Source, schema: &SchemaName) -> Result<Option<Self>> {
-        let found = FileProgress::of_set(operator, schema, source).await?;
-        Ok(found.map(|(started, file)| Self::of(&started, file)))
-    }
 }
 
 /// Returns the file that is partially applied in a schema, and the state of the schema. If the file was removed or its

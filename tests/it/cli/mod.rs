@@ -15,6 +15,7 @@ pub(crate) mod passwords;
 mod refusals;
 pub(crate) mod server_log;
 pub(crate) mod settings;
+pub(crate) mod started_files;
 #[cfg(target_os = "linux")]
 pub(crate) mod terminal;
 pub(crate) mod verify;

@@ -421,7 +421,7 @@ async fn a_half_done_file_of_the_shared_schema_that_was_removed_is_named() {
     let text = "901_s is partially applied (1 of 2 statements): what these statements did remains until `cgk migrate` finishes it";
     assert!(answer.stdout.contains(text) && answer.code == 7, "{}{}", answer.stdout, answer.stderr);
     let answer = shell.run(&["migrate:repair", "--comment", "--public", "--json"]);
-    let text = r#""started":{"migration":"901_s","statements_done":1,"statements":2}"#;
+    let text = r#""started":{"migration":"901_s","statements_done":1,"statements":2,"next":{"statement":2,"line":3,"unclear":false}}"#;
     assert!(answer.stdout.contains(text), "{}", answer.stdout);
     let found = shell.run(&["doctor"]).stdout;
     for text in [
