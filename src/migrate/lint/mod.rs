@@ -14,8 +14,13 @@
 
 mod accept;
 mod client;
+mod created;
 mod danger;
+mod known;
+mod namespace;
 mod protected;
+mod session;
+mod shared;
 mod unit;
 mod wide;
 
@@ -24,14 +29,15 @@ use crate::{
     error::Result,
     migration::{FileProblem, Set, line_of},
 };
+use created::CreatedObjects;
+use known::Known;
 use std::{
-    collections::BTreeSet,
     fmt,
     path::{Path, PathBuf},
 };
 
 pub(crate) use accept::{ACCEPTED_FILE, AcceptedLints};
-pub(crate) use unit::relations;
+pub(crate) use created::relations;
 
 /// A problem in a statement: its position, its rule and the reason.
 type LintFault = (usize, Lint, String);
@@ -274,10 +280,10 @@ pub(super) fn warnings_alone(public: &Source, tenant: &Source, mut accepted: Acc
 
 /// Returns the warnings that are not accepted, and the problems of acceptances that no error has used.
 fn warnings(public: &Source, tenant: &Source, mut unused: AcceptedLints) -> Vec<Finding> {
-    let shared: BTreeSet<String> = unit::surviving(public).into_keys().collect();
+    let shared = CreatedObjects::of(public);
     let mut findings = Vec::new();
     for source in [public, tenant] {
-        let mut known = danger::Known::of(source.set(), &shared);
+        let mut known = Known::of(source.set(), &shared);
         for file in source.files() {
             let mut found = danger::file(file, &mut known);
             // It is an error, so it is already reported. Here only its comment is needed.
@@ -294,6 +300,7 @@ fn warnings(public: &Source, tenant: &Source, mut unused: AcceptedLints) -> Vec<
 mod tests {
     use super::super::files::file::FileText;
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn names_are_unique_and_found_again() {

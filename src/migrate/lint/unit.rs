@@ -4,20 +4,23 @@
 //! migration. A changed search path creates the following tables in another schema. `CONCURRENTLY` cannot run in the
 //! transaction that makes a migration atomic.
 
-use super::{Finding, Lint, LintFault, client::client_side, protected::protected_names};
+use super::{
+    Finding, Lint, LintFault,
+    client::client_side,
+    created::{CreatedObjects, relations},
+    protected::protected_names,
+};
 use crate::{
     migrate::files::{
         bundled::is_bundled,
         file::{MigrationFile, is_marker},
         source::Source,
     },
-    migration::Set,
     sql::{
         SqlTokenKind, Statement, Token,
         shape::{self, Shape},
     },
 };
-use std::collections::BTreeMap;
 
 /// Returns the errors of one file.
 pub(super) fn file(file: &MigrationFile) -> Vec<Finding> {
@@ -58,11 +61,11 @@ fn misplaced_marker(file: &MigrationFile, at: usize) -> Option<Finding> {
 /// Returns the problems between the two sets. If a relation name is in both, a query whose tenant table is missing
 /// reads the shared table instead of failing.
 pub(super) fn across(public: &Source, tenant: &Source) -> Vec<Finding> {
-    let shared = surviving(public);
+    let shared = CreatedObjects::of(public);
     let mut problems = extensions(public, tenant);
     for file in tenant.files() {
         for (name, at) in relations(file) {
-            if let Some(other) = shared.get(&name) {
+            if let Some(other) = shared.file_of(&name) {
                 let reason = format!(
                     "relation {name:?} is also created by {}; a name can exist in only one of the two sets",
                     crate::migration::printable(other.path())
@@ -244,88 +247,6 @@ const BEFORE_RELATIONS: &[&str] = &[
     "function",
 ];
 
-/// Returns the relations that exist after a complete set was executed, and the files that created them. Dropped,
-/// renamed and temporary ones do not count.
-pub(super) fn surviving(source: &Source) -> BTreeMap<String, &MigrationFile> {
-    let mut there: BTreeMap<String, (&MigrationFile, Option<String>)> = BTreeMap::new();
-    for file in source.files() {
-        for statement in file.statements() {
-            let shape = shape::of(statement);
-            if let Some((name, _)) = created_relation(statement, source.set()) {
-                let of = match &shape {
-                    Shape::CreateIndex { table, .. } => Some(table.name.clone()),
-                    _ => None,
-                };
-                there.insert(name, (file, of));
-            }
-            match shape {
-                Shape::Drop { kind, names, .. } if RELATIONS.contains(&kind.as_str()) => {
-                    for name in names {
-                        there.retain(|known, (_, of)| *known != name.name && of.as_ref() != Some(&name.name));
-                    }
-                }
-                Shape::DropIndex { names, .. } => names.iter().for_each(|name| drop(there.remove(&name.name))),
-                Shape::AlterTable { table, actions, .. } => {
-                    let new_name = actions.first().filter(|action| action.words().first() == Some(&"rename"));
-                    if let Some(new_name) = new_name.and_then(|action| match action.words().get(1) {
-                        Some(&"to") => action.name_after(&["rename", "to"]),
-                        _ => None,
-                    }) && there.remove(&table.name).is_some()
-                    {
-                        there.insert(new_name.name, (file, None));
-                    }
-                    if actions.iter().any(|action| action.words().starts_with(&["set", "schema"])) {
-                        there.remove(&table.name);
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
-    there.into_iter().map(|(name, (file, _))| (name, file)).collect()
-}
-
-/// The kinds of relations, as in DROP.
-pub(super) const RELATIONS: &[&str] = &["table", "view", "materialized view", "sequence", "foreign table"];
-
-/// Returns the tables, views, sequences and indexes that a file creates and keeps, with the positions of their names.
-pub(crate) fn relations(file: &MigrationFile) -> Vec<(String, usize)> {
-    file.statements().iter().filter_map(|statement| created_relation(statement, Set::Tenant)).collect()
-}
-
-fn created_relation(statement: &Statement, set: Set) -> Option<(String, usize)> {
-    let mut tokens = statement.tokens.iter().peekable();
-    tokens.next_if(|token| token.word() == Some("create"))?;
-    let modifiers = [
-        "or",
-        "replace",
-        "global",
-        "local",
-        "temp",
-        "temporary",
-        "unlogged",
-        "recursive",
-        "materialized",
-        "unique",
-        "foreign",
-    ];
-    while let Some(token) = tokens.next_if(|token| token.word().is_some_and(|word| modifiers.contains(&word))) {
-        if matches!(token.word(), Some("temp" | "temporary")) {
-            return None;
-        }
-    }
-    tokens.next_if(|token| matches!(token.word(), Some("table" | "view" | "sequence" | "index")))?;
-    while tokens.next_if(|token| matches!(token.word(), Some("if" | "not" | "exists" | "concurrently"))).is_some() {}
-    let mut name = tokens.next()?;
-    // A qualified name belongs to the named schema, which can be that of the set.
-    if tokens.next_if(|token| token.is_sign('.')).is_some() {
-        (set == Set::Public && name.name() == Some("public")).then_some(())?;
-        name = tokens.next()?;
-    }
-    // In `create index on t (…)` the server chooses the name.
-    name.name().filter(|_| name.word() != Some("on")).map(|text| (text.to_owned(), name.at))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -432,20 +353,5 @@ mod tests {
         ] {
             assert_eq!(problems(good), Vec::<String>::new(), "{good}");
         }
-    }
-
-    #[test]
-    fn finds_what_a_file_makes() {
-        let names: Vec<_> = statements(
-            "create table a (); create unlogged table if not exists \"B\" (); create or replace view c as select 1;
-             create unique index d on a (x); create index on a (y); create table other.e (); create type f as enum ();
-             create materialized view g as select 1; create sequence h;
-             create temp table i (); create table pg_temp.j (); create foreign table k () server s",
-        )
-        .iter()
-        .filter_map(|statement| created_relation(statement, Set::Tenant))
-        .map(|(name, _)| name)
-        .collect();
-        assert_eq!(names, ["a", "B", "c", "d", "g", "h", "k"]);
     }
 }

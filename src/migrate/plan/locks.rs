@@ -221,6 +221,7 @@ fn of_shape(shape: &Shape, statement: &Statement) -> NamedLocks {
         Shape::AlterTable { kind, table, actions } => {
             actions.iter().flat_map(|action| of_action(kind, table, action)).collect()
         }
+        Shape::Alter { kind, on: Some(on), .. } => one(on, AccessExclusive, &format!("alter {kind}")),
         Shape::Reindex { kind, name: Some(name), concurrently } => match (kind.as_str(), concurrently) {
             ("table", true) => one(name, ShareUpdateExclusive, "reindex concurrently"),
             ("table", false) => one(name, Share, "reindex"),
@@ -249,7 +250,7 @@ fn of_shape(shape: &Shape, statement: &Statement) -> NamedLocks {
             if *locks_rows { "select for update" } else { "query" },
         ),
         Shape::Comment { kind, name, on } => of_comment(kind, name, on.as_ref(), statement),
-        Shape::Reindex { .. } | Shape::Cluster { .. } | Shape::Other => NamedLocks::new(),
+        Shape::Alter { .. } | Shape::Reindex { .. } | Shape::Cluster { .. } | Shape::Other => NamedLocks::new(),
     }
 }
 

@@ -70,11 +70,15 @@ pub(super) fn drop_(cursor: &mut TokenCursor<'_>) -> Option<Shape> {
 pub(super) fn alter(cursor: &mut TokenCursor<'_>) -> Option<Shape> {
     let kind = cursor.kind()?;
     if !["table", "view", "materialized view", "index", "sequence", "foreign table"].contains(&kind.as_str()) {
-        let name = cursor.name();
-        return (kind == "type").then_some(Shape::AlterTable {
-            kind,
-            table: name?,
-            actions: vec![Action { tokens: cursor.tokens[cursor.at..].to_vec() }],
+        let name = cursor.name()?;
+        let on = match kind.as_str() {
+            "trigger" | "rule" | "policy" => after(cursor.tokens, cursor.at, &["on"]),
+            _ => None,
+        };
+        let action = Action { tokens: cursor.tokens[cursor.at..].to_vec() };
+        return Some(match kind.as_str() {
+            "type" => Shape::AlterTable { kind, table: name, actions: vec![action] },
+            _ => Shape::Alter { kind, name, on, action },
         });
     }
     cursor.take(&["if", "exists"]);

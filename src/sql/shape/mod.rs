@@ -54,10 +54,19 @@ pub(crate) enum Shape {
         on: Option<Name>,
     },
     AlterTable {
-        /// The kind: `table`, `view`, `materialized view`, `index`, `sequence`, `foreign table`.
+        /// The kind: `table`, `view`, `materialized view`, `index`, `sequence`, `foreign table`, `type`.
         kind: String,
         table: Name,
         actions: Vec<Action>,
+    },
+    /// ALTER of any other kind: a trigger, a policy, a function, …
+    Alter {
+        kind: String,
+        name: Name,
+        /// The table of a trigger, rule or policy.
+        on: Option<Name>,
+        /// The words after the name.
+        action: Action,
     },
     Reindex {
         /// The kind: `index`, `table`, `schema`, `database`, `system`.

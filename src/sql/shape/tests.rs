@@ -19,6 +19,9 @@ fn shape(sql: &str) -> String {
             let actions: Vec<String> = actions.iter().map(|action| action.words().join(" ")).collect();
             format!("alter {kind} {}: {}", table.shown(), actions.join(", "))
         }
+        Shape::Alter { kind, name, on, action } => {
+            format!("alter {kind} {} on {}: {}", name.shown(), list(on.as_slice()), action.words().join(" "))
+        }
         Shape::Lock { tables, mode } => format!("lock {} {mode}", list(&tables)),
         Shape::Comment { kind, name, on } => format!("comment {kind} {} on {}", name.shown(), list(on.as_slice())),
         other => format!("{other:?}").split([' ', '{']).next().unwrap_or_default().to_lowercase(),
@@ -77,6 +80,12 @@ fn definitions_name_what_they_belong_to() {
             "alter table a: alter b set default array, drop c",
         ),
         ("alter table a add check ((x, y) = (1, 2)), drop c", "alter table a: add check, drop c"),
+        ("alter trigger g on s.a rename to h", "alter trigger g on s.a: on s"),
+        ("alter policy p on a using (b on c)", "alter policy p on a: on a using"),
+        ("alter rule r on a rename to b", "alter rule r on a: on a rename to b"),
+        ("alter domain s.d drop not null", "alter domain s.d on : drop not null"),
+        ("alter function f set schema s", "alter function f on : set schema s"),
+        ("alter type s.e add value 'x'", "alter type s.e: add value"),
         ("comment on column s.t.c is 'x'", "comment column s.t on "),
         ("comment on trigger g on a is 'x'", "comment trigger g on a"),
         ("lock a, b in share update exclusive mode", "lock a b SHARE UPDATE EXCLUSIVE"),

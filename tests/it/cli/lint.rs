@@ -78,6 +78,37 @@ fn findings() {
     assert!(lines.iter().any(|line| line.chars().count() > 80), "a pipe gets whole lines");
 }
 
+/// A tenant's file that changes what the shared set created, beside one that changes the tenant's own.
+#[test]
+fn a_change_of_the_shared_schema_is_a_warning_with_its_place() {
+    let shell = with_files();
+    shell.write(
+        "migrations/public/002_app.sql",
+        "create schema app;\ncreate table app.plans (id bigint primary key);\n",
+    );
+    shell.write(
+        "migrations/tenant/003_own.sql",
+        "alter policy mine on orders using (true);\ncomment on index orders_pkey is 'own';\n",
+    );
+    let before = shell.run(&["migrate:lint"]).stdout;
+    assert!(!before.contains("changes-shared"), "{before}");
+    shell.write(
+        "migrations/tenant/004_shared.sql",
+        "alter policy p on public.organizations using (true);\ncomment on index organizations_slug_key is 'x';\n\
+         alter table app.plans add column name text;\n",
+    );
+    let answer = shell.run(&["migrate:lint"]);
+    for line in [
+        "004_shared.sql:1: warning changes-shared: ALTER POLICY changes public.organizations of the shared set, once per tenant",
+        "004_shared.sql:2: warning changes-shared: COMMENT changes organizations_slug_key of the shared set, once per tenant",
+        "004_shared.sql:3: warning changes-shared: ALTER TABLE changes app.plans of the shared set, once per tenant",
+    ] {
+        assert!(answer.stdout.contains(line), "{line}: {}", answer.stdout);
+    }
+    assert_eq!(answer.stdout.matches("changes-shared").count(), 3, "{}", answer.stdout);
+    assert_eq!(shell.run(&["migrate:lint", "--deny-warnings", "migrations/tenant/004_shared.sql"]).code, 1);
+}
+
 /// Linting needs no database, and no configuration but the folder.
 #[test]
 fn the_bundled_set_is_clean() {

@@ -96,6 +96,7 @@ fn each_danger_is_seen() {
         ("select 1 as id into temporary table t", "temporary-name"),
         ("create temp view v as select 1", "temporary-name"),
         ("create temp sequence shared_names", "temporary-name"),
+        ("create or replace local temporary view shared_names as select 1", "temporary-name"),
         ("-- cgk:no-transaction\ncreate index concurrently i on shared (name)", "changes-shared"),
         ("-- cgk:no-transaction\ndrop index concurrently if exists shared_name", "changes-shared"),
         ("-- cgk:no-transaction\nreindex index concurrently public.shared_name", "changes-shared"),
@@ -110,6 +111,8 @@ fn each_danger_is_seen() {
         ("-- cgk:no-transaction\ncreate temp table n (id int)", "lost-with-the-session"),
         ("-- cgk:no-transaction\ncreate table pg_temp.n (id int)", "lost-with-the-session"),
         ("-- cgk:no-transaction\nselect 1 as a into temp n", "lost-with-the-session"),
+        ("-- cgk:no-transaction\ncreate function pg_temp.f() returns int return 1", "lost-with-the-session"),
+        ("-- cgk:no-transaction\ncreate or replace temp view n as select 1", "lost-with-the-session"),
         ("-- cgk:no-transaction\nprepare p as select 1", "lost-with-the-session"),
         ("-- cgk:no-transaction\ndeclare c cursor with hold for select 1", "lost-with-the-session"),
         ("-- cgk:no-transaction\nlisten x", "lost-with-the-session"),
@@ -258,6 +261,152 @@ fn a_relation_that_the_shared_set_dropped_or_renamed_is_not_in_both_sets() {
     }
 }
 
+/// What the shared set keeps, in each way in which a tenant's file can name it.
+const SHARED: &str = "
+    create table users (id bigint generated always as identity primary key, email text unique, constraint users_one unique (id, email));
+    create index on users (lower(email));
+    create type mood as enum ('a'); create domain amount as int; create function total() returns int return 1;
+    create schema app; create table app.plans (id int);
+    create table moved (id int); create schema other; alter table moved set schema other;
+    create table gone (id int primary key); drop table gone; create type gone_mood as enum ('a'); drop type gone_mood;
+    create type same as enum ('a'); create function same() returns int return 1; create schema left_again; drop schema left_again";
+
+/// What a tenant has itself.
+const OWN: &str = "
+    create table users_roles (id int primary key, a int); create index users_mail on users_roles (a);
+    create table members (id int constraint users_id_key primary key); create index users_email_idx on members (id);
+    create table gone (id int primary key); create type gone_mood as enum ('a');
+    create type same as enum ('a'); create function same() returns int return 1";
+
+/// Whether a statement of one more tenant file changes what the shared set created.
+fn changes_shared(statement: &str) -> bool {
+    let files = Files::empty();
+    files.public("001_shared.sql", SHARED).tenant("001_own.sql", OWN).tenant("002_x.sql", statement);
+    let found = lint_directory(files.path()).unwrap();
+    assert!(found.iter().all(|finding| finding.severity() == Severity::Warning), "{statement}: {found:?}");
+    let own = found.iter().filter(|finding| finding.lint == Lint::ChangesShared);
+    own.inspect(|finding| assert!(finding.file.ends_with("tenant/002_x.sql"), "{finding:?}")).count() == 1
+}
+
+#[test]
+fn a_tenants_file_changes_nothing_that_the_shared_set_created() {
+    for statement in [
+        // Triggers, rules and policies.
+        "create trigger g before insert on public.users for each row execute function f()",
+        "alter trigger g on public.users rename to h",
+        "alter trigger g on users depends on extension x",
+        "drop trigger if exists g on users",
+        "create rule r as on delete to public.users do nothing",
+        "alter rule r on users rename to s",
+        "drop rule r on public.users",
+        "create policy p on public.users using (true)",
+        "alter policy p on public.users using (true)",
+        "alter policy p on users rename to q",
+        // Comments.
+        "comment on table users is 'x'",
+        "comment on column users.email is 'x'",
+        "comment on column public.users.email is 'x'",
+        "comment on constraint users_one on users is 'x'",
+        "comment on trigger g on public.users is 'x'",
+        "comment on index users_pkey is null",
+        "comment on type mood is 'x'",
+        "comment on function total() is 'x'",
+        "comment on schema app is 'x'",
+        "comment on schema public is 'x'",
+        // Names that the server chose, and those of constraints.
+        "drop index users_lower_idx",
+        "drop index if exists public.users_lower_idx",
+        "alter index users_pkey rename to u",
+        "alter index users_email_key set (fillfactor = 70)",
+        "alter index users_one rename to u",
+        "alter sequence users_id_seq restart",
+        "reindex index users_lower_idx1",
+        // Other schemas.
+        "alter table app.plans add column b int",
+        "alter table other.moved add column b int",
+        "create index i on app.plans (id)",
+        "drop table app.plans",
+        "truncate app.plans",
+        "comment on table app.plans is 'x'",
+        "drop schema app cascade",
+        // Types and functions.
+        "alter type mood add value 'b'",
+        "alter type public.mood add value 'b'",
+        "drop type mood",
+        "alter domain amount drop not null",
+        "drop domain public.amount",
+        "alter function total() rename to sum",
+        "drop function if exists total()",
+        "drop function g(int), total()",
+    ] {
+        assert!(changes_shared(statement), "{statement}");
+    }
+    for statement in [
+        "alter policy p on users_roles using (true)",
+        "alter trigger g on gone rename to h",
+        "alter rule r on gone rename to s",
+        "comment on table gone is 'users'",
+        "comment on column gone.id is 'x'",
+        "comment on constraint users_one on domain users is 'x'",
+        "comment on index gone_pkey is 'x'",
+        "comment on schema left_again is 'x'",
+        "comment on schema elsewhere is 'x'",
+        "comment on type gone_mood is 'x'",
+        "alter table gone add column b int",
+        "alter index gone_pkey rename to g",
+        "alter index users_roles_pkey rename to u",
+        "drop index users_roles_a_idx",
+        "drop index users_mail",
+        "drop index users_email_idx",
+        "alter index users_id_key rename to u",
+        "drop index users_idx",
+        "alter table elsewhere.plans add column b int",
+        "alter table left_again.plans add column b int",
+        "alter type same add value 'b'",
+        "drop type gone_mood",
+        "drop function same()",
+        "alter function same() rename to other",
+        "drop schema elsewhere",
+        "drop role users",
+        "alter domain unknown drop not null",
+        "create table users_x (a int unique); alter table users_x rename to u; alter index users_x_a_key rename to u_a_key",
+    ] {
+        assert!(!changes_shared(statement), "{statement}");
+    }
+}
+
+/// The names that a real server chooses for a shared table are known, and those of a tenant's own table are not mixed up
+/// with them.
+#[tokio::test]
+async fn the_names_that_the_server_chooses_are_known() {
+    let database = TestServer::shared().database().await.unwrap();
+    let raw = Raw::on(&database).await;
+    let table = |name: &str| {
+        format!(
+            "create table {name} (id serial primary key, a text unique, b int generated by default as identity, unique (a, b),
+                 exclude using btree (a with =)); create index on {name} (a); create index on {name} (a); create index on {name} (lower(a), (b + 1));
+             create index on {name} (b) include (a);"
+        )
+    };
+    raw.run(&format!("create schema x; set search_path = x; {} {}", table("users"), table("users_own"))).await;
+    let names: Vec<String> = raw
+        .all("select relname::text || ' ' || relkind::text from pg_class where relnamespace = 'x'::regnamespace and relkind in ('i', 'S')")
+        .await;
+    let (own, shared): (Vec<_>, Vec<_>) = names.iter().partition(|name| name.starts_with("users_own_"));
+    assert_eq!((own.len(), shared.len()), (10, 10), "{names:?}");
+    let files = Files::empty();
+    files.public("001_shared.sql", &table("users")).tenant("001_own.sql", &table("users_own"));
+    for (names, expected) in [(shared, true), (own, false)] {
+        for name in names {
+            let (name, kind) = name.split_once(' ').unwrap();
+            let kind = if kind == "S" { "sequence" } else { "index" };
+            files.tenant("002_x.sql", &format!("comment on {kind} {name} is 'x'"));
+            let found = lint_directory(files.path()).unwrap();
+            assert_eq!(found.iter().any(|finding| finding.lint == Lint::ChangesShared), expected, "{name}: {found:?}");
+        }
+    }
+}
+
 #[test]
 fn the_guide_lists_every_rule_with_its_severity() {
     let guide = include_str!("../../../docs/migrations.md");
@@ -309,6 +458,7 @@ fn what_is_harmless_is_left_alone() {
         "select 1 as id into temp n; drop table n",
         "create user mapping for current_user server s; drop user mapping for current_user server s",
         "-- Create the table\ncreate table n (id int);\n-- create another\ncreate table m (id int)",
+        "create function pg_temp.t() returns int return 1; create table temporary (temp int)",
         "-- cgk:no-transaction\nselect pg_advisory_xact_lock(1);\ncreate table temp (prepare int)",
     ] {
         assert_eq!(found(text), Vec::<String>::new(), "{text}");

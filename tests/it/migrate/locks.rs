@@ -112,6 +112,11 @@ const STATEMENTS: &[&str] = &[
     "drop trigger touch on t",
     "drop rule r on other",
     "drop policy mine on t",
+    "alter trigger touch on t rename to touched",
+    "alter rule r on other rename to rr",
+    "alter policy mine on t using (false)",
+    "alter policy mine on t rename to ours",
+    "alter function f() rename to g",
     "alter index t_a rename to t_aa",
     "alter index t_a set (fillfactor = 70)",
     "alter view v rename to vv",
@@ -303,4 +308,25 @@ fn what_the_file_makes_itself_holds_nobody_up() {
             ("orders".to_owned(), LockMode::AccessExclusive, 6, "add column".to_owned()),
         ]
     );
+}
+
+/// A table that an executed statement has created exists for all sessions when a run continues.
+#[test]
+fn what_a_schema_has_executed_takes_no_locks() {
+    let text = "-- cgk:no-transaction\ncreate table mine (id int);\nalter table orders add column c int ;\n-- the rest\nalter table mine add column b int;";
+    let migrations = Migrations::bundled().with_file(Set::Tenant, "900_x.sql", text).unwrap();
+    let file = migrations.set(Set::Tenant).files().last().unwrap();
+    let relations =
+        |done| file.locks_after(done).into_iter().map(|lock| format!("{}:{}", lock.relation, lock.line)).collect();
+    let expected: [(Vec<String>, &str); 4] = [
+        (vec!["orders:3".into()], text),
+        (vec!["orders:3".into(), "mine:5".into()], &text[text.find("alter table orders").unwrap()..]),
+        (vec!["mine:5".into()], &text[text.find("-- the rest").unwrap()..]),
+        (vec![], ""),
+    ];
+    for (done, (locks, rest)) in expected.into_iter().enumerate() {
+        let found: Vec<String> = relations(done);
+        assert_eq!((found, file.sql_after(done)), (locks, rest), "{done}");
+    }
+    assert_eq!(file.sql_after(4), "");
 }
