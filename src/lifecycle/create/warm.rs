@@ -127,21 +127,20 @@ pub async fn warm(operator: &Operator, migrations: &Migrations, count: WarmCount
             .map(|(_, (schema, _))| schema)
             .collect();
         warmed.ready = kept.len() - unfinished.len();
+        let mut refused = None;
         if warmed.ready < wanted && maker.is_none() {
             match Maker::of(operator, migrations, &logins).await {
                 Ok(made) => maker = Some(made),
                 // No schema can be kept ready with these files. Any other refusal drops nothing.
-                Err(error @ Error::Tenant(TenantError::NotWarm { .. })) => {
-                    for (_, (schema, _)) in &dropped {
-                        drop_warm(operator, schema).await?;
-                    }
-                    return Err(error);
-                }
+                Err(error @ Error::Tenant(TenantError::NotWarm { .. })) => refused = Some(error),
                 Err(error) => return Err(error),
             }
         }
         for (_, (schema, _)) in &dropped {
             warmed.dropped += usize::from(drop_warm(operator, schema).await?);
+        }
+        if let Some(error) = refused {
+            return Err(error);
         }
         let Some(maker) = maker.as_mut().filter(|_| warmed.ready < wanted) else { break };
         for schema in unfinished {
