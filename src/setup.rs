@@ -17,7 +17,7 @@ use crate::{
 };
 
 pub use crate::registry::RegistryGuard;
-pub use isolation::{IsolationChange, change_isolation, isolation};
+pub use isolation::{IsolationChange, change_isolation, finish_before_revoking, isolation};
 
 /// The result of a setup.
 #[derive(Debug)]

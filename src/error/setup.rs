@@ -77,6 +77,18 @@ pub enum SetupError {
         /// The logins.
         logins: Vec<String>,
     },
+    /// Finishing the change to role isolation now would leave these logins of services with direct rights on the schemas
+    /// of tenants: they could read and write them without the tenant's role.
+    #[error(
+        "database {database:?} cannot finish the change to isolation \"role\": these logins still have direct rights on the \
+         schemas of tenants: {}", .logins.join(", ")
+    )]
+    LoginsWithDirectRights {
+        /// The database.
+        database: String,
+        /// The logins.
+        logins: Vec<String>,
+    },
     /// A role that is to become a service login has a privilege that such a login must not have.
     #[error("role {role:?} cannot be the login of a service: it {why}")]
     LoginUnfit {
@@ -135,6 +147,7 @@ impl SetupError {
             Self::IsolationMismatch { .. } => ("CGK0306", Conflict),
             Self::TenantsLockedOut { .. } => ("CGK0308", NotReady),
             Self::LoginsLockedOut { .. } => ("CGK0309", NotReady),
+            Self::LoginsWithDirectRights { .. } => ("CGK0310", NotReady),
             Self::LoginUnfit { .. } => ("CGK0303", Conflict),
             Self::SearchPathUnfit { .. } => ("CGK0304", Conflict),
         }

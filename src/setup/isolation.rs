@@ -1,8 +1,8 @@
 //! Changes how a database separates its tenants. The change has two steps, and the services are restarted between them.
 
 use crate::{
-    access::login,
-    config::{Config, IsolationModes},
+    access::login::{self, LoginName},
+    config::{Config, Isolation, IsolationModes},
     db::{Operator, identity::DatabaseIdentity, message},
     error::{Error, Result, SetupError, while_doing},
     identity, registry,
@@ -41,12 +41,29 @@ pub enum IsolationChange {
 /// - [`SetupError::IsolationMismatch`]: the change to finish was not started.
 /// - [`SetupError::TenantsLockedOut`]: tenants lack a role, or an admitted login lacks the right to enter them.
 /// - [`SetupError::LoginsLockedOut`]: a login was admitted for role isolation only, and the change is to path isolation.
+/// - [`SetupError::LoginsWithDirectRights`]: a login still has direct rights on tenants' schemas, and the change is to role
+///   isolation. [`DirectRights::Revoke`](login::DirectRights::Revoke) revokes them.
 /// - Kind `NotReady`: the database is not set up.
 ///
 /// # Cancel safety
 ///
 /// If the future is dropped, the step is either complete or not applied.
 pub async fn change_isolation(config: &Config, step: IsolationChange) -> Result<IsolationModes> {
+    change(config, step, None).await
+}
+
+/// Finishes a change to role isolation, as [`change_isolation`] does, while this login still has direct rights on tenants'
+/// schemas. The caller revokes them next ([`DirectRights::Revoke`](login::DirectRights::Revoke)). In this order, a service
+/// that reads the isolation from the database always has the rights that it needs.
+///
+/// # Locks, Committed when, Errors, Cancel safety
+///
+/// Those of [`change_isolation`].
+pub async fn finish_before_revoking(config: &Config, last: &LoginName) -> Result<IsolationModes> {
+    change(config, IsolationChange::Finish, Some(last)).await
+}
+
+async fn change(config: &Config, step: IsolationChange, revoked_next: Option<&LoginName>) -> Result<IsolationModes> {
     let (operator, identity) = Operator::connect_to_any(config).await?;
     let database = operator.facts().database.clone();
     match identity {
@@ -56,7 +73,7 @@ pub async fn change_isolation(config: &Config, step: IsolationChange) -> Result<
     identity::ensure_tag(&operator).await?;
     let (now, configured) = (identity::isolation::of(&operator).await?, operator.config().isolation());
     if step == IsolationChange::Finish && now.mode == configured && now.leaving.is_some() {
-        return finish(&operator).await;
+        return finish(&operator, revoked_next).await;
     }
     let wanted = match step {
         IsolationChange::Start if now == IsolationModes::only(configured) => now,
@@ -72,8 +89,8 @@ pub async fn change_isolation(config: &Config, step: IsolationChange) -> Result<
     Ok(wanted)
 }
 
-/// Removes the database's previous isolation, if every tenant can be entered without it.
-async fn finish(operator: &Operator) -> Result<IsolationModes> {
+/// Removes the database's previous isolation, if every tenant can be entered without it, and in no other way.
+async fn finish(operator: &Operator, revoked_next: Option<&LoginName>) -> Result<IsolationModes> {
     let isolation = operator.config().isolation();
     identity::isolation::begin_alone(operator).await?;
     let tenants = login::locked_out(operator).await?;
@@ -87,6 +104,15 @@ async fn finish(operator: &Operator) -> Result<IsolationModes> {
         let (database, logins) =
             (operator.facts().database.clone(), logins.iter().map(|login| login.as_str().to_owned()).collect());
         return Err(Error::Setup(SetupError::LoginsLockedOut { database, isolation, logins }));
+    }
+    if isolation == Isolation::Role {
+        let mut logins = login::with_direct_rights(operator).await?;
+        logins.retain(|login| Some(login) != revoked_next);
+        if !logins.is_empty() {
+            let database = operator.facts().database.clone();
+            let logins = logins.iter().map(ToString::to_string).collect();
+            return Err(Error::Setup(SetupError::LoginsWithDirectRights { database, logins }));
+        }
     }
     let modes = IsolationModes::only(isolation);
     identity::isolation::replace(operator, modes).await?;

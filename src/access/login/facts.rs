@@ -111,8 +111,10 @@ pub(super) struct TenantRights {
     /// Whether the object that the login needs exists: the tenant's role, or its schema with a ledger.
     pub(super) is_ready: bool,
     pub(super) may_enter: bool,
-    /// Whether it may use the schema with its own rights.
+    /// Whether it may use the schema without the tenant's role.
     pub(super) direct: bool,
+    /// Whether the schema's own list of rights names the login. Then this right can be revoked from it.
+    pub(super) is_named: bool,
 }
 
 /// Returns the rights of a login on every tenant of the registry.
@@ -121,7 +123,8 @@ pub(super) async fn tenants(operator: &Operator, name: &LoginName) -> Result<Vec
     let by_role = operator.config().isolation() == Isolation::Role;
     let sql = format!(
         "select o.slug::pg_catalog.text, pg_catalog.pg_get_userbyid(n.nspowner)::pg_catalog.text, k.oid is not null, t.oid is not null, {member},
-                coalesce(pg_catalog.has_schema_privilege(l.oid, n.oid, 'usage'), false)
+                coalesce(pg_catalog.has_schema_privilege(l.oid, n.oid, 'usage'), false),
+                exists (select from pg_catalog.aclexplode(n.nspacl) a where a.grantee = l.oid)
          from {TENANTS}
          left join pg_catalog.pg_roles l on l.rolname::pg_catalog.text = $1
          left join pg_catalog.pg_class k on k.relnamespace = n.oid and k.relname = '{LEDGER_TABLE}' and k.relkind in ('r', 'p')
@@ -145,13 +148,14 @@ pub(super) async fn tenants(operator: &Operator, name: &LoginName) -> Result<Vec
             let (row, slug) = read?;
             let get = |index: usize| row.try_get::<_, bool>(index).map_err(doing());
             let owner: Option<String> = row.try_get(1).map_err(doing())?;
-            let (schema, role, member, direct) = (get(2)?, get(3)?, get(4)?, get(5)?);
+            let (schema, role, member, direct, is_named) = (get(2)?, get(3)?, get(4)?, get(5)?, get(6)?);
             Ok(TenantRights {
                 slug,
                 owner: owner.map(ident).transpose()?,
                 is_ready: if by_role { role } else { schema },
                 may_enter: if by_role { member } else { direct },
                 direct,
+                is_named,
             })
         })
         .collect()

@@ -283,7 +283,8 @@ async fn admit_to_tenants(operator: &Operator, name: &LoginName) -> Result<()> {
     Ok(())
 }
 
-/// Returns the admitted logins that may use tenants' schemas with their own rights, as path isolation requires.
+/// Returns the admitted logins that may use tenants' schemas with their own rights, as path isolation requires. Rights of
+/// PUBLIC and of other roles are not a login's own.
 ///
 /// # Errors
 ///
@@ -298,7 +299,8 @@ pub async fn with_direct_rights(operator: &Operator) -> Result<Vec<LoginName>> {
     for login in facts::admitted_names(operator, facts::LoginSelection::AnyIsolation).await? {
         // No version of cgk has admitted a name that `admit` refuses.
         let Ok(name) = login.as_str().parse::<LoginName>() else { continue };
-        if facts::direct_rights(operator, &name).await? > 0 {
+        // Where it may not enter, there is nothing to replace its own rights, and `admit` keeps them.
+        if facts::tenants(operator, &name).await?.iter().any(|tenant| tenant.is_named && tenant.may_enter) {
             direct.push(name);
         }
     }
@@ -432,7 +434,8 @@ async fn revoke_direct(operator: &Operator, name: &LoginName) -> Result<()> {
         return Ok(());
     }
     let tenants = facts::tenants(operator, name).await?;
-    let direct: Vec<&TenantRights> = tenants.iter().filter(|tenant| tenant.direct && tenant.may_enter).collect();
+    let direct: Vec<&TenantRights> =
+        tenants.iter().filter(|tenant| (tenant.direct || tenant.is_named) && tenant.may_enter).collect();
     for tenants in direct.chunks(SCHEMAS_PER_MESSAGE_MAX) {
         on_schemas(operator, tenants, |schema| isolation::revoke_sql(schema, name.ident())).await?;
     }

@@ -290,7 +290,7 @@ impl Arguments {
 
     fn finish(&self) -> Finish<'_> {
         match (self.change_isolation, &self.app_role) {
-            (Some(ChangeStep::Finish), _) => Finish::Asked,
+            (Some(ChangeStep::Finish), name) => Finish::Asked(name.as_ref().filter(|_| self.revoke_direct)),
             (_, Some(name)) if self.revoke_direct => Finish::AfterLast(name),
             _ => Finish::No,
         }

@@ -23,8 +23,9 @@ pub(in crate::cli) enum Start {
 #[derive(Clone, Copy)]
 pub(in crate::cli) enum Finish<'a> {
     No,
-    Asked,
-    /// If this login, whose own rights are revoked, is the last one that has any.
+    /// With the login whose own rights are revoked next, if there is one.
+    Asked(Option<&'a LoginName>),
+    /// If this login, whose own rights are revoked next, is the last one that has any.
     AfterLast(&'a LoginName),
 }
 
@@ -54,24 +55,35 @@ pub(in crate::cli) async fn finish(
 ) -> Result<(IsolationModes, Option<String>)> {
     let config = operator.config();
     let modes = setup::isolation(operator).await?;
-    let wanted = match finish {
-        Finish::No => false,
-        Finish::Asked => true,
+    let modes = match finish {
+        Finish::No => return Ok((modes, unfinished(modes, &[]))),
         Finish::AfterLast(name) => {
-            (modes.mode, modes.leaving) == (Isolation::Role, Some(Isolation::Path))
-                && login::with_direct_rights(operator).await?.iter().all(|login| login == name)
+            let mut others = login::with_direct_rights(operator).await?;
+            others.retain(|login| login != name);
+            if (modes.mode, modes.leaving) != (Isolation::Role, Some(Isolation::Path)) || !others.is_empty() {
+                return Ok((modes, unfinished(modes, &others)));
+            }
+            setup::finish_before_revoking(config, name).await?
         }
+        Finish::Asked(Some(name)) => setup::finish_before_revoking(config, name).await?,
+        Finish::Asked(None) => setup::change_isolation(config, IsolationChange::Finish).await?,
     };
-    if !wanted {
-        return Ok((modes, unfinished(modes)));
-    }
-    let modes = setup::change_isolation(config, IsolationChange::Finish).await?;
     Ok((modes, Some(ok(format!("the database accepts only isolation {}", modes.mode.as_str())))))
 }
 
-/// Returns the message about a change that is not finished.
-fn unfinished(modes: IsolationModes) -> Option<String> {
+/// Returns the message about a change that is not finished. The logins are those that keep it open.
+fn unfinished(modes: IsolationModes, logins: &[LoginName]) -> Option<String> {
     let (mode, leaving) = (modes.mode.as_str(), modes.leaving?.as_str());
+    if !logins.is_empty() {
+        let revoke =
+            |login: &LoginName| format!("cgk setup:database --isolation {mode} --app-role {login} --revoke-direct");
+        let commands: Vec<String> = logins.iter().map(revoke).collect();
+        return Some(warning(format!(
+            "the database accepts isolation {leaving} and {mode}; the change is finished when no other login has direct rights: \
+             when every service uses {mode}, run {}",
+            commands.join(", ")
+        )));
+    }
     Some(warning(format!(
         "the database accepts isolation {leaving} and {mode}; when every service uses {mode}, run \
          cgk setup:database --isolation {mode} --change-isolation finish"

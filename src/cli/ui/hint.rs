@@ -125,6 +125,15 @@ fn setup(refused: &SetupError) -> Option<String> {
              docs/operations.md.",
             isolation.as_str()
         ),
+        SetupError::LoginsWithDirectRights { logins, .. } => {
+            let revoke = |login: &String| format!("`cgk setup:database --isolation role --app-role {login} --revoke-direct`");
+            let commands: Vec<_> = logins.iter().map(revoke).collect();
+            format!(
+                "When no service of these logins uses path isolation, run {}: the last one finishes the change. A login that \
+                 no service uses can be removed: docs/operations.md.",
+                commands.join(", ")
+            )
+        }
         SetupError::TenantsLockedOut { isolation, .. } => format!(
             "Run `cgk setup:database --isolation {} --change-isolation finish` as a role that may grant what is missing.",
             isolation.as_str()

@@ -228,13 +228,14 @@ async fn a_change_of_the_isolation_is_no_drift() {
     }
     admit(role, DirectRights::Keep).await;
     named(role, "while it changes to role, with the login admitted").await;
-    change(role, IsolationChange::Finish).await;
-    let found = lines(&fleet.found_by(&operator(role).await, &Scope::Everything).await);
-    assert!(found.iter().any(|line| line.contains(&format!("{}: usage", fleet.app))), "direct rights: {found:?}");
-    admit(role, DirectRights::Revoke).await;
     let mut revoke = LoginOptions::default();
     revoke.direct_rights = DirectRights::Revoke;
     login::admit(&operator(role).await, &other, &revoke).await.unwrap();
+    setup::finish_before_revoking(&config(role), &fleet.app.parse().unwrap()).await.unwrap();
+    migrate::rehearse(&operator(role).await, &fleet.migrations).await.unwrap();
+    let found = lines(&fleet.found_by(&operator(role).await, &Scope::Everything).await);
+    assert!(found.iter().any(|line| line.contains(&format!("{}: usage", fleet.app))), "direct rights: {found:?}");
+    admit(role, DirectRights::Revoke).await;
     clean(role, "after all").await;
 }
 

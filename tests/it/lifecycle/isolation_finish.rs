@@ -59,7 +59,7 @@ async fn tenants_that_are_made_meanwhile_keep_it_open_until_all_can_enter_them()
     assert_eq!((modes.mode, modes.leaving), (ROLE, Some(PATH)), "a refused end changes nothing");
     enters(&by_path, "hooli").await.expect("nothing has changed");
     lifecycle::isolate(&operator).await.unwrap();
-    finish().await.unwrap();
+    setup::finish_before_revoking(&config(ROLE), &app_name(&database)).await.unwrap();
     for tenant in ["acme", "hooli"] {
         enters(&by_role, tenant).await.unwrap();
     }
@@ -103,12 +103,75 @@ async fn a_login_that_only_the_roles_let_in_keeps_it_open() {
     let app = admit(PATH, &second).await;
     finish().await.unwrap();
     enters(&app.with_isolation(PATH), "acme").await.unwrap();
-    // The other way, every login gets the roles.
+    // The other way, every login gets the roles, and none keeps its own rights.
     setup::change_isolation(&config(ROLE), IsolationChange::Start).await.unwrap();
     let operator = Operator::connect(&config(ROLE)).await.unwrap();
     lifecycle::isolate(&operator).await.unwrap();
     login::complete(&operator).await.unwrap();
-    setup::change_isolation(&config(ROLE), IsolationChange::Finish).await.unwrap();
+    let finish = || async { setup::change_isolation(&config(ROLE), IsolationChange::Finish).await };
+    assert_eq!(with_direct_rights(finish().await), [first.as_str(), second.as_str()]);
+    let revoke = async |name| {
+        let mut last = LoginOptions::default();
+        last.direct_rights = DirectRights::Revoke;
+        login::admit(&operator, name, &last).await.unwrap();
+    };
+    revoke(&first).await;
+    assert_eq!(with_direct_rights(finish().await), [second.as_str()]);
+    let other = setup::finish_before_revoking(&config(ROLE), &first).await;
+    assert_eq!(with_direct_rights(other), [second.as_str()], "only the login that is named may have them");
+    assert_eq!(setup::isolation(&operator).await.unwrap().leaving, Some(PATH), "a refused end changes nothing");
+    // Rights of PUBLIC are no login's own, and a right on the schema alone is one.
+    let raw = Raw::on(&database).await;
+    raw.run("grant usage on schema tenant_acme to public").await;
+    revoke(&second).await;
+    raw.run(&format!("grant create on schema tenant_acme to {second}")).await;
+    assert_eq!(with_direct_rights(finish().await), [second.as_str()]);
+    revoke(&second).await;
+    finish().await.unwrap();
+}
+
+/// The logins whose direct rights keep a change from being finished.
+fn with_direct_rights(outcome: cgk::Result<cgk::config::IsolationModes>) -> Vec<String> {
+    let error = outcome.unwrap_err();
+    assert_eq!((error.code(), error.kind()), ("CGK0310", ErrorKind::NotReady), "{error:?}");
+    let Error::Setup(SetupError::LoginsWithDirectRights { logins, .. }) = error else { panic!("{error:?}") };
+    logins
+}
+
+/// The steps of docs/operations.md with two logins, one of which is forgotten.
+#[tokio::test]
+async fn the_command_names_the_login_that_was_forgotten() {
+    let (database, app) = path_fleet().await;
+    let (shell, first) = (Shell::on(&database), app_name(&database));
+    let second = format!("{first}_2");
+    let said = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (admit, revoke) = (["setup:database", "--isolation", "path", "--app-role", &second], |name: &str| {
+        ["setup:database", "--isolation", "role", "--app-role", name, "--revoke-direct"].map(str::to_owned)
+    });
+    assert_eq!(shell.run(&admit).code, 0);
+    let answer =
+        shell.run(&["setup:database", "--isolation", "role", "--isolate-tenants", "--app-role", first.as_str()]);
+    assert_eq!(answer.code, 0, "{}", answer.stderr);
+    let command = format!("cgk setup:database --isolation role --app-role {second} --revoke-direct");
+    let finish = ["setup:database", "--isolation", "role", "--change-isolation", "finish"];
+    let answer = shell.run(&finish);
+    assert!(answer.code == 1 && answer.stderr.contains("CGK0310"), "{}{}", answer.stdout, answer.stderr);
+    assert!(said(&answer.stderr).contains(&format!("schemas of tenants: {first}, {second}")), "{}", answer.stderr);
+    assert!(said(&answer.stderr).contains(&command), "{}", answer.stderr);
+    // The last step for one login says what the other needs, and leaves the change open.
+    let answer = shell.run(&revoke(first.as_str()).each_ref().map(String::as_str));
+    assert_eq!(answer.code, 0, "{}", answer.stderr);
+    assert!(said(&answer.stdout).contains(&command), "{}", answer.stdout);
+    assert_eq!(shell.run(&finish).code, 1);
+    let raw = Raw::on(&database).await;
+    let usage = format!("select has_schema_privilege('{second}', 'tenant_acme', 'usage')");
+    assert!(raw.one::<bool>(&usage).await, "the control: the hole that is refused");
+    let answer = shell.run(&revoke(&second).each_ref().map(String::as_str));
+    assert_eq!(answer.code, 0, "{}", answer.stderr);
+    assert!(answer.stdout.contains("the database accepts only isolation role"), "{}", answer.stdout);
+    assert!(!raw.one::<bool>(&usage).await);
+    enters(&app.with_isolation(ROLE), "acme").await.unwrap();
+    raw.run(&format!("drop owned by {second}; drop role {second}")).await;
 }
 
 /// Also where no login is admitted; a sign-up and a schema that cgk did not make keep nothing open.
@@ -174,14 +237,23 @@ async fn the_command_makes_what_is_missing_first() {
         assert_eq!(answer.code, 0, "{}", answer.stderr);
         made(&database.config().clone().with_isolation(PATH), "hooli").await.unwrap();
         let answer = match finish {
-            "finish" => shell.run(&["setup:database", "--isolation", "role", "--change-isolation", "finish"]),
+            "finish" => shell.run(&[
+                "setup:database",
+                "--isolation",
+                "role",
+                "--change-isolation",
+                "finish",
+                "--app-role",
+                name.as_str(),
+                "--revoke-direct",
+            ]),
             _ => shell.run(&["setup:database", "--app-role", name.as_str(), "--revoke-direct"]),
         };
         assert_eq!(answer.code, 0, "{finish}: {}", answer.stderr);
         assert!(answer.stdout.contains("created the role of 1 tenant"), "{finish}: {}", answer.stdout);
         assert!(answer.stdout.contains("the database accepts only isolation role"), "{finish}: {}", answer.stdout);
         let is_said = answer.stdout.contains("it has no direct rights on the schemas of tenants");
-        assert_eq!(is_said, finish == "revoke-direct", "{finish}: {}", answer.stdout);
+        assert!(is_said, "{finish}: {}", answer.stdout);
         assert_mismatch(enters(&app, "hooli").await.map(drop), ROLE, PATH);
         for tenant in ["acme", "hooli"] {
             enters(&app.clone().with_isolation(ROLE), tenant).await.unwrap();
@@ -227,7 +299,7 @@ async fn a_creation_that_comes_too_late_makes_nothing() {
     // The control: before the end it makes tenants.
     lifecycle::create(&operator, &db, &migrations, &slug("early"), &options).await.unwrap();
     lifecycle::isolate(&Operator::connect(config).await.unwrap()).await.unwrap();
-    setup::change_isolation(config, IsolationChange::Finish).await.unwrap();
+    setup::finish_before_revoking(config, &app_name(&database)).await.unwrap();
     let late = lifecycle::create(&operator, &db, &migrations, &slug("late"), &options).await;
     assert_mismatch(late.map(drop), ROLE, PATH);
     let many = [NewTenant::from(slug("later"))];
@@ -264,6 +336,7 @@ async fn a_step_that_is_repeated_changes_nothing() {
     assert_eq!(raw.one::<String>("select cgk_isolation_modes()").await, "role path");
 
     lifecycle::isolate(&Operator::connect(database.config()).await.unwrap()).await.unwrap();
+    setup::finish_before_revoking(database.config(), &app_name(&database)).await.unwrap();
     assert_eq!(after(ROLE, IsolationChange::Finish).await, (ROLE, None, "role".into()));
     // Now a tenant is locked out, and what was finished stays so.
     let role = RoleName::of_tenant(&slug("acme"), &DatabaseTag::of(database.name())).quoted();

@@ -180,7 +180,7 @@ async fn a_service_in_another_language_enters_as_the_database_says() {
     raw.run("set cgk.isolation = 'role'").await;
     assert_eq!(entered().await, role, "one that goes ahead");
     raw.run("reset cgk.isolation").await;
-    setup::change_isolation(&config, IsolationChange::Finish).await.unwrap();
+    setup::finish_before_revoking(&config, &crate::access::service_login::app_name(&database)).await.unwrap();
     assert_eq!(entered().await, role);
     raw.run("set cgk.isolation = 'path'").await;
     assert_eq!(entered().await, role, "what the database does not accept is passed over");
