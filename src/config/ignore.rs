@@ -8,7 +8,8 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct IgnoreRule {
-    /// The object, as it is named in a difference: `orders`, `orders.note`, `touch()`.
+    /// The object, as it is named in a difference: `orders`, `orders.note`, `touch()`. With `*` or `?` it stands for
+    /// several, and does not accept a difference that gives rights to others than the tenant's role.
     pub object: String,
     /// Its kind: `table`, `column`, `role`. `None`: every kind.
     #[serde(default)]
@@ -24,6 +25,12 @@ impl IgnoreRule {
     /// Creates a rule for objects of every kind in every schema.
     pub fn new(object: impl Into<String>, reason: impl Into<String>) -> Self {
         Self { object: object.into(), kind: None, schema: None, reason: reason.into() }
+    }
+
+    /// Returns whether the rule names one object, without a wildcard. Only such a rule accepts a difference that gives
+    /// rights to others than the tenant's role.
+    pub(crate) fn names_one_object(&self) -> bool {
+        !self.object.contains(['*', '?'])
     }
 
     /// Returns whether the rule applies to this object.

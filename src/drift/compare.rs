@@ -1,7 +1,7 @@
 //! Compares the objects of a schema with the expected ones. Runs no queries.
 
 use super::{
-    fix,
+    fix, ignore,
     objects::{Catalogue, ObjectKey, table_of},
     partitions,
     report::{Change, Difference},
@@ -37,7 +37,9 @@ pub(super) fn differences(given: &Catalogue, found: &Catalogue) -> Vec<Differenc
         .into_iter()
         .map(|(key, change)| {
             let fix = fix::statements(key, &change, given, found);
-            Difference { fix, ..difference(key, change) }
+            let is_unexpected = change == Change::Unexpected;
+            let note = is_unexpected.then(|| ignore::rights_of_others(key, found)).flatten();
+            Difference { fix, gives_rights: note.is_some(), note, ..difference(key, change) }
         })
         .collect();
     all.extend(column_orders(given, found));

@@ -2,10 +2,13 @@
 //! addition to the rules of the configuration, this file has rules for the ledgers of other tools.
 
 use super::{
-    objects::Catalogue,
+    objects::{Catalogue, ObjectKey},
     report::{Change, Difference, DriftReport, IgnoredDifference},
 };
-use crate::{config::IgnoreRule, ident::SchemaName};
+use crate::{catalogue::OWNER_LACKS, config::IgnoreRule, ident::SchemaName};
+
+/// How a list of rights names the tenant's own role.
+const TENANT_ROLE: &str = "the tenant's role";
 
 /// Tables in which other tools record what they applied, with the tool, and columns that identify the table. Such a
 /// table exists because rows from before cgk are kept, or because the tool still manages a part of the database.
@@ -57,17 +60,41 @@ pub(super) fn doubt(differences: &mut [Difference], found: &Catalogue) {
         } else if is_open {
             let what = format!("not from any migration; the ledger of {tool}, and others have rights on it: {grants}");
             difference.change = Change::Wrong { what };
+            difference.gives_rights = true;
         }
     }
 }
 
-/// Moves the differences that match a rule to the ignored ones. With `everything`, rules without a match are recorded.
+/// Returns the rights that others than the tenant's role have on an object from no migration and on its columns; `None` if
+/// there are none. What everyone has on each new function and type is none of them.
+pub(super) fn rights_of_others(key: &ObjectKey, found: &Catalogue) -> Option<String> {
+    let built_in = |kind: &str, held: &str| {
+        held == "everyone: execute" || (held == "everyone: usage" && ["type", "domain"].contains(&kind))
+    };
+    let is_part = |part: &ObjectKey| part == key || (key.parent.is_empty() && part.parent == key.name);
+    let held = found.objects.iter().filter(|(part, _)| is_part(part)).flat_map(|(part, facts)| {
+        let grants = facts.get("grants").map_or("", String::as_str).split("; ");
+        grants.filter(|held| !held.is_empty() && !built_in(&part.kind, held))
+    });
+    let is_of_others = |held: &&str| ![TENANT_ROLE, OWNER_LACKS].contains(&held.split(": ").next().unwrap_or_default());
+    let mut others: Vec<&str> = held.filter(is_of_others).collect();
+    others.dedup();
+    (!others.is_empty()).then(|| format!("others have rights on it: {}", others.join("; ")))
+}
+
+/// Moves the differences that match a rule to the ignored ones. A rule with a wildcard does not accept rights that a
+/// difference gives to others: its author has not seen this object.
+/// With `everything`, rules without a match are recorded.
 pub(super) fn apply(report: &mut DriftReport, rules: &[IgnoreRule], everything: bool) {
     let mut used = vec![false; rules.len()];
     let mut sort = |schema: &str, differences: &mut Vec<Difference>| -> Vec<IgnoredDifference> {
         let (mut kept, mut ignored) = (Vec::new(), Vec::new());
         for difference in differences.drain(..) {
-            match rules.iter().position(|rule| rule.matches(schema, &difference.kind, &difference.object)) {
+            let accepts = |rule: &IgnoreRule| {
+                rule.matches(schema, &difference.kind, &difference.object)
+                    && (rule.names_one_object() || !difference.opens())
+            };
+            match rules.iter().position(accepts) {
                 Some(place) => {
                     used[place] = true;
                     ignored.push(IgnoredDifference { difference, reason: rules[place].reason.clone() });

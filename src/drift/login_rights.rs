@@ -86,14 +86,15 @@ impl GrantedObject<'_> {
                 self.shown()
             )
         };
-        (!rights.is_empty()).then(|| self.wrong(what(), self.statement("revoke", rights, "from")))
+        (!rights.is_empty())
+            .then(|| Difference { gives_rights: true, ..self.wrong(what(), self.statement("revoke", rights, "from")) })
     }
 
     /// The login keeps a right that it needs, without the option to pass it on.
     fn passed_on(&self, rights: &str) -> Option<Difference> {
         let what = || format!("may pass on {rights} on {}, which cgk does not grant", self.shown());
         let fix = || format!("{} cascade", self.statement("revoke grant option for", rights, "from"));
-        (!rights.is_empty()).then(|| self.wrong(what(), fix()))
+        (!rights.is_empty()).then(|| Difference { gives_rights: true, ..self.wrong(what(), fix()) })
     }
 
     fn missing(&self, rights: &str) -> Option<Difference> {

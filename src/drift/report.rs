@@ -149,8 +149,12 @@ pub struct Difference {
     /// statements.
     pub fix: Vec<FixStatement>,
     /// What in the files may have caused the difference without a manual change: the time or a random value. It is a
-    /// likely cause, not a proof.
+    /// likely cause, not a proof. For an object from no migration, the rights of others than the tenant's role, if there
+    /// are any.
     pub note: Option<String>,
+    /// Whether it is known to give rights to others than the tenant's role. For the rights of an object of the migrations,
+    /// [`opens`](Difference::opens) looks at the change itself.
+    pub(super) gives_rights: bool,
 }
 
 /// The order of the statements: objects that others need are created first, and dropped last.
@@ -226,7 +230,7 @@ pub enum Change {
 
 impl Difference {
     pub(crate) fn new(kind: &str, object: impl Into<String>, change: Change) -> Self {
-        Self { kind: kind.into(), object: object.into(), change, fix: Vec::new(), note: None }
+        Self { kind: kind.into(), object: object.into(), change, fix: Vec::new(), note: None, gives_rights: false }
     }
 
     /// Whether a role other than the tenant's has a right that no migration grants.
@@ -239,6 +243,12 @@ impl Difference {
                 let who = held.split(": ").next().unwrap_or_default();
                 !["the tenant's role", OWNER_LACKS].contains(&who) && !given.contains(held)
             })
+    }
+
+    /// Whether it gives rights to others than the tenant's role, or to another owner. A rule accepts it only by its name.
+    pub(super) fn opens(&self) -> bool {
+        let is_owner = matches!(&self.change, Change::Differs { aspect, found: Some(_), .. } if aspect == "owner");
+        self.gives_rights || is_owner || self.grants_to_others()
     }
 
     pub(crate) fn wrong(kind: &str, object: impl Into<String>, what: impl Into<String>) -> Self {

@@ -51,7 +51,7 @@ pub(super) fn note(differences: &mut [Difference], given: &Catalogue, found: &Ca
         let likely = if named.is_empty() { others } else { named };
         let likely: Vec<String> =
             likely.iter().take(FILES_MAX).map(|(file, function)| format!("{} calls {function}", file.id())).collect();
-        if !likely.is_empty() {
+        if !likely.is_empty() && difference.note.is_none() {
             difference.note = Some(format!("{}: every schema may have another value", likely.join(", ")));
         }
     }

@@ -5,7 +5,7 @@ use crate::{db::Operator, drift::report::Difference, ident::quoted, migrate::LED
 
 /// Returns the finding for a row of the query that names no tenant's schema: its kind, and its two texts.
 pub(super) fn of_shared(operator: &Operator, kind: &str, a: &str, b: &str) -> Option<Difference> {
-    if kind.starts_with("everyone") {
+    let found = if kind.starts_with("everyone") {
         of_everyone(operator, kind, a, b)
     } else if kind.starts_with("login") || kind == "default right" {
         of_login(operator, kind, a, b)
@@ -13,8 +13,13 @@ pub(super) fn of_shared(operator: &Operator, kind: &str, a: &str, b: &str) -> Op
         of_own_table(operator, kind, a, b)
     } else {
         of_object(kind, a, b)
-    }
+    };
+    found.map(|difference| Difference { gives_rights: !GIVES_NO_RIGHT.contains(&kind), ..difference })
 }
+
+/// The findings that are not about rights of a login, of PUBLIC or of another owner.
+const GIVES_NO_RIGHT: [&str; 6] =
+    ["login setting", "login path", "everyone lacks", "everyone setting", "own part", "built-in"];
 
 /// Returns the object of a right to create, as in GRANT.
 fn place(operator: &Operator, place: &str) -> String {
