@@ -194,10 +194,24 @@ fn differs_from_the_files(schema: &SchemaDrift) -> bool {
     schema.differences.iter().any(|difference| difference.kind == "migration")
 }
 
+/// Part of the text about an applied migration without a file.
+const LACKS_FILE: &str = "its file is missing";
+
 /// Returns the next steps, depending on the result.
 fn next(report: &DriftReport, shown: Shown) -> Vec<String> {
     let mut lines = Vec::new();
-    if report.schemas().any(|schema| !schema.differences.is_empty()) {
+    let lacks_file =
+        |difference: &&Difference| difference.kind == "migration" && difference.to_string().contains(LACKS_FILE);
+    let (of_other_files, others): (Vec<_>, Vec<_>) =
+        report.schemas().flat_map(|schema| &schema.differences).partition(lacks_file);
+    if !of_other_files.is_empty() {
+        lines.push(format!(
+            "Next: use the newest version of this database's migration folder (--migrations): these files are another set, or \
+             an older one. Only if a file was removed for good: {}.",
+            paint(COMMAND, "cgk migrate:repair --forget VERSION")
+        ));
+    }
+    if !others.is_empty() {
         let script = match shown {
             Shown::Lines => {
                 format!("{} prints statements that undo manual changes. P", paint(COMMAND, "cgk drift --sql"))

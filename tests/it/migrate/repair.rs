@@ -1,6 +1,9 @@
 //! Repair: a ledger is made to agree with the files again, for one version and with a reason; nothing is run.
 
-use crate::sandbox::{Files, Raw, migrate_all, picture, tenants};
+use crate::{
+    sandbox::{Files, Raw, migrate_all, picture, tenants},
+    support::cgk::Shell,
+};
 use cgk::{
     Error, ErrorKind, MigrationError, Operator, TenantSlug, drift,
     migrate::{self, Migrations, Repair, RepairOutcome, SchemaState, Scope},
@@ -226,4 +229,54 @@ async fn several_at_once_repair_once() {
 
 fn migrate_key(slug: &str) -> i64 {
     cgk::lock::migration_key(&cgk::ident::SchemaName::of_tenant(&slug.parse().unwrap()))
+}
+
+/// The two ways of docs/operations/releases.md to bring back a row that was deleted by hand.
+#[tokio::test]
+async fn a_row_that_was_deleted_is_copied_or_adopted() {
+    let (database, files, operator, raw) = fleet(&["acme", "globex"]).await;
+    let (migrations, page) = (files.load(), include_str!("../../../docs/operations/releases.md"));
+    let copy = page.lines().find(|line| line.starts_with("insert into tenant_acme.schema_migrations ")).unwrap();
+    let copy = copy.replace("version = 8", "version = 2");
+    let is_clean = async || {
+        let report = drift::verify(&operator, &migrations, &Scope::Tenants).await.unwrap();
+        report.tenants.iter().all(drift::SchemaDrift::is_clean)
+    };
+    for comment_is_rewritten in [false, true] {
+        assert!(is_clean().await, "the precondition");
+        raw.run("delete from tenant_acme.schema_migrations where version = 2").await;
+        assert!(!is_clean().await, "the control");
+        if comment_is_rewritten {
+            outcomes_of(&operator, &migrations, &only("acme"), &Repair::Comment).await;
+        }
+        raw.run(&copy).await;
+        if comment_is_rewritten {
+            assert!(!is_clean().await, "the comment is that of the shorter ledger");
+            outcomes_of(&operator, &migrations, &only("acme"), &Repair::Comment).await;
+        }
+    }
+    assert!(is_clean().await);
+    raw.run("delete from tenant_acme.schema_migrations where version = 2; drop table tenant_acme.schema_migrations")
+        .await;
+    let shell = Shell::on(&database).set("CGK_MIGRATIONS", files.path().to_str().unwrap());
+    let answer = shell.run(&["migrate:baseline", "acme", "--version", "2"]);
+    assert_eq!(answer.code, 0, "{}", answer.stderr);
+    assert!(is_clean().await);
+}
+
+/// With another set of files, `cgk drift` names the folder as the cause, and no repair of a ledger.
+#[tokio::test]
+async fn drift_with_another_set_of_files_proposes_no_repair() {
+    let (database, files, _, _) = fleet(&["acme"]).await;
+    let (older, edited) =
+        (Files::of_tenants(&FIRST[..1]), Files::of_tenants(&[FIRST[0], ("002_second.sql", "select 1")]));
+    for (files, code, is_other_set) in [(&files, 0, false), (&older, 7, true), (&edited, 7, false)] {
+        let shell = Shell::on(&database).set("CGK_MIGRATIONS", files.path().to_str().unwrap());
+        let answer = shell.run(&["drift"]);
+        let said = format!("{}{}", answer.stdout, answer.stderr);
+        let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(answer.code, code, "{said}");
+        assert_eq!(said.contains("these files are another set, or an older one"), is_other_set, "{said}");
+        assert_eq!(said.contains("To repair a ledger"), code == 7 && !is_other_set, "{said}");
+    }
 }
