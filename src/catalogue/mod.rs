@@ -125,8 +125,10 @@ impl Schemas<'_> {
 /// Returns the settings of a transaction that reads the catalogue. The server's texts of defaults, constraints and
 /// views depend on them, and must not depend on the settings of a database or a login.
 pub(crate) fn settings_sql(search_path: &str) -> String {
-    const SETTINGS: [(&str, &str); 9] = [
+    const SETTINGS: [(&str, &str); 10] = [
+        // To start workers, or to compile the query, takes longer than to run it.
         ("jit", "off"),
+        ("max_parallel_workers_per_gather", "0"),
         ("DateStyle", "ISO, MDY"),
         ("IntervalStyle", "postgres"),
         ("TimeZone", "UTC"),

@@ -277,21 +277,35 @@ union all
     {{end}}
 union all
     select c.nsp, 'trigger', c.rel, t.tgname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
-        {{text}}
-        'definition=' || pg_catalog.pg_get_triggerdef(t.oid, true),
-        {{fingerprint}}
-        -- For the name of its function, pg_get_triggerdef reads all functions of this name: one of each tenant.
-        case when t.tgqual is not null or t.tgconstraint <> 0 or t.tgoldtable is not null or t.tgnewtable is not null
-             then pg_catalog.pg_get_triggerdef(t.oid, true)
-             else pg_catalog.concat_ws(' ', t.tgtype, pg_catalog.encode(t.tgargs, 'hex'),
-                 (select pg_catalog.string_agg(c.cols[a.attnum], ', ' order by a.place)
-                  from pg_catalog.unnest(t.tgattr::pg_catalog.int2[]) with ordinality a (attnum, place)),
-                 (select pg_catalog.quote_ident(n.nspname::pg_catalog.text) || '.' || pg_catalog.quote_ident(p.proname::pg_catalog.text)
-                  from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace where p.oid = t.tgfoid)) end,
-        {{end}}
+        'definition=' || coalesce(d.text, pg_catalog.pg_get_triggerdef(t.oid, true)),
         'state=' || case t.tgenabled when 'D' then 'disabled' when 'R' then 'replica only' when 'A' then 'always' else 'enabled' end,
         {comment pg_trigger | t.oid})
     from rel c join pg_catalog.pg_trigger t on t.tgrelid = c.relid and not t.tgisinternal
+    -- The text of pg_get_triggerdef, which reads all functions with the name of the trigger's function: one of each tenant. Null if
+    -- the trigger has a condition, is a constraint, has tables of changed rows, or if names or arguments need a closer look.
+    left join lateral (
+        select 'CREATE TRIGGER ' || pg_catalog.quote_ident(t.tgname::pg_catalog.text)
+               || case t.tgtype & 66 when 2 then ' BEFORE ' when 64 then ' INSTEAD OF ' else ' AFTER ' end
+               || pg_catalog.concat_ws(' OR ', case when t.tgtype & 4 <> 0 then 'INSERT' end, case when t.tgtype & 8 <> 0 then 'DELETE' end,
+                      case when t.tgtype & 16 <> 0 then 'UPDATE' || coalesce((
+                          select ' OF ' || pg_catalog.string_agg(pg_catalog.quote_ident(c.cols[a.attnum]), ', ' order by a.place)
+                          from pg_catalog.unnest(t.tgattr::pg_catalog.int2[]) with ordinality a (attnum, place)), '') end,
+                      case when t.tgtype & 32 <> 0 then 'TRUNCATE' end)
+               || ' ON ' || c.relid::pg_catalog.regclass::pg_catalog.text || case when t.tgtype & 1 <> 0 then ' FOR EACH ROW' else ' FOR EACH STATEMENT' end
+               || ' EXECUTE FUNCTION '
+               || case when n.nspname <> all (pg_catalog.current_schemas(true)) then pg_catalog.quote_ident(n.nspname::pg_catalog.text) || '.' || pg_catalog.quote_ident(p.proname::pg_catalog.text)
+                       when n.nspname = pg_catalog.current_schema() and not exists (
+                           select from pg_catalog.pg_proc h where h.proname = p.proname and h.pronamespace = 'pg_catalog'::pg_catalog.regnamespace)
+                       then pg_catalog.quote_ident(p.proname::pg_catalog.text) end
+               || '(' || coalesce((select pg_catalog.string_agg(pg_catalog.quote_literal(a.value), ', ' order by a.place)
+                                   from pg_catalog.unnest(pg_catalog.string_to_array(pg_catalog.encode(t.tgargs, 'escape'), pg_catalog.chr(92) || '000')) with ordinality a (value, place)
+                                   where a.place <= t.tgnargs), '') || ')' as text
+        from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+        where p.oid = t.tgfoid and t.tgqual is null and t.tgconstraint = 0 and t.tgoldtable is null and t.tgnewtable is null
+          -- A backslash stands for a byte that is no ASCII letter, or for itself.
+          and pg_catalog.strpos(pg_catalog.replace(pg_catalog.encode(t.tgargs, 'escape'), pg_catalog.chr(92) || '000', ''), pg_catalog.chr(92)) = 0
+        offset 0
+    ) d on true
 union all
     select c.nsp, 'rule', c.rel, r.rulename::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
         'definition=' || pg_catalog.pg_get_ruledef(r.oid, true),

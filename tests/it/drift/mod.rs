@@ -15,4 +15,5 @@ pub(crate) mod schemas;
 pub(crate) mod sql;
 pub(crate) mod stamps;
 pub(crate) mod step_forms;
+pub(crate) mod trigger_texts;
 pub(crate) mod volatile;
