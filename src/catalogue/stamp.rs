@@ -217,7 +217,9 @@ impl std::fmt::Display for Stamp {
 
 /// Returns a digest that distinguishes the stamps of different versions of cgk.
 pub(crate) fn query_digest() -> String {
-    let mut digest = hex(&Sha256::digest(concat!(include_str!("stamp.rs"), include_str!("mod.rs")).as_bytes()));
+    let mut digest = hex(&Sha256::digest(
+        concat!(include_str!("stamp.rs"), include_str!("mod.rs"), include_str!("query.rs")).as_bytes(),
+    ));
     digest.truncate(16);
     digest
 }
