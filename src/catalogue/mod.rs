@@ -144,15 +144,17 @@ pub(crate) fn settings_sql(search_path: &str) -> String {
 }
 
 /// Returns rows of `fingerprint`, the schema, its fingerprint. Use it with an empty search path, so that every name
-/// includes its schema. The schema's own name is then removed from the texts.
+/// includes its schema. The schema's own name is then removed from the texts, wherever it is a complete word.
 pub(crate) fn fingerprint_sql(schemas: &Schemas<'_>, access: ServiceAccess) -> String {
     format!(
-        "{} select '{FINGERPRINT}', f.schema, pg_catalog.concat_ws(':', count(*),
-                   sum(pg_catalog.hashtextextended(f.text, 1)), sum(pg_catalog.hashtextextended(f.text, 2)))
-         from (select s.schema, pg_catalog.replace(pg_catalog.concat_ws(E'\\x1e', o.kind, o.parent, o.name, o.facts),
-                                                   s.schema || '.', E'\\x01') collate \"C\" as text
-               from object o join s on s.nsp = o.nsp) f
-         group by f.schema",
+        "{} select '{FINGERPRINT}', g.schema, pg_catalog.concat_ws(':', count(*),
+                   sum(pg_catalog.hashtextextended(g.text, 1)), sum(pg_catalog.hashtextextended(g.text, 2)))
+         from (select f.schema, case when pg_catalog.strpos(f.text, f.schema) = 0 then f.text
+                                     else pg_catalog.regexp_replace(f.text, '\\m' || f.schema || '\\M', E'\\x02', 'g') end collate \"C\" as text
+               from (select s.schema, pg_catalog.replace(pg_catalog.concat_ws(E'\\x1e', o.kind, o.parent, o.name, o.facts),
+                                                         s.schema || '.', E'\\x01') as text
+                     from object o join s on s.nsp = o.nsp offset 0) f) g
+         group by g.schema",
         with(Query::CURRENT, QueryForm::Fingerprint, schemas, access)
     )
 }

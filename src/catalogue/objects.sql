@@ -199,7 +199,8 @@ union all
     ) n on true
     where c.relkind <> 'S' and not (c.is_ledger and a.attname = 'repairs')
 union all
-    select c.nsp, 'constraint', c.rel, k.conname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
+    -- The server chooses the name of the ledger's key. It is another one if a table that was renamed has the usual name's index.
+    select c.nsp, 'constraint', c.rel, case when c.is_ledger and k.contype = 'p' then 'schema_migrations_pkey' else k.conname::pg_catalog.text end, pg_catalog.concat_ws(E'\x1f',
         {{text}}
         'definition=' || pg_catalog.pg_get_constraintdef(k.oid),
         {{fingerprint}}
@@ -240,7 +241,7 @@ union all
             from pg_catalog.pg_index i where i.indexrelid = x.oid)) from index_expressions x
 {{end}}
 union all
-    select c.nsp, 'index', c.rel, x.relname::pg_catalog.text, pg_catalog.concat_ws(E'\x1f',
+    select c.nsp, 'index', c.rel, case when c.is_ledger and i.indisprimary then 'schema_migrations_pkey' else x.relname::pg_catalog.text end, pg_catalog.concat_ws(E'\x1f',
         'state=' || case when i.indisvalid and i.indisready then 'valid' else 'INVALID' end,
         case when i.indisreplident then 'replica identity=yes' end,
         case when i.indisclustered then 'clustered=yes' end,
@@ -254,8 +255,9 @@ union all
         case when k.oid is null then 'definition=' || pg_catalog.pg_get_indexdef(i.indexrelid, 0, true)
              else 'options=' || (select pg_catalog.string_agg(o, ', ' order by o collate "C") from pg_catalog.unnest(x.reloptions) o) end
         {{fingerprint}}
-        -- Everything that pg_get_indexdef writes, without the names that it has to look up for each.
-        pg_catalog.concat_ws(' ', x.relkind, x.relam, i.indisunique, i.indnkeyatts, i.indoption,
+        -- What pg_get_indexdef writes, without the names that it has to look up for each. An operator class belongs to one access
+        -- method, and there is one for each key column: the columns after them are included ones.
+        pg_catalog.concat_ws(' ', i.indisunique, i.indoption,
             case when 16384 > all (i.indclass::pg_catalog.oid[] || i.indcollation::pg_catalog.oid[]) then pg_catalog.concat_ws(' ', i.indclass, i.indcollation) end,
             -- From PostgreSQL 15 on.
             (select (select indnullsnotdistinct from (select i.*) y) from (select false as indnullsnotdistinct) without)),
@@ -372,7 +374,8 @@ union all
         (select 'not null constraint=' || k.conname::pg_catalog.text from pg_catalog.pg_constraint k
          where t.typtype = 'd' and t.typnotnull and k.contypid = t.typid and k.contype = 'n' and k.conname !~ '_not_null[0-9]*$'),
         case when t.typtype = 'd' and t.typcollation not in (0, 100) then 'collation=' || t.typcollation::pg_catalog.regcollation::pg_catalog.text end,
-        'default=' || t.typdefault,
+        -- typdefault is the text of the statement, in which names are those of its search path.
+        'default=' || coalesce(pg_catalog.pg_get_expr(t.typdefaultbin, 0), t.typdefault),
         (select 'range of=' || pg_catalog.concat_ws(', ', pg_catalog.format_type(g.rngsubtype, null), nullif(g.rngcanonical::pg_catalog.text, '-'), nullif(g.rngsubdiff::pg_catalog.text, '-'),
                 'multirange ' || pg_catalog.format_type(g.rngmultitypid, null), nullif(nullif(g.rngcollation, 0), 100)::pg_catalog.regcollation::pg_catalog.text,
                 (select 'operator class ' || o.opcname::pg_catalog.text from pg_catalog.pg_opclass o where o.oid = g.rngsubopc and not o.opcdefault)) from pg_catalog.pg_range g where t.typtype = 'r' and g.rngtypid = t.typid),

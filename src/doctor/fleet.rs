@@ -166,7 +166,9 @@ pub(super) fn drift(known: std::result::Result<&KnownDrift, &Error>) -> CheckRes
     let names = schemas.iter().map(|schema| schema.as_str().to_owned());
     let changed: Vec<String> = names.filter(|name| !unchanged.contains(name)).collect();
     if changed.is_empty() {
-        return CheckResult::good("no schema has changed since the last comparison, which found no difference");
+        return CheckResult::good(
+            "no schema has changed since the last comparison, which found no difference; `cgk drift` also compares roles and rights",
+        );
     }
     let found = match changed.len() {
         1 => "1 schema was not compared since its last change, or differs".to_owned(),

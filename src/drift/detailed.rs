@@ -8,7 +8,7 @@ use super::{
     inspect::{InspectOutcome, Wanted, inspect},
     judge,
     reference::References,
-    report::{Difference, SchemaDrift},
+    report::{Change, Difference, SchemaDrift},
 };
 use crate::{
     db::Operator,
@@ -18,7 +18,7 @@ use crate::{
         worker::{Finished, JobOutcome, TenantWork, WorkerPool},
     },
     ident::SchemaName,
-    migrate::{Migrations, Set},
+    migrate::{Migrations, Set, rehearsal::with_word_replaced},
     registry::role_of,
     slug::TenantSlug,
 };
@@ -84,7 +84,7 @@ impl TenantWork for DetailedComparison<'_> {
             let schema = SchemaName::of_tenant(slug);
             if let Some((first, drift)) = example.map(|example| &done[example]) {
                 let mut drift = SchemaDrift { schema, slug: Some(slug.clone()), ..drift.clone() };
-                rename_role(operator, first, slug, &mut drift.differences);
+                rename_tenant(operator, first, slug, &mut drift.differences);
                 done.push((slug.clone(), drift));
                 continue;
             }
@@ -120,11 +120,20 @@ impl TenantWork for DetailedComparison<'_> {
     }
 }
 
-/// Replaces the tenant's role, which is the only name of a tenant that the differences of a group can contain.
-fn rename_role(operator: &Operator, from: &TenantSlug, to: &TenantSlug, differences: &mut [Difference]) {
-    let (Some(from), Some(to)) = (role_of(operator, from), role_of(operator, to)) else { return };
-    for difference in differences.iter_mut().filter(|difference| difference.kind == "role") {
-        if difference.object == from.as_str() {
+/// Replaces the names of the tenant: its role, and its schema in the texts.
+fn rename_tenant(operator: &Operator, from: &TenantSlug, to: &TenantSlug, differences: &mut [Difference]) {
+    let (from_schema, to_schema) = (SchemaName::of_tenant(from), SchemaName::of_tenant(to));
+    let roles = role_of(operator, from).zip(role_of(operator, to));
+    for difference in differences {
+        if let Change::Differs { found, given, .. } = &mut difference.change {
+            for text in [found, given].into_iter().flatten() {
+                *text = with_word_replaced(text, from_schema.as_str(), to_schema.as_str());
+            }
+        }
+        if let Some((from, to)) = &roles
+            && difference.kind == "role"
+            && difference.object == from.as_str()
+        {
             difference.object = to.as_str().to_owned();
         }
     }

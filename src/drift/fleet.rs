@@ -86,11 +86,14 @@ pub(super) async fn tenants(
         }
         _ => RoleSelection::Fleet,
     };
-    let (groups, mut roles) = if rest.len() <= ONE_BY_ONE_MAX {
+    let (groups, mut roles, compared) = if rest.len() <= ONE_BY_ONE_MAX {
         let groups = rest.into_iter().map(|(slug, _)| (None, vec![slug])).collect();
-        (groups, roles::findings(operator, whose, false).await?)
+        (groups, roles::findings(operator, whose, false).await?, None)
     } else {
-        compare_fingerprints(operator, migrations, scope, whose, rest, &mut references, &mut done).await?
+        let whole = rest.iter().map(|(slug, _)| SchemaName::of_tenant(slug)).collect();
+        let (groups, roles, stamped) =
+            compare_fingerprints(operator, migrations, whose, rest, &mut references, &mut done).await?;
+        (groups, roles, Some((stamped, whole)))
     };
     for (schema, found) in login_rights::findings(operator, whose).await? {
         roles.entry(schema).or_default().extend(found);
@@ -103,19 +106,50 @@ pub(super) async fn tenants(
         drift.differences.splice(0..0, bindings.remove(slug));
         fix::fill(&mut drift.differences, &drift.schema, role_of(operator, slug).as_ref(), owners.get(slug));
     }
+    if let Some((stamped, whole)) = compared {
+        stamped.keep(operator, &done, (*scope == Scope::Everything).then_some(&whole)).await;
+    }
     Ok((done.into_values().collect(), strange))
 }
 
-/// Records the tenants without differences, and groups the others by their differences.
+/// What a comparison can record about its tenants.
+struct StampedTenants {
+    stamps: Stamps,
+    /// The new stamps, each with the fingerprint of the expected objects.
+    new: BTreeMap<TenantSlug, (SchemaStamps, Fingerprint)>,
+}
+
+impl StampedTenants {
+    /// Records which tenants have no differences, and that others have some. A tenant can have the expected objects and
+    /// another fingerprint, because the texts of the server differ after a restored dump. It is recorded with the
+    /// expected one.
+    async fn keep(
+        mut self,
+        operator: &Operator,
+        done: &BTreeMap<TenantSlug, SchemaDrift>,
+        whole_fleet: Option<&Vec<SchemaName>>,
+    ) {
+        let (mut clean, mut different) = (Vec::new(), Vec::new());
+        for (slug, drift) in done {
+            if !drift.is_clean() {
+                different.push(drift.schema.clone());
+            } else if let Some((stamp, expected)) = self.new.remove(slug) {
+                clean.push((drift.schema.clone(), stamp, expected));
+            }
+        }
+        self.stamps.keep(operator, &clean, &different, whole_fleet.map(Vec::as_slice)).await;
+    }
+}
+
+/// Finds the tenants with the expected fingerprints, and groups the others by their differences.
 async fn compare_fingerprints(
     operator: &Operator,
     migrations: &Migrations,
-    scope: &Scope,
     whose: RoleSelection<'_>,
     tenants: Vec<(TenantSlug, TenantFacts)>,
     references: &mut References<'_>,
     done: &mut BTreeMap<TenantSlug, SchemaDrift>,
-) -> Result<(Groups, RoleFindings)> {
+) -> Result<(Groups, RoleFindings, StampedTenants)> {
     let source = migrations.set(Set::Tenant);
     let prefixes = Prefixes::of(source);
     let siblings = connections(operator, tenants.len()).await;
@@ -130,7 +164,7 @@ async fn compare_fingerprints(
     let (mut fingerprints, ledgers, roles) =
         try_join3(fingerprints_of(&all, &schemas, &stamps), asked, roles::findings(all[all.len() - 1], whose, false))
             .await?;
-    let mut clean = Vec::new();
+    let mut new = BTreeMap::new();
     let mut groups: HashMap<DriftGroupKey, Vec<TenantSlug>> = HashMap::new();
     for ((slug, facts), ledger) in tenants.into_iter().zip(ledgers) {
         let schema = SchemaName::of_tenant(&slug);
@@ -145,24 +179,24 @@ async fn compare_fingerprints(
             Isolation::Role if !facts.has_role => RoleLook::Missing,
             Isolation::Role | Isolation::Path => RoleLook::There,
         };
-        if let Some(length) = length.filter(|_| role == RoleLook::There) {
-            let reference = references.of(&(0..length).collect::<Vec<_>>()).await?;
-            if reference.is_some_and(|reference| fingerprint.as_ref() == Some(&reference.fingerprint)) {
+        if let Some(length) = length.filter(|_| role == RoleLook::There)
+            && let Some(reference) = references.of(&(0..length).collect::<Vec<_>>()).await?
+        {
+            if let Some(stamp) = stamp {
+                new.insert(slug.clone(), (stamp, reference.fingerprint.clone()));
+            }
+            if fingerprint.as_ref() == Some(&reference.fingerprint) {
                 let head = length.checked_sub(1).map(|last| source.files()[last].id().clone());
                 done.insert(slug.clone(), judge::clean(&schema, &slug, head));
-                if let (Some(stamp), Some(fingerprint)) = (stamp, fingerprint) {
-                    clean.push((schema, stamp, fingerprint));
-                }
                 continue;
             }
         }
         let likeness = DriftGroupKey { fingerprint, comment: facts.comment, ledger, role };
         groups.entry(likeness).or_default().push(slug);
     }
-    stamps.keep(operator, &clean, (*scope == Scope::Everything).then_some(&schemas)).await;
     let mut groups: Groups = groups.into_iter().map(|(likeness, slugs)| (Some(likeness), slugs)).collect();
     groups.sort_by(|(_, a), (_, b)| a.cmp(b));
-    Ok((groups, roles))
+    Ok((groups, roles, StampedTenants { stamps, new }))
 }
 
 /// At most this many connections compute the fingerprints, each for a part of the tenants.

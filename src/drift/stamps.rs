@@ -3,7 +3,7 @@
 //!
 //! They are in `public.cgk_stamps`, which a rehearsal creates. A login that may not read the table works without it. A
 //! login that may not write it does not change it, and neither does a standby. It contains only schemas without
-//! differences.
+//! differences, in their roles and rights too when they were compared.
 
 use crate::{
     catalogue::{
@@ -137,12 +137,14 @@ where k.isolation = {isolation} and k.context = {context}
         Ok(unchanged.collect())
     }
 
-    /// Stores the stamps of schemas without differences. With `whole_fleet`, the stamps of all others are deleted. It
-    /// does not wait: if another comparison is writing, or the table cannot be written, nothing is stored.
+    /// Stores the stamps of schemas without differences, and deletes those of the different ones. With `whole_fleet`, the
+    /// stamps of schemas outside of it are deleted too. It does not wait: if another comparison is writing, or the table
+    /// cannot be written, nothing is stored.
     pub(super) async fn keep(
         &self,
         operator: &Operator,
         clean: &[(SchemaName, SchemaStamps, Fingerprint)],
+        different: &[SchemaName],
         whole_fleet: Option<&[SchemaName]>,
     ) {
         let isolation = rehearsal::isolation_name(operator);
@@ -155,6 +157,13 @@ where k.isolation = {isolation} and k.context = {context}
         let head = MessageHead::read_write(operator).lock_timeout(operator.session().lock_timeout).sql();
         let alone = demand(&format!("pg_catalog.pg_try_advisory_xact_lock({})", lock::stamps_key()));
         let mut sql = format!("{head}select {alone};\n");
+        if !different.is_empty() {
+            sql.push_str(&format!(
+                "delete from public.cgk_stamps k using pg_catalog.unnest({}) d (name) where k.isolation = {} and k.schema_name = d.name;\n",
+                array(&mut different.iter().map(SchemaName::as_str)),
+                literal(isolation),
+            ));
+        }
         if let Some(fleet) = whole_fleet {
             sql.push_str(&format!(
                 "delete from public.cgk_stamps k where k.isolation = {} and not exists (

@@ -129,6 +129,9 @@ pub(in crate::migrate) fn directives(text: &str, comments: &[Range<usize>], stat
             let of = if tool.is_empty() { String::new() } else { format!(" of {tool}") };
             found.refused.push((comment.start, format!("{whole:?} is a directive{of}: {problem}")));
         };
+        if whole.starts_with("--") && is_unknown_of_cgk(whole) {
+            refuse("cgk", OF_CGK);
+        }
         match if whole.starts_with("--") { directive(whole) } else { said(one_line(whole)) } {
             Some(Directive::Refused(tool, problem)) => refuse(tool, problem),
             Some(Directive::NoTransaction) if !is_line => refuse("", NOT_A_LINE),
@@ -138,6 +141,28 @@ pub(in crate::migrate) fn directives(text: &str, comments: &[Range<usize>], stat
         }
     }
     found
+}
+
+const OF_CGK: &str =
+    "only `-- cgk:no-transaction`, in the first line of the file, and `-- cgk:accept LINT REASON` exist";
+
+/// Whether a comment begins with `cgk:` and no known word, or is a known word with another spelling.
+fn is_unknown_of_cgk(comment: &str) -> bool {
+    let text = comment.trim_start_matches('-').trim();
+    let Some((name, rest)) = text.split_once(':').filter(|(name, _)| name.trim().eq_ignore_ascii_case("cgk")) else {
+        return false;
+    };
+    let word = rest.split_whitespace().next().unwrap_or_default();
+    // The path of an item of the library.
+    if rest.starts_with(':') {
+        return false;
+    }
+    if name == "cgk" && !rest.starts_with(char::is_whitespace) {
+        return !(rest.trim() == "no-transaction" || word == "accept");
+    }
+    // With a space it can be the beginning of a sentence.
+    let letters: String = word.chars().filter(char::is_ascii_alphanumeric).collect();
+    ["notransaction", "accept"].iter().any(|known| letters.eq_ignore_ascii_case(known))
 }
 
 const NOT_A_LINE: &str = "no tool reads it in a block comment or behind a statement; write it in a line of its own";

@@ -13,7 +13,9 @@ pub(crate) mod shared;
 mod snapshot;
 mod translate;
 
-pub(crate) use record::{OWN_NAME, SchemaSnapshot, given, is_denied, is_missing_table, isolation_name, texts_sql};
+pub(crate) use record::{
+    OWN_NAME, SchemaSnapshot, given, is_denied, is_missing_table, isolation_name, texts_sql, with_word_replaced,
+};
 
 use super::{
     execute::{

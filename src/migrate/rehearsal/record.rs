@@ -87,7 +87,8 @@ impl SchemaSnapshot {
     }
 }
 
-fn with_word_replaced(text: &str, word: &str, by: &str) -> String {
+/// Returns the text with another word in the places of a complete word.
+pub(crate) fn with_word_replaced(text: &str, word: &str, by: &str) -> String {
     let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
     let mut replaced = String::with_capacity(text.len());
     let mut rest = text;

@@ -20,6 +20,7 @@ create table boxes (
     id int constraint boxes_key primary key, a text, b text, c int default 1, d int default 1, area point,
     twice int generated always as (c * 2) stored,
     constraint boxes_a_key unique (a),
+    constraint boxes_late_key unique (a, c) deferrable,
     constraint boxes_c_check check (c > 0),
     constraint boxes_d_check check (d > 0),
     constraint boxes_no_overlap exclude using btree (b with =)
@@ -30,11 +31,19 @@ create index boxes_lower on boxes (lower(a));
 create index boxes_brin on boxes using brin (c int4_minmax_multi_ops);
 create index boxes_area on boxes using gist (area);
 create function other() returns trigger language plpgsql as $$ begin return new; end $$;
+create sequence counter;
+create domain counted as bigint default nextval('counter');
 create trigger boxes_touch before update on boxes for each row execute function touch();
 create trigger boxes_words before insert on boxes for each row execute function touch('a', 'b');
 create trigger boxes_when before delete on boxes for each row when (old.c > 0) execute function touch();
 create constraint trigger boxes_late after insert on boxes deferrable for each row execute function touch();
 create trigger boxes_all after update on boxes referencing new table as fresh for each statement execute function touch();
+-- A schema's own name is not the same in each, alone or before a name.
+do $$ begin
+    execute format('comment on table boxes is %L', 'in ' || current_schema());
+    execute format('alter table boxes alter a set default %L', current_schema());
+    execute format('create function where_am_i() returns text language sql as %L', 'select ''' || current_schema() || '.boxes''');
+end $$;
 ";
 
 /// From which major version on, and the change.
@@ -83,6 +92,10 @@ const CHANGES: &[(u32, &str)] = &[
     (15, "alter table boxes drop constraint boxes_a_key, add constraint boxes_a_key unique nulls not distinct (a)"),
     (
         14,
+        "alter table boxes drop constraint boxes_late_key, add constraint boxes_late_key unique (a, c) deferrable initially deferred",
+    ),
+    (
+        14,
         "alter table boxes drop constraint boxes_no_overlap, add constraint boxes_no_overlap exclude using btree (a with =)",
     ),
     (
@@ -98,6 +111,13 @@ const CHANGES: &[(u32, &str)] = &[
     // The trees of the checks are the same with the names exchanged, and each default is in the other column.
     (14, "alter table boxes rename c to e; alter table boxes rename d to c; alter table boxes rename e to d"),
     (14, "alter table boxes alter c set default 2"),
+    (14, "alter table schema_migrations drop constraint schema_migrations_pkey"),
+    // The statement has the same text, and names another sequence.
+    (
+        14,
+        "set search_path = public; create sequence counter; alter domain {schema}.counted set default nextval('counter')",
+    ),
+    (14, "alter table boxes alter a set default 'tenant_another'"),
     (14, "alter table boxes alter c drop default"),
     (14, "alter table boxes alter a set default 'x'"),
     (14, "alter table boxes drop twice; alter table boxes add twice int generated always as (d * 2) stored"),
@@ -168,11 +188,15 @@ const CHANGES: &[(u32, &str)] = &[
 const EQUAL: &[&str] = &[
     "alter table boxes drop c cascade; alter table boxes drop d cascade; alter table boxes drop area; alter table boxes add c int default 1;
      alter table boxes add d int default 1; alter table boxes add area point; alter table boxes add twice int generated always as (c * 2) stored;
-     alter table boxes add constraint boxes_c_check check (c > 0), add constraint boxes_d_check check (d > 0);
+     alter table boxes add constraint boxes_c_check check (c > 0), add constraint boxes_d_check check (d > 0),
+         add constraint boxes_late_key unique (a, c) deferrable;
      create index boxes_b on boxes (b) where c > 0; create index boxes_brin on boxes using brin (c int4_minmax_multi_ops);
      create index boxes_area on boxes using gist (area);
      create trigger boxes_when before delete on boxes for each row when (old.c > 0) execute function touch()",
     "alter table boxes drop constraint boxes_c_check, add constraint boxes_c_check check          (c > 0)",
+    "set search_path = ''; alter domain {schema}.counted set default nextval('{schema}.counter')",
+    // As if another tool's table of the same name had been renamed before.
+    "alter table schema_migrations rename constraint schema_migrations_pkey to schema_migrations_pkey1",
     // The server reads a column in parentheses as the column.
     "drop index boxes_ab; create index boxes_ab on boxes (a, (b))",
     "drop index boxes_lower; create index boxes_lower on boxes (             lower(a))",
@@ -246,7 +270,9 @@ async fn what_has_the_same_texts_has_the_same_fingerprint() {
     for count in [25, 60] {
         let (_database, migrations, operator, raw) = fleet(count).await;
         for (index, change) in EQUAL.iter().enumerate() {
-            raw.run(&format!("set search_path = tenant_{}, public; {change}", slug(index))).await;
+            let schema = format!("tenant_{}", slug(index));
+            let change = change.replace("{schema}", &schema);
+            raw.run(&format!("set search_path = {schema}, public; {change}")).await;
         }
         // The control: this one differs.
         raw.run(&format!("alter table tenant_{}.boxes alter c set default 7", slug(EQUAL.len()))).await;

@@ -223,3 +223,62 @@ async fn stamps_of_a_change_of_the_isolation_are_not_used_after_it() {
     let with_rights = report.tenants.iter().filter(|drift| !drift.differences.is_empty()).count();
     assert_eq!(with_rights, TENANTS, "the login's direct rights");
 }
+
+/// After a restored dump, some texts of the server are others, and the objects are the same.
+#[tokio::test]
+async fn a_schema_with_other_texts_of_the_same_objects_is_not_read_again() {
+    let set = "create table a (id int, state varchar(9) constraint a_state check (state in ('x', 'y')))";
+    let (_database, migrations, operator, raw) = fleet(&[("001_a.sql", set)]).await;
+    let restored = "alter table tenant_s4.a drop constraint a_state, add constraint a_state
+         check (((state)::text = any (array[('x'::character varying)::text, ('y'::character varying)::text])))";
+    raw.run(restored).await;
+    let text = "select pg_get_constraintdef(oid) from pg_constraint where conname = 'a_state' and connamespace = '{}'::regnamespace";
+    assert_ne!(
+        raw.one::<String>(&text.replace("{}", "tenant_s4")).await,
+        raw.one::<String>(&text.replace("{}", "tenant_s5")).await,
+        "the precondition"
+    );
+    assert!(!compare(&operator, &migrations).await.has_drift());
+    let first = kept(&raw).await;
+    assert_eq!(first.len(), TENANTS);
+    assert!(!compare(&operator, &migrations).await.has_drift());
+    assert_eq!(kept(&raw).await, first, "nothing was read again");
+    // The control: a change is seen.
+    raw.run("alter table tenant_s4.a drop constraint a_state, add constraint a_state check (state in ('x', 'z'))")
+        .await;
+    let found = compare(&operator, &migrations).await;
+    assert_eq!(lines(of(&found, "s4")).len(), 1);
+    assert!(!kept(&raw).await.contains_key("tenant_s4"));
+}
+
+/// `cgk doctor` calls a tenant unchanged and without differences by its stamp.
+#[tokio::test]
+async fn a_tenant_whose_role_differs_has_no_stamp() {
+    let (database, migrations, operator, raw) = fleet(&[("001_a.sql", "create table a (id int)")]).await;
+    assert!(!compare(&operator, &migrations).await.has_drift());
+    assert_eq!(kept(&raw).await.len(), TENANTS, "the precondition");
+    let role = role(&database, "s6");
+    raw.run(&format!("alter role {role} bypassrls")).await;
+    let found = compare(&operator, &migrations).await;
+    assert_eq!(lines(of(&found, "s6")).len(), 1);
+    assert_eq!(kept(&raw).await.len(), TENANTS - 1);
+    assert!(!kept(&raw).await.contains_key("tenant_s6"));
+    raw.run(&format!("alter role {role} nobypassrls")).await;
+    assert!(!compare(&operator, &migrations).await.has_drift());
+    assert_eq!(kept(&raw).await.len(), TENANTS);
+}
+
+/// Tenants with the same differences are compared once. The texts name the schema of each.
+#[tokio::test]
+async fn a_difference_names_the_tenants_own_schema() {
+    let set = "create table a (id int, b text); create function f() returns text language sql as 'select 1::text'";
+    let (_database, migrations, operator, raw) = fleet(&[("001_a.sql", set)]).await;
+    for slug in ["s1", "s2", "s3"] {
+        raw.run(&format!("alter table tenant_{slug}.a alter b set default 'of tenant_{slug}.a'")).await;
+    }
+    let found = compare(&operator, &migrations).await;
+    for slug in ["s1", "s2", "s3"] {
+        let lines = lines(of(&found, slug));
+        assert!(lines.len() == 1 && lines[0].contains(&format!("of tenant_{slug}.a")), "{lines:?}");
+    }
+}

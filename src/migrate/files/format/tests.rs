@@ -245,3 +245,41 @@ fn the_heading_of_a_rollback_is_told_from_other_comments() {
     // After a statement on the same line, where no tool looks for it.
     assert!(run("create table g (a int); -- migrate:down\ndrop table a").is_err());
 }
+
+#[test]
+fn an_unknown_directive_of_cgk_is_refused() {
+    let refused = |text: &str| {
+        let cut = crate::sql::cut(text).unwrap();
+        directives(text, &cut.comments, &cut.statements).refused
+    };
+    for comment in [
+        "-- cgk:no_transaction",
+        "-- cgk:notransaction",
+        "-- cgk: no-transaction",
+        "-- CGK:no-transaction",
+        "-- cgk :no-transaction",
+        "-- cgk:no-transaction please",
+        "-- cgk:No-Transaction",
+        "-- cgk:acept drops-data it is empty",
+        "-- cgk: accept drops-data it is empty",
+        "-- cgk:accepted drops-data it is empty",
+        "-- cgk:",
+        "--cgk:whatever",
+    ] {
+        let found = refused(&format!("select 1;\n{comment}\nselect 2"));
+        assert_eq!(found.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [10], "{comment}");
+        assert!(found[0].1.contains("of cgk: only `-- cgk:no-transaction`"), "{found:?}");
+    }
+    for comment in [
+        "-- cgk:no-transaction",
+        "--  cgk:no-transaction  ",
+        "-- cgk:accept drops-data it is empty",
+        "-- cgk: these rows are read by the tool of that name",
+        "-- see cgk:whatever",
+        "-- cgkx:y",
+        "-- cgk::provisioning reads this table",
+        "/* cgk:whatever */",
+    ] {
+        assert_eq!(refused(&format!("select 1;\n{comment}\nselect 2")), [], "{comment}");
+    }
+}
