@@ -16,13 +16,15 @@ pub(super) fn differences(given: &Catalogue, found: &Catalogue) -> Vec<Differenc
     let mut all = Vec::new();
     // If a table is missing or unexpected, its dependent objects are not listed separately.
     let alone = |ours: &Catalogue, theirs: &Catalogue| -> BTreeSet<String> {
-        let is_parent = |key: &&ObjectKey| key.parent.is_empty() && !theirs.objects.contains_key(*key);
+        let is_parent = |key: &&ObjectKey| has_parts(key) && !theirs.objects.contains_key(*key);
         ours.objects.keys().filter(is_parent).map(|key| key.name.clone()).collect()
     };
     let (gone, added) = (alone(given, found), alone(found, given));
     for (key, facts) in &given.objects {
         match found.objects.get(key) {
             None if gone.contains(table_of(key, facts)) || is_told_by_its_constraint(key, given, found) => {}
+            // Another kind of object has the name of the table, and columns with the same names.
+            Some(_) if gone.contains(&key.parent) && found.kind_of(&key.parent).is_some() => {}
             None => all.push((key, Change::Missing)),
             Some(actual) => all.extend(aspects(facts, actual).map(|change| (key, change))),
         }
@@ -33,10 +35,13 @@ pub(super) fn differences(given: &Catalogue, found: &Catalogue) -> Vec<Differenc
         }
     }
     all.sort_by(|(a, _), (b, _)| place(a).cmp(&place(b)));
+    let mut fixes: Vec<_> =
+        all.iter().map(|(key, change)| (*key, fix::statements(key, change, given, found))).collect();
+    fix::complete(&mut fixes, given, found);
     let mut all: Vec<Difference> = all
         .into_iter()
-        .map(|(key, change)| {
-            let fix = fix::statements(key, &change, given, found);
+        .zip(fixes)
+        .map(|((key, change), (_, fix))| {
             let is_unexpected = change == Change::Unexpected;
             let note = is_unexpected.then(|| ignore::rights_of_others(key, found)).flatten();
             Difference { fix, gives_rights: note.is_some(), note, ..difference(key, change) }
@@ -44,6 +49,11 @@ pub(super) fn differences(given: &Catalogue, found: &Catalogue) -> Vec<Differenc
         .collect();
     all.extend(column_orders(given, found));
     all
+}
+
+/// Whether an object has columns or constraints, which its own line contains.
+fn has_parts(key: &ObjectKey) -> bool {
+    ["table", "view", "materialized view", "foreign table", "type", "domain"].contains(&key.kind.as_str())
 }
 
 /// Whether an index belongs to a constraint. Such an index has no definition of its own: the constraint's line contains

@@ -1,5 +1,6 @@
 //! The result of a comparison.
 
+use super::objects::ObjectKey;
 use crate::{
     catalogue::OWNER_LACKS, config::IgnoreRule, ident::SchemaName, migrate::StartedMigration, migration::MigrationId,
     slug::TenantSlug, tenant::StrangeRow,
@@ -177,8 +178,9 @@ pub(super) enum Phase {
     Keys,
     Checks,
     Indexes,
-    Partitions,
+    /// Before partitions are attached, so that those of a partition become parts of those of its table.
     ForeignKeys,
+    Partitions,
     Views,
     Triggers,
     Settings,
@@ -200,8 +202,23 @@ pub struct FixStatement {
     /// What a person must know before running it.
     pub note: Option<String>,
     pub(super) phase: Phase,
-    /// Whether it fails as long as another object has the name. A script contains it as a comment.
-    pub(super) is_blocked: bool,
+    pub(super) hold: Hold,
+    /// The object that exists after the statement.
+    pub(super) makes: Option<ObjectKey>,
+    /// The object that does not exist after the statement.
+    pub(super) drops: Option<ObjectKey>,
+    /// Its place in the script of its schema; 0 for statements about roles, which are first.
+    pub(super) place: usize,
+}
+
+/// Why a script contains a statement as a comment although it loses no data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hold {
+    No,
+    /// The server refuses it as long as what its note describes is so.
+    Refused,
+    /// It is needed only together with a statement that loses data.
+    OnlyWithLoss,
 }
 
 /// How an object differs.

@@ -1,7 +1,8 @@
 //! Statements that change one aspect of an existing object.
 
 use super::{
-    FixStatement, Phase, address, column, create, fact, function, grants, own, remove, run, sequence, table, trimmings,
+    FixStatement, Phase, address, column, create, fact, function, grants, index, lineage, own, remove, run, sequence,
+    table, trimmings,
 };
 use crate::{
     drift::objects::{Catalogue, ObjectFacts, ObjectKey},
@@ -27,7 +28,7 @@ pub(super) fn aspect(key: &ObjectKey, aspect: &str, given: &Catalogue, found: &C
         "sequence" => sequence_aspect(key, aspect, wanted),
         "view" | "materialized view" => view(key, aspect, given, found),
         "constraint" => constraint(key, aspect, wanted, held, given, found),
-        "index" => index(key, aspect, held, given, found),
+        "index" => index::aspect(key, aspect, given, found),
         "trigger" | "rule" => match aspect {
             "state" => vec![create::state(key, wanted).unwrap_or_else(|| {
                 let (table, name) = (own(&key.parent), quoted(&key.name));
@@ -37,8 +38,7 @@ pub(super) fn aspect(key: &ObjectKey, aspect: &str, given: &Catalogue, found: &C
         },
         "policy" | "statistics" if aspect != "statistics target" => again(key, given, found),
         "statistics" => {
-            let target = fact(wanted, aspect).unwrap_or("-1");
-            vec![run(Phase::Settings, format!("alter statistics {} set statistics {target}", own(&key.name)))]
+            vec![create::statistics_target(key, fact(wanted, aspect).unwrap_or("-1"))]
         }
         "function" | "procedure" => replace_function(key, given, found),
         "type" => labels(key, wanted, held),
@@ -55,7 +55,11 @@ fn can_be_owned(sequence: &ObjectKey, given: &Catalogue, found: &Catalogue) -> b
 }
 
 /// Returns statements that drop an object and create it again.
-fn again(key: &ObjectKey, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
+pub(super) fn again(key: &ObjectKey, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
+    if let Some(above) = lineage::followed(key, given, found).filter(|above| found.objects.contains_key(above)) {
+        let state = create::state(key, &given.objects[key]);
+        return again(&above, given, found).into_iter().chain(state).chain(trimmings::of_new(key, given)).collect();
+    }
     let made = create::object(key, given, None);
     match remove::first(key, found) {
         Some(drop) if !made.is_empty() => std::iter::once(drop).chain(made).collect(),
@@ -90,18 +94,14 @@ fn view(key: &ObjectKey, aspect: &str, given: &Catalogue, found: &Catalogue) -> 
         "definition" if key.kind == "view" && has_the_same_columns(key, given, found) => {
             create::relation_by_definition(key, wanted)
         }
-        "definition" => {
-            let mut all = again(key, given, found);
-            for drop in all.iter_mut().filter(|fix| fix.phase == Phase::DropDependents) {
-                drop.note = Some("views and functions that use it must go first".into());
-            }
-            all
-        }
+        "definition" => again(key, given, found),
         "options" => {
             let clause = column::option_clause(fact(wanted, aspect), fact(held, aspect));
             vec![run(Phase::Settings, format!("alter {} {name} {clause}", key.kind))]
         }
-        "populated" => vec![run(Phase::Settings, format!("refresh materialized view {name}"))],
+        // A view that reads it can be created only after that.
+        "populated" => vec![run(Phase::Views, format!("refresh materialized view {name}")).making(key)],
+        "toast options" | "access method" | "tablespace" => table::aspect(key, aspect, wanted, held, given),
         _ => Vec::new(),
     }
 }
@@ -149,45 +149,6 @@ fn constraint(
     }
 }
 
-fn index(key: &ObjectKey, aspect: &str, held: &ObjectFacts, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
-    let wanted = &given.objects[key];
-    let (table, name, index) = (own(&key.parent), quoted(&key.name), own(&key.name));
-    let settings = |sql: String| vec![run(Phase::Settings, sql)];
-    match aspect {
-        "state" => vec![run(Phase::Indexes, format!("reindex index {index}"))],
-        "options" => {
-            let clause = column::option_clause(fact(wanted, aspect), fact(held, aspect));
-            settings(format!("alter index {index} {clause}"))
-        }
-        "definition" => match remove::first(key, found) {
-            Some(drop) => std::iter::once(drop).chain(create::index(key, wanted, given)).collect(),
-            None => Vec::new(),
-        },
-        "clustered" => settings(format!("alter table {table} cluster on {name}")),
-        "replica identity" if wanted.contains_key(aspect) => {
-            settings(format!("alter table {table} replica identity using index {name}"))
-        }
-        "replica identity" => settings(format!("alter table {table} replica identity default")),
-        "tablespace" => {
-            let tablespace = quoted(fact(wanted, aspect).unwrap_or("pg_default"));
-            settings(format!("alter index {index} set tablespace {tablespace}"))
-        }
-        "statistics targets" => {
-            let parsed = |facts: &ObjectFacts| -> Vec<(String, String)> {
-                let pairs = fact(facts, aspect).unwrap_or_default().split(", ");
-                pairs.filter_map(|pair| pair.split_once(": ")).map(|(a, b)| (a.into(), b.into())).collect()
-            };
-            let (wanted, held) = (parsed(wanted), parsed(held));
-            let reset = held.into_iter().filter(|(n, _)| !wanted.iter().any(|(m, _)| m == n));
-            let reset: Vec<_> = reset.map(|(n, _)| (n, "-1".to_owned())).collect();
-            let all = reset.into_iter().chain(wanted);
-            all.map(|(n, t)| run(Phase::Settings, format!("alter index {index} alter column {n} set statistics {t}")))
-                .collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
 /// Adds missing labels. An extra label cannot be removed.
 fn labels(key: &ObjectKey, wanted: &ObjectFacts, held: &ObjectFacts) -> Vec<FixStatement> {
     let list = |facts: &ObjectFacts| -> Vec<String> {
@@ -214,7 +175,10 @@ fn domain(key: &ObjectKey, aspect: &str, wanted: &ObjectFacts) -> Vec<FixStateme
     let clause = match (aspect, fact(wanted, aspect)) {
         ("default", Some(default)) => format!("set default {default}"),
         ("default", None) => "drop default".into(),
-        ("not null", Some(_)) => "set not null".into(),
+        ("not null", Some(_)) => match fact(wanted, "not null constraint") {
+            Some(name) => format!("add constraint {} not null", quoted(name)),
+            None => "set not null".into(),
+        },
         ("not null", None) => "drop not null".into(),
         _ => return Vec::new(),
     };
@@ -230,9 +194,7 @@ fn replace_function(key: &ObjectKey, given: &Catalogue, found: &Catalogue) -> Ve
         return vec![create];
     }
     let Some(name) = function::name(key) else { return Vec::new() };
-    let drop = run(Phase::DropDependents, format!("drop {} {name}", key.kind))
-        .noting("the function is recreated; drop the objects that use it first");
-    let mut all = vec![drop, create];
+    let mut all = vec![run(Phase::DropDependents, format!("drop {} {name}", key.kind)).dropping(key), create];
     all.extend(trimmings::of_new(key, given));
     all
 }

@@ -1,6 +1,6 @@
 //! Statements for columns of tables and attributes of composite types.
 
-use super::{FixStatement, Phase, fact, lose, own, run, sequence};
+use super::{FixStatement, Hold, Phase, fact, lineage, lose, own, run, sequence};
 use crate::{
     drift::objects::{Catalogue, ObjectFacts, ObjectKey},
     ident::quoted,
@@ -22,7 +22,8 @@ pub(super) fn definition(table: &str, column: &str, given: &Catalogue) -> Option
     } else if let Some(generated) = fact(facts, "generated") {
         sql.push_str(&format!(" {}", generation(generated)));
     }
-    if is_not_null(facts) {
+    // CREATE TABLE and ADD COLUMN create no constraint that is not valid.
+    if is_not_null(facts) && !has(facts, "not valid") {
         sql.push_str(&named_not_null(facts));
         sql.push_str(if has(facts, "no inherit") { " not null no inherit" } else { " not null" });
     }
@@ -39,7 +40,7 @@ fn has(facts: &ObjectFacts, property: &str) -> bool {
 }
 
 /// Returns the clause that names a NOT NULL; empty if it has no explicit name.
-fn named_not_null(facts: &ObjectFacts) -> String {
+pub(super) fn named_not_null(facts: &ObjectFacts) -> String {
     fact(facts, "not null constraint").map(|name| format!(" constraint {}", quoted(name))).unwrap_or_default()
 }
 
@@ -61,10 +62,7 @@ fn not_null(key: &ObjectKey, aspect: &str, wanted: &ObjectFacts, held: &ObjectFa
         fact(held, "not null").and_then(|held| held.strip_suffix(", not valid")) == fact(wanted, "not null");
     match aspect {
         "not null comment" => match fact(wanted, "not null constraint").or(fact(held, "not null constraint")) {
-            Some(name) => {
-                let text = fact(wanted, aspect).map_or_else(|| "null".into(), crate::ident::literal);
-                vec![run(Phase::Comments, format!("comment on constraint {} on {table} is {text}", quoted(name)))]
-            }
+            Some(name) => vec![comment_on_not_null(&table, name, fact(wanted, aspect))],
             None => Vec::new(),
         },
         _ if !is_not_null(wanted) => vec![alter(format!("alter column {column} drop not null"))],
@@ -106,7 +104,8 @@ pub(super) fn missing(
     let name = quoted(&key.name);
     if given.kind_of(&key.parent) == Some("type") {
         let Some(of) = fact(facts, "type") else { return Vec::new() };
-        let sql = format!("alter type {} add attribute {name} {of}{}", own(&key.parent), collation(facts));
+        let cascade = cascade(&key.parent, found);
+        let sql = format!("alter type {} add attribute {name} {of}{}{cascade}", own(&key.parent), collation(facts));
         return vec![run(Phase::Types, sql)];
     }
     if given.is_view(&key.parent) {
@@ -145,11 +144,56 @@ pub(super) fn missing(
 /// and rights.
 pub(super) fn trimmings(key: &ObjectKey, given: &Catalogue) -> Vec<FixStatement> {
     let Some(facts) = given.objects.get(key) else { return Vec::new() };
-    ["storage", "compression", "statistics target", "options"]
+    let settings = ["storage", "compression", "statistics target", "options"]
         .iter()
         .filter(|aspect| facts.contains_key(**aspect))
-        .filter_map(|aspect| setting(key, aspect, facts, &ObjectFacts::new()))
-        .collect()
+        .filter_map(|aspect| setting(key, aspect, facts, &ObjectFacts::new()));
+    let table = own(&key.parent);
+    let not_valid = has(facts, "not valid")
+        .then(|| run(Phase::Checks, format!("alter table {table} {}", add_not_null(&key.name, facts))));
+    let comment = fact(facts, "not null comment").map(|text| match fact(facts, "not null constraint") {
+        Some(name) => comment_on_not_null(&table, name, Some(text)),
+        // The server chooses the name, usually this one.
+        None => {
+            let name = format!("{}_{}_not_null", key.parent, key.name);
+            let mut comment = comment_on_not_null(&table, &name, Some(text));
+            comment.hold_back(Hold::Refused, "the server chooses the name of the constraint, which may be another one");
+            comment
+        }
+    });
+    settings.chain(not_valid).chain(comment).collect()
+}
+
+fn comment_on_not_null(table: &str, name: &str, text: Option<&str>) -> FixStatement {
+    let text = text.map_or_else(|| "null".into(), crate::ident::literal);
+    run(Phase::Comments, format!("comment on constraint {} on {table} is {text}", quoted(name)))
+}
+
+/// Returns the object whose statement also changes a column: the parent's column, or the attribute of the table's type.
+pub(super) fn above(key: &ObjectKey, given: &Catalogue, found: &Catalogue) -> Option<ObjectKey> {
+    let of_type = |catalogue: &Catalogue| {
+        let facts = catalogue.objects.get(&lineage::table_key(&key.parent))?;
+        fact(facts, "of type").map(|name| name.trim_matches('"').to_owned())
+    };
+    let attribute = of_type(given).filter(|name| of_type(found).as_ref() == Some(name));
+    let attribute = attribute.map(|parent| ObjectKey { parent, ..key.clone() });
+    attribute.filter(|key| given.objects.contains_key(key)).or_else(|| lineage::followed(key, given, found))
+}
+
+/// Returns CASCADE if there are tables of a type: the statement changes them too.
+fn cascade(of: &str, found: Option<&Catalogue>) -> &'static str {
+    let is_of = |facts: &ObjectFacts| fact(facts, "of type").is_some_and(|name| name.trim_matches('"') == of);
+    if found.is_some_and(|found| found.objects.values().any(is_of)) { " cascade" } else { "" }
+}
+
+/// Returns a column of a table that has a composite type, whose attributes then cannot get another type.
+fn column_of_type<'c>(of: &str, found: &'c Catalogue) -> Option<&'c ObjectKey> {
+    let has_it = |facts: &ObjectFacts| {
+        let name = fact(facts, "type").unwrap_or_default();
+        name.strip_suffix("[]").unwrap_or(name).trim_matches('"') == of
+    };
+    let mut columns = found.objects.iter().filter(|(key, _)| key.kind == "column" && !found.is_view(&key.parent));
+    columns.find(|(_, facts)| has_it(facts)).map(|(key, _)| key)
 }
 
 /// Returns the statement for the default of a column of a new view, which CREATE VIEW does not set.
@@ -208,24 +252,31 @@ pub(super) fn aspect(key: &ObjectKey, aspect: &str, given: &Catalogue, found: &C
         "type" | "collation" if kind == "type" => {
             let Some(of) = fact(wanted, "type") else { return Vec::new() };
             let name = quoted(&key.name);
-            let sql = format!("alter type {} alter attribute {name} type {of}{}", own(&key.parent), collation(wanted));
-            vec![run(Phase::Types, sql)]
+            let (collation, cascade) = (collation(wanted), cascade(&key.parent, Some(found)));
+            let sql = format!("alter type {} alter attribute {name} type {of}{collation}{cascade}", own(&key.parent));
+            let mut change = run(Phase::Types, sql);
+            if let Some(user) = column_of_type(&key.parent, found) {
+                change.hold_back(Hold::Refused, &format!("the column {}.{} has the type", user.parent, user.name));
+            }
+            vec![change]
         }
         // The line of the view contains it.
         "type" | "collation" | "not null" if given.is_view(&key.parent) => Vec::new(),
         "type" | "collation" => {
+            if let Some(above) = above(key, given, found)
+                && found.objects.get(&above).is_some_and(|facts| facts.get(aspect) == held.get(aspect))
+            {
+                return self::aspect(&above, aspect, given, found);
+            }
             let Some(of) = fact(wanted, "type") else { return Vec::new() };
             let clause = format!("type {of}{} using {}::{of}", collation(wanted), quoted(&key.name));
             let change = alter(clause);
             let same_type = fact(held, "type") == Some(of);
             let widens = fact(held, "type").is_some_and(|from| widens(from, of));
-            if same_type || of == "text" {
+            if same_type || widens || of == "text" {
                 vec![change]
-            } else if widens {
-                vec![change.noting("a view that shows the column must go first")]
             } else {
-                let note = "values may be rounded, cut off or refused; a view that shows the column must go first";
-                vec![FixStatement { loses_data: true, ..change }.noting(note)]
+                vec![FixStatement { loses_data: true, ..change }.noting("values may be rounded, cut off or refused")]
             }
         }
         "not null" | "not null constraint" | "not null comment" => not_null(key, aspect, wanted, held),

@@ -7,18 +7,24 @@
 mod alter;
 mod column;
 mod create;
+mod displaced;
 mod function;
 mod grants;
+mod held_back;
+mod index;
+mod lineage;
+mod order;
 mod remove;
 mod script;
 mod sequence;
 mod table;
 mod taken;
 mod trimmings;
+mod words;
 
 use super::{
     objects::{Catalogue, ObjectFacts, ObjectKey},
-    report::{Change, Difference, FixStatement, Phase},
+    report::{Change, Difference, FixStatement, Hold, Phase},
 };
 use crate::ident::{Ident, RoleName, SchemaName, quoted};
 
@@ -32,21 +38,40 @@ const OWNER: &str = "\u{f8f2}";
 /// Returns the statements for one difference; empty if none are known.
 pub(super) fn statements(key: &ObjectKey, change: &Change, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
     match change {
-        Change::Missing => match taken::rename_back(key, given, found) {
-            Some(rename) => vec![rename],
-            None => {
-                let mut statements = create::object(key, given, Some(found));
-                taken::mark(key, given, found, &mut statements);
-                statements
+        Change::Missing => {
+            let rename = taken::rename_back(key, given, found).or_else(|| taken::rename_part_back(key, given, found));
+            match rename {
+                Some(rename) => vec![rename],
+                None => {
+                    let mut statements = create::missing(key, given, found);
+                    taken::mark(key, given, found, &mut statements);
+                    statements
+                }
             }
-        },
-        Change::Unexpected => match taken::renamed_from(key, given, found) {
-            Some(rename) => vec![rename],
-            None => remove::object(key, found),
-        },
+        }
+        Change::Unexpected => {
+            match taken::renamed_from(key, given, found).or_else(|| taken::renamed_part(key, given, found)) {
+                Some(rename) => vec![rename],
+                None => remove::object(key, given, found),
+            }
+        }
         Change::Differs { aspect, .. } => alter::aspect(key, aspect, given, found),
         Change::Wrong { .. } => Vec::new(),
     }
+}
+
+/// The statements of a difference, with the key of its object.
+type Fixes<'k> = (&'k ObjectKey, Vec<FixStatement>);
+
+/// Completes the statements for all differences of a schema: what has to be dropped and created again around them, which
+/// of them the server would refuse, and their order.
+pub(super) fn complete(fixes: &mut [Fixes<'_>], given: &Catalogue, found: &Catalogue) {
+    if fixes.iter().all(|(_, statements)| statements.is_empty()) {
+        return;
+    }
+    displaced::add(fixes, given, found);
+    held_back::mark(fixes, given, found);
+    order::set_places(fixes, given, found);
 }
 
 /// Inserts the names of a schema into the statements of its differences.
@@ -73,7 +98,16 @@ pub(super) fn fill(
 }
 
 fn run(phase: Phase, sql: impl Into<String>) -> FixStatement {
-    FixStatement { sql: sql.into(), loses_data: false, note: None, phase, is_blocked: false }
+    FixStatement {
+        sql: sql.into(),
+        loses_data: false,
+        note: None,
+        phase,
+        hold: Hold::No,
+        makes: None,
+        drops: None,
+        place: 0,
+    }
 }
 
 /// Returns a statement that deletes rows, or an object that may be needed.
@@ -90,6 +124,22 @@ impl FixStatement {
         self.note = Some(note.to_owned());
         self
     }
+
+    fn making(mut self, key: &ObjectKey) -> Self {
+        self.makes = Some(key.clone());
+        self
+    }
+
+    fn dropping(mut self, key: &ObjectKey) -> Self {
+        self.drops = Some(key.clone());
+        self
+    }
+
+    /// Keeps the statement as a comment, with the reason before its other notes.
+    fn hold_back(&mut self, hold: Hold, reason: &str) {
+        self.hold = hold;
+        self.note = Some(self.note.take().map_or_else(|| reason.to_owned(), |other| format!("{reason}; {other}")));
+    }
 }
 
 /// Returns the quoted name of an object with its schema.
@@ -99,6 +149,11 @@ fn own(name: &str) -> String {
 
 fn fact<'a>(facts: &'a ObjectFacts, aspect: &str) -> Option<&'a str> {
     facts.get(aspect).map(String::as_str)
+}
+
+/// Returns the statement that the server has as the definition of an object.
+fn definition(phase: Phase, facts: &ObjectFacts) -> Option<FixStatement> {
+    Some(run(phase, fact(facts, "definition")?.trim_end().trim_end_matches(';')))
 }
 
 /// Returns the kind and name of an object for COMMENT ON, GRANT and OWNER TO.

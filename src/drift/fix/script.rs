@@ -1,6 +1,6 @@
 //! Writes the statements as a script, which a person reviews and then runs with psql.
 
-use super::Phase;
+use super::{Hold, Phase};
 use crate::drift::{Difference, DriftReport, SchemaDrift};
 use std::{collections::HashSet, fmt::Write as _};
 
@@ -67,7 +67,7 @@ fn script(whose: &str, settings: &str, differences: &[Difference]) -> String {
     }
     let _ = write!(sql, "begin;\n{settings}");
     // The sort is stable: the statements of a phase keep their order.
-    steps.sort_by_key(|(phase, ..)| *phase);
+    steps.sort_by_key(|(phase, difference, place)| (difference.fix[*place].place, *phase));
     let (mut said, mut last): (HashSet<&str>, Option<&Difference>) = (HashSet::new(), None);
     for (_, difference, place) in steps {
         let fix = &difference.fix[place];
@@ -84,10 +84,11 @@ fn script(whose: &str, settings: &str, differences: &[Difference]) -> String {
         // A terminal would interpret control characters.
         if fix.sql.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
             sql.push_str("-- a statement with control characters is left out; --json has it.\n");
-        } else if fix.loses_data || fix.is_blocked {
-            sql.push_str(match fix.loses_data {
-                true => "-- LOSES DATA: read it, and take the dashes away only if that is meant.\n",
-                false => "-- IT FAILS as long as the name is taken: take the dashes away after that.\n",
+        } else if fix.loses_data || fix.hold != Hold::No {
+            sql.push_str(match (fix.loses_data, fix.hold) {
+                (true, _) => "-- LOSES DATA: read it, and take the dashes away only if that is meant.\n",
+                (_, Hold::OnlyWithLoss) => "-- ONLY TOGETHER with the statement of this difference that loses data.\n",
+                _ => "-- IT FAILS as long as what the note describes is so: take the dashes away after that.\n",
             });
             for text in fix.sql.split(['\n', '\r']) {
                 let _ = writeln!(sql, "--   {text}");
@@ -109,19 +110,14 @@ fn line(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::drift::{Change, FixStatement};
+    use super::{super::lose, *};
+    use crate::drift::Change;
 
     #[test]
     fn nothing_leaves_its_comment() {
         let mut bad = Difference::new("table", "x\ndrop table y;\r--", Change::Unexpected);
-        bad.fix = vec![FixStatement {
-            sql: "drop table \"x\ndrop table y;\r--\"".into(),
-            loses_data: true,
-            note: Some("a\nb".into()),
-            phase: Phase::DropObjects,
-            is_blocked: false,
-        }];
+        let drop = lose(Phase::DropObjects, "drop table \"x\ndrop table y;\r--\"");
+        bad.fix = vec![drop.noting("a\nb")];
         let none = Difference::new("operator", "a\nb", Change::Missing);
         let sql = script("tenant x", "set local search_path = 'x';\n", &[bad, none]);
         let code: Vec<&str> = sql.split(['\n', '\r']).filter(|line| !line.starts_with("--")).collect();

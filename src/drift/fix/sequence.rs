@@ -12,7 +12,8 @@ pub(super) fn create(key: &ObjectKey, facts: &ObjectFacts, given: &Catalogue) ->
         return Vec::new();
     }
     let name = own(&key.name);
-    let mut sql = format!("create sequence {name}");
+    let unlogged = if facts.contains_key("logging") { "unlogged " } else { "" };
+    let mut sql = format!("create {unlogged}sequence {name}");
     if let Some(data_type) = fact(facts, "data type") {
         sql.push_str(&format!(" as {data_type}"));
     }

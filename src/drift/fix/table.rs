@@ -1,6 +1,6 @@
 //! Statements that change an existing table.
 
-use super::{FixStatement, Phase, column, fact, own, run};
+use super::{FixStatement, Phase, column, fact, lineage, own, run};
 use crate::{
     drift::objects::{Catalogue, ObjectFacts, ObjectKey},
     ident::quoted,
@@ -41,6 +41,10 @@ pub(super) fn aspect(
         }
         "tablespace" => alter(format!("set tablespace {}", quoted(fact(wanted, aspect).unwrap_or("pg_default")))),
         "access method" => alter(format!("set access method {}", quoted(fact(wanted, aspect).unwrap_or("heap")))),
+        "of type" => alter(match fact(wanted, aspect) {
+            Some(of) => format!("of {of}"),
+            None => "not of".into(),
+        }),
         "publications" => publications(&name, fact(wanted, aspect), fact(held, aspect)),
         "detach pending" => match fact(held, "inherits") {
             Some(parent) => {
@@ -48,13 +52,14 @@ pub(super) fn aspect(
             }
             None => Vec::new(),
         },
-        "partition" | "inherits" => parents(&name, wanted, held),
+        "partition" | "inherits" => parents(&key.name, wanted, held),
         _ => Vec::new(),
     }
 }
 
 /// Returns the statements for the parents of a table: inheritance or partitioning.
-fn parents(name: &str, wanted: &ObjectFacts, held: &ObjectFacts) -> Vec<FixStatement> {
+fn parents(table: &str, wanted: &ObjectFacts, held: &ObjectFacts) -> Vec<FixStatement> {
+    let name = own(table);
     let mut all = Vec::new();
     let pair =
         |facts: &ObjectFacts| (fact(facts, "inherits").map(str::to_owned), fact(facts, "partition").map(str::to_owned));
@@ -70,15 +75,19 @@ fn parents(name: &str, wanted: &ObjectFacts, held: &ObjectFacts) -> Vec<FixState
         _ => {}
     }
     match pair(wanted) {
-        (Some(parent), Some(bound)) => {
-            all.push(run(Phase::Partitions, format!("alter table {parent} attach partition {name} {bound}")));
-        }
-        (Some(parents), None) => all.extend(
-            parents.split(", ").map(|parent| run(Phase::Partitions, format!("alter table {name} inherit {parent}"))),
-        ),
+        (Some(parent), Some(bound)) => all.push(attach(table, &parent, &bound)),
+        (Some(parents), None) => all.extend(parents.split(", ").map(|parent| {
+            run(Phase::Partitions, format!("alter table {name} inherit {parent}")).making(&lineage::link(table))
+        })),
         _ => {}
     }
     all
+}
+
+/// Returns the statement that makes a table a partition.
+pub(super) fn attach(table: &str, parent: &str, bound: &str) -> FixStatement {
+    let sql = format!("alter table {parent} attach partition {} {bound}", own(table));
+    run(Phase::Partitions, sql).making(&lineage::link(table))
 }
 
 /// Returns no statement if a publication contains only some columns or rows.

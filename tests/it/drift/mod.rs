@@ -13,6 +13,7 @@ pub(crate) mod record_lock;
 pub(crate) mod roles;
 pub(crate) mod schemas;
 pub(crate) mod sql;
+pub(crate) mod sql_order;
 pub(crate) mod stamps;
 pub(crate) mod step_forms;
 pub(crate) mod trigger_texts;
