@@ -202,7 +202,7 @@ pub struct FixStatement {
     /// What a person must know before running it.
     pub note: Option<String>,
     pub(super) phase: Phase,
-    pub(super) hold: Hold,
+    pub(super) hold: HoldReason,
     /// The object that exists after the statement.
     pub(super) makes: Option<ObjectKey>,
     /// The object that does not exist after the statement.
@@ -213,7 +213,7 @@ pub struct FixStatement {
 
 /// Why a script contains a statement as a comment although it loses no data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hold {
+pub(super) enum HoldReason {
     No,
     /// The server refuses it as long as what its note describes is so.
     Refused,

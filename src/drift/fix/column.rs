@@ -1,6 +1,6 @@
 //! Statements for columns of tables and attributes of composite types.
 
-use super::{FixStatement, Hold, Phase, fact, lineage, lose, own, run, sequence};
+use super::{FixStatement, HoldReason, Phase, fact, lineage, lose, own, run, sequence};
 use crate::{
     drift::objects::{Catalogue, ObjectFacts, ObjectKey},
     ident::quoted,
@@ -157,7 +157,10 @@ pub(super) fn trimmings(key: &ObjectKey, given: &Catalogue) -> Vec<FixStatement>
         None => {
             let name = format!("{}_{}_not_null", key.parent, key.name);
             let mut comment = comment_on_not_null(&table, &name, Some(text));
-            comment.hold_back(Hold::Refused, "the server chooses the name of the constraint, which may be another one");
+            comment.hold_back(
+                HoldReason::Refused,
+                "the server chooses the name of the constraint, which may be another one",
+            );
             comment
         }
     });
@@ -256,7 +259,8 @@ pub(super) fn aspect(key: &ObjectKey, aspect: &str, given: &Catalogue, found: &C
             let sql = format!("alter type {} alter attribute {name} type {of}{collation}{cascade}", own(&key.parent));
             let mut change = run(Phase::Types, sql);
             if let Some(user) = column_of_type(&key.parent, found) {
-                change.hold_back(Hold::Refused, &format!("the column {}.{} has the type", user.parent, user.name));
+                change
+                    .hold_back(HoldReason::Refused, &format!("the column {}.{} has the type", user.parent, user.name));
             }
             vec![change]
         }

@@ -1,7 +1,7 @@
 //! Objects that another one uses while a statement drops it or changes the type of a column. The server refuses that, so
 //! they are dropped first and created again.
 
-use super::{FixStatement, Fixes, Hold, Phase, alter, fact, function, own, run, trimmings, words::Words};
+use super::{FixStatement, Fixes, HoldReason, Phase, alter, fact, function, own, run, trimmings, words::Words};
 use crate::{
     drift::objects::{Catalogue, ObjectKey},
     ident::quoted,
@@ -39,12 +39,12 @@ pub(super) fn add(fixes: &mut [Fixes<'_>], given: &Catalogue, found: &Catalogue)
             let more = around(user, given, found);
             if more.is_empty() || gone.contains(user) {
                 let reason = format!("{} {} uses it: drop that first", user.kind, name(user));
-                statements.iter_mut().for_each(|statement| statement.hold_back(Hold::Refused, &reason));
+                statements.iter_mut().for_each(|statement| statement.hold_back(HoldReason::Refused, &reason));
                 break;
             }
             statements.extend(more.into_iter().map(|mut statement| {
                 if loses {
-                    statement.hold = Hold::OnlyWithLoss;
+                    statement.hold = HoldReason::OnlyWithLoss;
                 }
                 statement
             }));

@@ -2,7 +2,7 @@
 //! create: no statement for it is known, or its own statement is a comment.
 
 use super::{
-    FixStatement, Fixes, Hold, Phase, column, fact, lineage,
+    FixStatement, Fixes, HoldReason, Phase, column, fact, lineage,
     words::{Words, base_name},
 };
 use crate::{
@@ -24,12 +24,12 @@ pub(super) fn mark(fixes: &mut [Fixes<'_>], given: &Catalogue, found: &Catalogue
             for (statement, words) in statements.iter_mut().zip(words) {
                 let only_removes =
                     statement.loses_data && matches!(statement.phase, Phase::DropDependents | Phase::DropObjects);
-                if statement.hold == Hold::No
+                if statement.hold == HoldReason::No
                     && !only_removes
                     && let Some(reason) =
                         absent.reason(statement, words, given).or_else(|| other_column(key, statement, given, found))
                 {
-                    statement.hold_back(Hold::Refused, &reason);
+                    statement.hold_back(HoldReason::Refused, &reason);
                     is_final = false;
                 }
             }
@@ -55,7 +55,7 @@ impl<'c> Absent<'c> {
         let mut of_other_type = BTreeMap::new();
         let mut new_labels = Vec::new();
         for (key, statements) in fixes {
-            for statement in statements.iter().filter(|statement| statement.hold != Hold::OnlyWithLoss) {
+            for statement in statements.iter().filter(|statement| statement.hold != HoldReason::OnlyWithLoss) {
                 if let Some((_, label)) = statement.sql.split_once(" add value ").filter(|_| key.kind == "type") {
                     let label = label.split(" after ").next().unwrap_or_default();
                     let label = label.split(" before ").next().unwrap_or_default();
@@ -137,7 +137,7 @@ fn other_column(key: &ObjectKey, statement: &FixStatement, given: &Catalogue, fo
 }
 
 fn is_live(statement: &FixStatement) -> bool {
-    statement.hold == Hold::No && !statement.loses_data
+    statement.hold == HoldReason::No && !statement.loses_data
 }
 
 fn exists(key: &ObjectKey, made: &BTreeMap<&ObjectKey, bool>, given: &Catalogue, found: &Catalogue) -> bool {

@@ -24,7 +24,7 @@ mod words;
 
 use super::{
     objects::{Catalogue, ObjectFacts, ObjectKey},
-    report::{Change, Difference, FixStatement, Hold, Phase},
+    report::{Change, Difference, FixStatement, HoldReason, Phase},
 };
 use crate::ident::{Ident, RoleName, SchemaName, quoted};
 
@@ -103,7 +103,7 @@ fn run(phase: Phase, sql: impl Into<String>) -> FixStatement {
         loses_data: false,
         note: None,
         phase,
-        hold: Hold::No,
+        hold: HoldReason::No,
         makes: None,
         drops: None,
         place: 0,
@@ -136,7 +136,7 @@ impl FixStatement {
     }
 
     /// Keeps the statement as a comment, with the reason before its other notes.
-    fn hold_back(&mut self, hold: Hold, reason: &str) {
+    fn hold_back(&mut self, hold: HoldReason, reason: &str) {
         self.hold = hold;
         self.note = Some(self.note.take().map_or_else(|| reason.to_owned(), |other| format!("{reason}; {other}")));
     }

@@ -1,6 +1,6 @@
 //! Writes the statements as a script, which a person reviews and then runs with psql.
 
-use super::{Hold, Phase};
+use super::{HoldReason, Phase};
 use crate::drift::{Difference, DriftReport, SchemaDrift};
 use std::{collections::HashSet, fmt::Write as _};
 
@@ -84,10 +84,12 @@ fn script(whose: &str, settings: &str, differences: &[Difference]) -> String {
         // A terminal would interpret control characters.
         if fix.sql.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
             sql.push_str("-- a statement with control characters is left out; --json has it.\n");
-        } else if fix.loses_data || fix.hold != Hold::No {
+        } else if fix.loses_data || fix.hold != HoldReason::No {
             sql.push_str(match (fix.loses_data, fix.hold) {
                 (true, _) => "-- LOSES DATA: read it, and take the dashes away only if that is meant.\n",
-                (_, Hold::OnlyWithLoss) => "-- ONLY TOGETHER with the statement of this difference that loses data.\n",
+                (_, HoldReason::OnlyWithLoss) => {
+                    "-- ONLY TOGETHER with the statement of this difference that loses data.\n"
+                }
                 _ => "-- IT FAILS as long as what the note describes is so: take the dashes away after that.\n",
             });
             for text in fix.sql.split(['\n', '\r']) {

@@ -1,7 +1,7 @@
 //! Names that a missing object needs and another object has, mainly after a table was renamed by hand: its indexes and
 //! sequences keep their names.
 
-use super::{FixStatement, Hold, Phase, index, lineage, own, run};
+use super::{FixStatement, HoldReason, Phase, index, lineage, own, run};
 use crate::{
     drift::objects::{Catalogue, ObjectKey},
     ident::quoted,
@@ -79,7 +79,7 @@ pub(super) fn mark(key: &ObjectKey, given: &Catalogue, found: &Catalogue, statem
     let of_table = table_of(holder, found).map(|table| format!(" of table {table}")).unwrap_or_default();
     let note = format!("the name {name} is taken by the {}{of_table}: rename or drop that first", holder.kind);
     for statement in statements {
-        statement.hold_back(Hold::Refused, &note);
+        statement.hold_back(HoldReason::Refused, &note);
     }
 }
 
