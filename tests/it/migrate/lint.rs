@@ -533,8 +533,8 @@ fn warnings_are_accepted_one_by_one_with_a_reason() {
         ("-- cgk:accept transaction-control please\nselect 1;", vec!["1 accept"]),
         ("select 1;\n-- cgk:accept drops-data because\n", vec!["2 accept"]),
         ("select 1;\n-- cgk:accept drops-data because\n\nselect 2", vec!["2 accept"]),
-        // Not ours.
-        ("-- cgk:acceptable drops-data\nselect '-- cgk:accept drops-data x';", vec![]),
+        // No acceptance: another word, and a text.
+        ("-- cgk:acceptable drops-data\nselect '-- cgk:accept drops-data x';", vec!["1 directive"]),
     ] {
         assert_eq!(found(text), left, "{text}");
     }
