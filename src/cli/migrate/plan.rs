@@ -103,7 +103,7 @@ struct PlannedView<'a> {
 }
 
 /// One migration of a plan, and the schemas in which it is pending.
-struct PlannedFile<'a> {
+struct PlannedMigration<'a> {
     name: String,
     file: &'a MigrationFile,
     /// Empty for the shared schema.
@@ -130,7 +130,7 @@ pub(crate) fn show(
     next: Next,
 ) {
     let warnings = migrations.warnings();
-    let files = PlannedFile::all(plan);
+    let files = PlannedMigration::all(plan);
     printer.record(&PlanRecord {
         event: "plan",
         v: crate::cli::JSON_VERSION,
@@ -163,7 +163,7 @@ pub(crate) fn show(
     }
 }
 
-impl<'a> PlannedFile<'a> {
+impl<'a> PlannedMigration<'a> {
     /// Returns the files of the shared schema, and then those of the tenants.
     fn all(plan: &'a FleetPlan<'_>) -> Vec<Self> {
         let mut found = Vec::new();
@@ -207,7 +207,7 @@ impl<'a> PlannedFile<'a> {
 }
 
 /// Returns the table of the pending files.
-fn pending_grid(files: &[PlannedFile<'_>]) -> Grid {
+fn pending_grid(files: &[PlannedMigration<'_>]) -> Grid {
     let mut grid = Grid::new(&["MIGRATION", "PENDING IN", ""]);
     for planned in files {
         let pending = match planned.tenants.len() {
@@ -225,8 +225,8 @@ fn pending_grid(files: &[PlannedFile<'_>]) -> Grid {
 }
 
 /// Prints the SQL of each file, without statements that are executed in all schemas.
-fn show_texts(printer: &Printer, files: &[PlannedFile<'_>]) {
-    for PlannedFile { file, done, .. } in files {
+fn show_texts(printer: &Printer, files: &[PlannedMigration<'_>]) {
+    for PlannedMigration { file, done, .. } in files {
         let tool = file.tool().map(|tool| format!(" (written for {tool})")).unwrap_or_default();
         let after = match done {
             0 => String::new(),
@@ -257,10 +257,10 @@ fn show_not_migrated(printer: &Printer, plan: &FleetPlan<'_>) {
 }
 
 /// Prints what the locks block. -v also prints the locks that block nothing.
-fn show_locks(printer: &Printer, files: &[PlannedFile<'_>]) {
+fn show_locks(printer: &Printer, files: &[PlannedMigration<'_>]) {
     let mut grid = Grid::new(&["MIGRATION", "LOCKS", "MODE", "KEEPS WAITING", "BY"]);
     let mut any = false;
-    for PlannedFile { name, file, done, .. } in files {
+    for PlannedMigration { name, file, done, .. } in files {
         for lock in file.locks_after(*done) {
             if lock.blocks() == Blocks::Nothing && !printer.is_verbose() {
                 continue;
@@ -285,7 +285,7 @@ fn show_locks(printer: &Printer, files: &[PlannedFile<'_>]) {
     }
 }
 
-fn show_warnings(printer: &Printer, files: &[PlannedFile<'_>], warnings: &[Finding]) {
+fn show_warnings(printer: &Printer, files: &[PlannedMigration<'_>], warnings: &[Finding]) {
     for warning in files.iter().flat_map(|file| file.warnings(warnings)) {
         let line = warning.line.unwrap_or(1);
         let file = display_path(&warning.file);
@@ -301,7 +301,7 @@ fn show_warnings(printer: &Printer, files: &[PlannedFile<'_>], warnings: &[Findi
 }
 
 impl FileView {
-    fn of(planned: &PlannedFile<'_>, warnings: &[Finding]) -> Self {
+    fn of(planned: &PlannedMigration<'_>, warnings: &[Finding]) -> Self {
         let file = planned.file;
         let lock = |lock: TableLock| LockView {
             mode: lock.mode.name(),
