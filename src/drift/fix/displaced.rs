@@ -1,7 +1,7 @@
 //! Objects that another one uses while a statement drops it or changes the type of a column. The server refuses that, so
 //! they are dropped first and created again.
 
-use super::{FixStatement, Fixes, HoldReason, Phase, alter, fact, function, own, run, trimmings, words::Words};
+use super::{FixStatement, Fixes, HoldReason, Phase, alter, fact, function, own, run, trimmings, words::SqlNames};
 use crate::{
     drift::objects::{Catalogue, ObjectKey},
     ident::quoted,
@@ -15,7 +15,7 @@ pub(super) fn add(fixes: &mut [Fixes<'_>], given: &Catalogue, found: &Catalogue)
     let (again, gone): (Vec<_>, Vec<_>) = dropped.into_iter().partition(|statement| !statement.loses_data);
     let again: BTreeSet<ObjectKey> = again.into_iter().filter_map(|statement| statement.drops.clone()).collect();
     let gone: BTreeSet<ObjectKey> = gone.into_iter().filter_map(|statement| statement.drops.clone()).collect();
-    let mut texts: Option<Vec<(&ObjectKey, Words)>> = None;
+    let mut texts: Option<Vec<(&ObjectKey, SqlNames)>> = None;
     for (key, statements) in fixes.iter_mut() {
         let targets: Vec<ObjectKey> = statements
             .iter()
@@ -29,7 +29,7 @@ pub(super) fn add(fixes: &mut [Fixes<'_>], given: &Catalogue, found: &Catalogue)
         }
         let texts = texts.get_or_insert_with(|| {
             let users = found.objects.keys().filter(|key| can_use(key));
-            users.map(|key| (key, Words::of_object(key, found))).collect()
+            users.map(|key| (key, SqlNames::of_object(key, found))).collect()
         });
         let loses = statements.iter().any(|statement| statement.loses_data && changes_type(key, statement));
         for user in users(targets, texts, found) {
@@ -70,7 +70,11 @@ fn can_use(key: &ObjectKey) -> bool {
 }
 
 /// Returns the existing objects that use one of the targets, directly or through others.
-fn users<'f>(mut targets: Vec<ObjectKey>, texts: &[(&'f ObjectKey, Words)], found: &Catalogue) -> Vec<&'f ObjectKey> {
+fn users<'f>(
+    mut targets: Vec<ObjectKey>,
+    texts: &[(&'f ObjectKey, SqlNames)],
+    found: &Catalogue,
+) -> Vec<&'f ObjectKey> {
     let mut all: Vec<&ObjectKey> = Vec::new();
     let first = targets.clone();
     while let Some(target) = targets.pop() {
@@ -86,7 +90,7 @@ fn users<'f>(mut targets: Vec<ObjectKey>, texts: &[(&'f ObjectKey, Words)], foun
     all
 }
 
-fn uses(user: &ObjectKey, words: &Words, target: &ObjectKey, found: &Catalogue) -> bool {
+fn uses(user: &ObjectKey, words: &SqlNames, target: &ObjectKey, found: &Catalogue) -> bool {
     if !words.depend_on(target, found) {
         return false;
     }

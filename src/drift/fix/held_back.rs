@@ -3,7 +3,7 @@
 
 use super::{
     FixStatement, Fixes, HoldReason, Phase, column, fact, lineage,
-    words::{Words, base_name},
+    words::{SqlNames, base_name},
 };
 use crate::{
     drift::objects::{Catalogue, ObjectKey},
@@ -12,9 +12,9 @@ use crate::{
 use std::collections::{BTreeMap, HashMap};
 
 pub(super) fn mark(fixes: &mut [Fixes<'_>], given: &Catalogue, found: &Catalogue) {
-    let words: Vec<Vec<Words>> = fixes
+    let words: Vec<Vec<SqlNames>> = fixes
         .iter()
-        .map(|(_, statements)| statements.iter().map(|statement| Words::of(&statement.sql)).collect())
+        .map(|(_, statements)| statements.iter().map(|statement| SqlNames::of(&statement.sql)).collect())
         .collect();
     // Each round can only hold back more statements.
     loop {
@@ -84,7 +84,7 @@ impl<'c> Absent<'c> {
     }
 
     /// Returns why the server would refuse a statement.
-    fn reason(&self, statement: &FixStatement, words: &Words, given: &Catalogue) -> Option<String> {
+    fn reason(&self, statement: &FixStatement, words: &SqlNames, given: &Catalogue) -> Option<String> {
         let named = words.all().filter_map(|name| self.by_name.get(name)).flatten();
         let needed = named.into_iter().filter(|key| words.depend_on(key, given));
         // A whole object is the better reason than a part of it.

@@ -3,7 +3,7 @@
 
 use super::{
     FixStatement, Fixes, Phase, lineage,
-    words::{Words, base_name},
+    words::{SqlNames, base_name},
 };
 use crate::drift::objects::{Catalogue, ObjectKey};
 use std::collections::HashMap;
@@ -18,17 +18,17 @@ pub(super) fn set_places(fixes: &mut [Fixes<'_>], given: &Catalogue, found: &Cat
     }
 }
 
-struct Step<'f> {
+struct ScriptStep<'f> {
     /// The index of the difference, and of the statement in it.
     place: (usize, usize),
     statement: &'f FixStatement,
-    words: Words,
+    words: SqlNames,
     /// The names in the definition of the object that the statement drops.
-    dropped: Option<Words>,
+    dropped: Option<SqlNames>,
 }
 
 struct Order<'f> {
-    steps: Vec<Step<'f>>,
+    steps: Vec<ScriptStep<'f>>,
     /// The steps that create or drop an object, by its name.
     by_name: HashMap<&'f str, Vec<usize>>,
     given: &'f Catalogue,
@@ -47,16 +47,20 @@ impl<'f> Order<'f> {
                 let words = match &statement.makes {
                     // REFRESH does not name what the view reads.
                     Some(made) if made.kind == "materialized view" => {
-                        Words::of(given.objects[made].get("definition").map_or("", String::as_str))
+                        SqlNames::of(given.objects[made].get("definition").map_or("", String::as_str))
                     }
-                    _ => Words::of(&statement.sql),
+                    _ => SqlNames::of(&statement.sql),
                 };
-                let dropped = statement.drops.as_ref().map(|key| Words::of_object(key, found));
-                steps.push((statement.phase, rank, Step { place: (difference, index), statement, words, dropped }));
+                let dropped = statement.drops.as_ref().map(|key| SqlNames::of_object(key, found));
+                steps.push((
+                    statement.phase,
+                    rank,
+                    ScriptStep { place: (difference, index), statement, words, dropped },
+                ));
             }
         }
         steps.sort_by_key(|(phase, rank, _)| (*phase, *rank));
-        let steps: Vec<Step<'f>> = steps.into_iter().map(|(.., step)| step).collect();
+        let steps: Vec<ScriptStep<'f>> = steps.into_iter().map(|(.., step)| step).collect();
         let mut by_name: HashMap<&str, Vec<usize>> = HashMap::new();
         for (index, step) in steps.iter().enumerate() {
             for key in step.statement.makes.iter().chain(&step.statement.drops) {
@@ -99,7 +103,7 @@ impl<'f> Order<'f> {
             }));
         }
         if let Some(dropped) = &step.statement.drops {
-            let needs_it = |(other, step): &(usize, &Step<'_>)| {
+            let needs_it = |(other, step): &(usize, &ScriptStep<'_>)| {
                 let is_part =
                     step.statement.drops.as_ref().is_none_or(|key| key == dropped || key.parent == dropped.name);
                 *other != index

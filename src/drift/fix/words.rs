@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 /// The names in a text of SQL, without those in function bodies and in string literals.
 #[derive(Default)]
-pub(super) struct Words {
+pub(super) struct SqlNames {
     names: HashSet<String>,
     /// The names before a parenthesis, as in a call.
     called: HashSet<String>,
@@ -20,7 +20,7 @@ pub(super) struct Words {
     references: Vec<(String, String)>,
 }
 
-impl Words {
+impl SqlNames {
     /// Returns the names in a statement of this module.
     pub(super) fn of(sql: &str) -> Self {
         let mut words = Self::default();
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_statement_contains_the_names_outside_of_texts_and_bodies() {
-        let words = Words::of(
+        let words = SqlNames::of(
             "CREATE VIEW v AS SELECT odd.\"a \"\"b\"\"\", f(x), 'text ''mood'::text, nextval('numbers'::regclass), a === b, \
              f COLLATE mine, to_tsvector('words'::regconfig, x) FROM odd",
         );
@@ -231,14 +231,14 @@ mod tests {
         ] {
             assert_eq!(words.contain(&key), is_there, "{key:?}");
         }
-        let words = Words::of("create function f(mood) as $cgk$ select 1 from items $cgk$ language x");
+        let words = SqlNames::of("create function f(mood) as $cgk$ select 1 from items $cgk$ language x");
         assert!(words.contain(&key("type", "", "mood")) && words.contain(&key("type", "", "x")));
         assert!(!words.contain(&key("table", "", "items")));
     }
 
     #[test]
     fn the_words_of_a_command_are_no_names() {
-        let words = Words::of(&format!("create policy \"p\" on {SCHEMA}.\"items\" using (type)"));
+        let words = SqlNames::of(&format!("create policy \"p\" on {SCHEMA}.\"items\" using (type)"));
         assert!(!words.contain(&key("table", "", "policy")));
         assert!(words.contain(&key("policy", "items", "p")) && words.contain(&key("table", "", "type")));
     }
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn texts_that_do_not_end_are_read_to_their_end() {
         for text in ["'", "\"", "$a$", "E'\\", "$1", "$", "\"\"", "'x'::reg"] {
-            drop(Words::of(text));
+            drop(SqlNames::of(text));
         }
     }
 }
