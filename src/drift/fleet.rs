@@ -90,10 +90,9 @@ pub(super) async fn tenants(
         let groups = rest.into_iter().map(|(slug, _)| (None, vec![slug])).collect();
         (groups, roles::findings(operator, whose, false).await?, None)
     } else {
-        let whole = rest.iter().map(|(slug, _)| SchemaName::of_tenant(slug)).collect();
         let (groups, roles, stamped) =
             compare_fingerprints(operator, migrations, whose, rest, &mut references, &mut done).await?;
-        (groups, roles, Some((stamped, whole)))
+        (groups, roles, Some(stamped))
     };
     for (schema, found) in login_rights::findings(operator, whose).await? {
         roles.entry(schema).or_default().extend(found);
@@ -106,8 +105,8 @@ pub(super) async fn tenants(
         drift.differences.splice(0..0, bindings.remove(slug));
         fix::fill(&mut drift.differences, &drift.schema, role_of(operator, slug).as_ref(), owners.get(slug));
     }
-    if let Some((stamped, whole)) = compared {
-        stamped.keep(operator, &done, (*scope == Scope::Everything).then_some(&whole)).await;
+    if let Some(stamped) = compared {
+        stamped.keep(operator, &done, *scope == Scope::Everything).await;
     }
     Ok((done.into_values().collect(), strange))
 }
@@ -115,6 +114,8 @@ pub(super) async fn tenants(
 /// What a comparison can record about its tenants.
 struct StampedTenants {
     stamps: Stamps,
+    /// The schemas of all compared tenants.
+    schemas: Vec<SchemaName>,
     /// The new stamps, each with the fingerprint of the expected objects.
     new: BTreeMap<TenantSlug, (SchemaStamps, Fingerprint)>,
 }
@@ -123,12 +124,7 @@ impl StampedTenants {
     /// Records which tenants have no differences, and that others have some. A tenant can have the expected objects and
     /// another fingerprint, because the texts of the server differ after a restored dump. It is recorded with the
     /// expected one.
-    async fn keep(
-        mut self,
-        operator: &Operator,
-        done: &BTreeMap<TenantSlug, SchemaDrift>,
-        whole_fleet: Option<&Vec<SchemaName>>,
-    ) {
+    async fn keep(mut self, operator: &Operator, done: &BTreeMap<TenantSlug, SchemaDrift>, is_whole_fleet: bool) {
         let (mut clean, mut different) = (Vec::new(), Vec::new());
         for (slug, drift) in done {
             if !drift.is_clean() {
@@ -137,7 +133,7 @@ impl StampedTenants {
                 clean.push((drift.schema.clone(), stamp, expected));
             }
         }
-        self.stamps.keep(operator, &clean, &different, whole_fleet.map(Vec::as_slice)).await;
+        self.stamps.keep(operator, &clean, &different, is_whole_fleet.then_some(self.schemas.as_slice())).await;
     }
 }
 
@@ -196,7 +192,7 @@ async fn compare_fingerprints(
     }
     let mut groups: Groups = groups.into_iter().map(|(likeness, slugs)| (Some(likeness), slugs)).collect();
     groups.sort_by(|(_, a), (_, b)| a.cmp(b));
-    Ok((groups, roles, StampedTenants { stamps, new }))
+    Ok((groups, roles, StampedTenants { stamps, schemas, new }))
 }
 
 /// At most this many connections compute the fingerprints, each for a part of the tenants.
