@@ -282,7 +282,9 @@ union all
         'definition=' || coalesce(d.text, pg_catalog.pg_get_triggerdef(t.oid, true)),
         'state=' || case t.tgenabled when 'D' then 'disabled' when 'R' then 'replica only' when 'A' then 'always' else 'enabled' end,
         {comment pg_trigger | t.oid})
-    from rel c join pg_catalog.pg_trigger t on t.tgrelid = c.relid and not t.tgisinternal
+    -- PostgreSQL 14 calls the triggers that partitions have from their parent internal; those of foreign keys are everywhere.
+    from rel c join pg_catalog.pg_trigger t on t.tgrelid = c.relid and (not t.tgisinternal or t.tgparentid <> 0 and not exists (
+        select from pg_catalog.pg_constraint k where k.oid = t.tgconstraint and k.contype = 'f'))
     -- The text of pg_get_triggerdef, which reads all functions with the name of the trigger's function: one of each tenant. Null if
     -- the trigger has a condition, is a constraint, has tables of changed rows, or if names or arguments need a closer look.
     left join lateral (

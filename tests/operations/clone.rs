@@ -332,6 +332,58 @@ async fn a_plain_operator_clones_in_both_modes() {
     }
 }
 
+/// None of the triggers fires while the rows are copied, and each fires afterwards as it does in the migrations. A partition's own
+/// setting is among them: up to PostgreSQL 14 its triggers are internal.
+#[tokio::test(flavor = "multi_thread")]
+async fn triggers_are_silent_and_keep_their_settings() {
+    let migrations = set(&[(
+        "900_a.sql",
+        "create table seen (note text);
+         create function note() returns trigger language plpgsql as
+             $$ begin execute format('insert into %I.seen values (%L)', tg_table_schema, tg_name); return new; end $$;
+         create table flat (id int);
+         create trigger as_usual before insert on flat for each row execute function note();
+         create trigger never before insert on flat for each row execute function note();
+         create trigger in_replicas before insert on flat for each row execute function note();
+         create trigger always before insert on flat for each row execute function note();
+         alter table flat disable trigger never;
+         alter table flat enable replica trigger in_replicas;
+         alter table flat enable always trigger always;
+         create table parts (id int) partition by range (id);
+         create table part_0 partition of parts for values from (0) to (10);
+         create table part_1 partition of parts for values from (10) to (20);
+         create trigger of_parts before insert on parts for each row execute function note();
+         create constraint trigger checked after insert on parts for each row execute function note();
+         alter table part_1 disable trigger of_parts;
+         alter table part_0 enable always trigger checked",
+    )]);
+    let stage = bare(&migrations).await;
+    create(&stage, &migrations, "acme").await;
+    let rows =
+        |schema: &str| format!("insert into {schema}.flat values (1); insert into {schema}.parts values (5), (15)");
+    stage.run(&rows("tenant_acme")).await;
+    let text = async |sql: String| stage.rows(&sql, &[]).await[0].get::<_, String>(0);
+    let seen = async |schema| text(format!("select string_agg(note, ' ' order by note) from {schema}.seen")).await;
+    assert_eq!(seen("tenant_acme").await, "always as_usual checked checked of_parts");
+    clone(&stage, &migrations, "copy").await.unwrap();
+    assert_eq!(seen("tenant_copy").await, "always as_usual checked checked of_parts");
+    stage.run("truncate tenant_copy.seen").await;
+    stage.run(&rows("tenant_copy")).await;
+    assert_eq!(seen("tenant_copy").await, "always as_usual checked checked of_parts");
+    let settings = async |schema| {
+        text(format!(
+            "select string_agg(concat_ws(' ', c.relname, t.tgname, t.tgenabled), ', ' order by c.relname, t.tgname)
+               from pg_trigger t join pg_class c on c.oid = t.tgrelid where c.relnamespace = '{schema}'::regnamespace and c.relname ~ '^(flat|part)'"
+        ))
+        .await
+    };
+    assert_eq!(settings("tenant_copy").await, settings("tenant_acme").await);
+    no_drift(&stage, &migrations).await;
+    stage.run("alter table tenant_copy.part_1 enable trigger of_parts").await;
+    let report = drift::verify(&stage.operator().await, &migrations, &Scope::Tenants).await.unwrap();
+    assert!(report.has_drift());
+}
+
 /// Ends every other session of the database after so many tables.
 struct Kills<'a>(&'a Client, usize);
 

@@ -176,7 +176,9 @@ order by case when c.relispartition
          c.relname, t.tgname",
         relations(
             schema,
-            "join pg_catalog.pg_trigger t on t.tgrelid = c.oid and not t.tgisinternal",
+            // PostgreSQL 14 calls the triggers that partitions have from their parent internal.
+            "join pg_catalog.pg_trigger t on t.tgrelid = c.oid and (not t.tgisinternal or t.tgparentid <> 0 and not exists (
+    select from pg_catalog.pg_constraint k where k.oid = t.tgconstraint and k.contype = 'f'))",
             "c.relkind in ('r', 'p')"
         )
     )
