@@ -2,7 +2,7 @@
 
 use super::{
     namespace::{Namespace, RELATIONS},
-    session::temporary,
+    temporary::temporary,
 };
 use crate::{
     migrate::files::{file::MigrationFile, source::Source},
@@ -15,7 +15,7 @@ use crate::{
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a set has created so far, and not dropped.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct CreatedObjects<'a> {
     set: Set,
     /// Tables, views, sequences and indexes in the set's schema.
@@ -30,7 +30,7 @@ pub(super) struct CreatedObjects<'a> {
     schemas: BTreeSet<String>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct CreatedRelation<'a> {
     file: &'a MigrationFile,
     /// The table of an index.

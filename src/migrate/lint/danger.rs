@@ -3,7 +3,13 @@
 //! A table that the same file creates has no other users and no data, so operations on it are harmless. A table of an
 //! earlier file may contain many rows in some tenant.
 
-use super::{Finding, Lint, LintFault, known::Known, namespace::Namespace, session, shared, wide};
+use super::{
+    Finding, Lint, LintFault,
+    body::{Body, BodyKind},
+    known::Known,
+    namespace::Namespace,
+    session, shared, temporary, wide,
+};
 use crate::{
     migrate::files::{bundled::is_bundled, file::MigrationFile},
     migration::Set,
@@ -21,10 +27,8 @@ pub(super) fn file<'a>(file: &'a MigrationFile, known: &mut Known<'a>) -> Vec<(u
         let shape = shape::of(statement);
         let mut faults = Vec::<LintFault>::new();
         of_shape(&shape, statement, known, &mut faults);
+        of_rows(statement, statement, known, &mut faults);
         shared::of_change(&shape, known, &mut faults);
-        let temporary = session::temporary_relation(statement, &shape);
-        let taken = temporary.as_ref().filter(|name| known.has(&name.name));
-        faults.extend(taken.map(session::of_taken_name));
         of_words(statement, file.is_transactional(), &mut faults);
         if !file.is_transactional() {
             session::of_lost(statement, &shape, &mut faults);
@@ -36,14 +40,68 @@ pub(super) fn file<'a>(file: &'a MigrationFile, known: &mut Known<'a>) -> Vec<(u
         }
         wide::of_functions(statement, &mut known.functions, &mut faults);
         wide::of_catalogue(statement, &mut faults);
-        found.extend(faults.into_iter().map(|(at, lint, reason)| (index, Finding::at(file, at, lint, reason))));
-        match temporary {
-            Some(name) if taken.is_none() => known.learn_temporary(name),
-            Some(_) => {}
-            None => known.learn(file, statement, &shape),
+        learn(file, statement, &shape, known, &mut faults);
+        if let Some(body) = Body::of(statement) {
+            of_body(file, &body, known, &mut faults);
         }
+        found.extend(faults.into_iter().map(|(at, lint, reason)| (index, Finding::at(file, at, lint, reason))));
     }
     found
+}
+
+/// Takes a statement into account, and finds names that mean another relation than before.
+fn learn<'a>(
+    file: &'a MigrationFile,
+    statement: &Statement,
+    shape: &Shape,
+    known: &mut Known<'a>,
+    faults: &mut Vec<LintFault>,
+) {
+    let before = known.taken_names();
+    known.learn(file, statement, shape);
+    let taken = known.taken_names();
+    faults.extend(
+        taken.difference(&before).filter_map(|name| temporary::of_taken_name(name, statement, file.statements())),
+    );
+}
+
+/// Finds what a block does to rows and to the shared set, and temporary relations of a block or a function. Other
+/// warnings are about statements of the file itself.
+fn of_body<'a>(file: &'a MigrationFile, body: &Body, known: &mut Known<'a>, faults: &mut Vec<LintFault>) {
+    let runs = body.kind == BodyKind::Block;
+    // A function creates nothing before it is called.
+    let mut apart = (!runs).then(|| known.clone());
+    let known = apart.as_mut().unwrap_or(known);
+    let mut all = Vec::<LintFault>::new();
+    for statement in &body.statements {
+        let shape = match shape::of(statement) {
+            // `with … select … into` assigns a variable.
+            Shape::CreateTable { .. } if statement.leading_words().first() != Some(&"create") => Shape::Other,
+            shape => shape,
+        };
+        if runs {
+            of_shape(&shape, statement, known, &mut all);
+            of_rows(statement, &body.all, known, &mut all);
+            shared::of_change(&shape, known, &mut all);
+        }
+        learn(file, statement, &shape, known, &mut all);
+    }
+    let kept = [Lint::ChangesShared, Lint::DropsData, Lint::SharedParent, Lint::TemporaryName, Lint::WritesEveryRow];
+    faults.extend(all.into_iter().filter(|(_, lint, _)| kept.contains(lint)));
+}
+
+/// Finds writes to all rows of a table, and to shared rows of all tenants. `context` is the block that contains the
+/// statement, or the statement itself.
+fn of_rows(statement: &Statement, context: &Statement, known: &Known<'_>, faults: &mut Vec<LintFault>) {
+    for write in shape::writes(statement).iter().filter(|write| write.changes_rows && !known.is_fresh(&write.table)) {
+        let (verb, table) = (write.verb.to_uppercase(), write.table.shown());
+        if write.verb != "merge" && !write.chooses_rows {
+            let reason =
+                format!("{verb} without a condition locks every row of {table} until the end of the migration");
+            faults.push((write.at, Lint::WritesEveryRow, reason));
+        }
+        shared::of_rows(write, context, known, faults);
+    }
 }
 
 fn of_shape(shape: &Shape, statement: &Statement, known: &Known<'_>, faults: &mut Vec<LintFault>) {
@@ -109,16 +167,8 @@ fn of_shape(shape: &Shape, statement: &Statement, known: &Known<'_>, faults: &mu
             let reason = "CLUSTER rewrites the whole table and blocks reads".into();
             faults.push((start, Lint::RewritesTable, reason));
         }
-        Shape::Write { verb: verb @ ("update" | "delete"), table, has_where: false, .. } if !is_fresh(table) => {
-            faults.push((start, Lint::WritesEveryRow, writes_every_row(verb, table)));
-        }
         _ => {}
     }
-}
-
-fn writes_every_row(verb: &str, table: &Name) -> String {
-    let (verb, table) = (verb.to_uppercase(), table.shown());
-    format!("{verb} without WHERE locks every row of {table} until the end of the migration")
 }
 
 fn of_action(kind: &str, table: &Name, action: &Action, fresh: bool, known: &Known<'_>, faults: &mut Vec<LintFault>) {
@@ -240,7 +290,8 @@ fn column(action: &Action, verb: &str) -> Option<String> {
 
 fn qualified(name: &Name, faults: &mut Vec<LintFault>) {
     // Another tenant's name is a separate error.
-    if let Some(schema) = name.schema.as_deref().filter(|schema| !schema.starts_with("tenant_") && *schema != "pg_temp")
+    if let Some(schema) =
+        name.schema.as_deref().filter(|schema| !schema.starts_with("tenant_") && *schema != temporary::SCHEMA)
     {
         let reason = format!("{:?} names schema {schema:?} instead of the migrated schema", name.shown());
         faults.push((name.at, Lint::SchemaQualified, reason));

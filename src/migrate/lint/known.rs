@@ -1,6 +1,6 @@
 //! What the files before a statement have created and proven.
 
-use super::{created::CreatedObjects, namespace::Namespace};
+use super::{created::CreatedObjects, namespace::Namespace, temporary::TemporaryRelations};
 use crate::{
     migrate::files::file::MigrationFile,
     migration::Set,
@@ -12,12 +12,15 @@ use crate::{
 use std::collections::BTreeSet;
 
 /// What the files of a set have created so far, and the complete shared set.
+#[derive(Clone)]
 pub(super) struct Known<'a> {
     pub(super) set: Set,
     shared: &'a CreatedObjects<'a>,
     own: CreatedObjects<'a>,
     /// Relations that the current file has created. They have no rows and no other users.
     fresh: BTreeSet<String>,
+    /// Those of the current file. It is executed in a session of its own.
+    temporary: TemporaryRelations,
     /// Table and column of every `check (column is not null)` that is valid for all rows.
     not_null: BTreeSet<(String, String)>,
     /// The same for checks that are not validated yet, by table and constraint.
@@ -33,6 +36,7 @@ impl<'a> Known<'a> {
             shared,
             own: CreatedObjects::none(set),
             fresh: BTreeSet::new(),
+            temporary: TemporaryRelations::default(),
             not_null: BTreeSet::new(),
             unproven: Vec::new(),
             functions: BTreeSet::new(),
@@ -42,17 +46,31 @@ impl<'a> Known<'a> {
     /// Starts the next file of the set.
     pub(super) fn start_file(&mut self) {
         self.fresh.clear();
+        self.temporary = TemporaryRelations::default();
     }
 
     /// Whether the current file has created a relation, so that it is empty and unused.
     pub(super) fn is_fresh(&self, name: &Name) -> bool {
-        self.own.is_own(name) && self.fresh.contains(&name.name)
+        self.own.is_own(name) && self.fresh.contains(&name.name) || self.is_temporary(name)
+    }
+
+    /// Returns the names of temporary relations that mean another relation.
+    pub(super) fn taken_names(&self) -> BTreeSet<String> {
+        self.temporary.names().filter(|name| self.has(name)).cloned().collect()
     }
 
     /// Whether an earlier statement has made a relation with this name, in a schema of the search path.
-    pub(super) fn has(&self, relation: &str) -> bool {
-        self.own.has(Namespace::Relations, relation)
-            || self.set == Set::Tenant && self.shared.has(Namespace::Relations, relation)
+    fn has(&self, relation: &str) -> bool {
+        has(&self.own, self.shared, self.set, relation)
+    }
+
+    /// Whether a name means a relation that the set has created, or a temporary one.
+    pub(super) fn is_tenants(&self, name: &Name) -> bool {
+        self.own.is_own(name) && self.own.has(Namespace::Relations, &name.name) || self.is_temporary(name)
+    }
+
+    fn is_temporary(&self, name: &Name) -> bool {
+        self.temporary.means(name, |other| self.has(other))
     }
 
     /// Whether a statement of a tenant's file that names an object means one of the shared set.
@@ -80,13 +98,12 @@ impl<'a> Known<'a> {
         self.not_null.contains(&(table.name.clone(), column))
     }
 
-    /// Takes a temporary relation of the current file into account.
-    pub(super) fn learn_temporary(&mut self, name: Name) {
-        self.fresh.insert(name.name);
-    }
-
-    /// Takes any other statement of the current file into account.
+    /// Takes a statement of the current file into account.
     pub(super) fn learn(&mut self, file: &'a MigrationFile, statement: &Statement, shape: &Shape) {
+        let (own, shared, set) = (&self.own, self.shared, self.set);
+        if self.temporary.learn(statement, shape, |name| has(own, shared, set, name)) {
+            return;
+        }
         self.own.learn(file, statement, shape);
         match shape {
             Shape::CreateTable { name, .. } | Shape::Create { name: Some(name), .. } if !self.own.is_own(name) => {}
@@ -150,6 +167,10 @@ impl<'a> Known<'a> {
             }
         }
     }
+}
+
+fn has(own: &CreatedObjects<'_>, shared: &CreatedObjects<'_>, set: Set, relation: &str) -> bool {
+    own.has(Namespace::Relations, relation) || set == Set::Tenant && shared.has(Namespace::Relations, relation)
 }
 
 /// Returns constraint and column of `add constraint x check (c is not null)`.

@@ -13,6 +13,7 @@
 //! the file as well.
 
 mod accept;
+mod body;
 mod client;
 mod created;
 mod danger;
@@ -21,6 +22,7 @@ mod namespace;
 mod protected;
 mod session;
 mod shared;
+mod temporary;
 mod unit;
 mod wide;
 
@@ -130,7 +132,7 @@ lints! {
     PredefinedRole "predefined-role" Warning "Grant rights on single objects: such a role can read every tenant."
     GrantToPublic "grant-to-public" Warning "Name the roles that need it: PUBLIC is every tenant's role and every login."
     TemporaryName "temporary-name" Warning "Give the temporary relation another name: it does not hide the other one."
-    ChangesShared "changes-shared" Warning "Move it to a file of the shared set: the first tenant's run changes it for all tenants."
+    ChangesShared "changes-shared" Warning "Move it to a file of the shared set, or limit it to the tenant's rows: it applies to all tenants."
     SharedParent "shared-parent" Warning "Give each tenant its own table: everybody who reads the parent reads the rows of its children."
     UnsetSearchPath "unset-search-path" Warning "Add `set search_path from current` to the function: a restore calls it with another path."
     LooksInEverySchema "looks-in-every-schema" Warning "Compare the schema with current_schema() as well."

@@ -1,54 +1,10 @@
-//! What exists only in the session that executes a file: temporary objects, prepared statements, locks.
+//! What exists only in the session that executes a file, and is lost with it.
 
-use super::{Lint, LintFault, namespace::RELATIONS};
+use super::{Lint, LintFault, temporary::temporary};
 use crate::sql::{
     Statement, Token,
-    shape::{self, Name, Shape},
+    shape::{self, Shape},
 };
-
-/// Returns the name of a temporary object that a statement creates.
-pub(super) fn temporary(statement: &Statement, shape: &Shape) -> Option<Name> {
-    let is_temporary = |word: &&str| matches!(*word, "temp" | "temporary");
-    let words = statement.leading_words();
-    let mut after_create = words.iter().skip(1).skip_while(|word| ["or", "replace", "local", "global"].contains(*word));
-    let is_marked = words.first() == Some(&"create") && after_create.next().is_some_and(is_temporary);
-    let in_pg_temp = |name: &Name| name.schema.as_deref() == Some("pg_temp");
-    match shape {
-        Shape::CreateTable { name, .. } | Shape::Create { name: Some(name), .. } => {
-            return (is_marked || in_pg_temp(name)).then(|| name.clone());
-        }
-        Shape::CreateIndex { name, table, .. } => {
-            return in_pg_temp(table).then(|| name.as_ref().unwrap_or(table).clone());
-        }
-        _ => {}
-    }
-    // `select 1 as a into temp t`
-    let tokens = &statement.tokens;
-    let into = tokens
-        .windows(2)
-        .position(|two| two[0].word() == Some("into") && two[1].word().is_some_and(|word| is_temporary(&word)))?;
-    let name = tokens[into + 2..].iter().find(|token| token.word() != Some("table"))?;
-    Some(Name { schema: None, name: name.name()?.to_owned(), at: name.at })
-}
-
-/// Returns the name of a temporary relation that a statement creates.
-pub(super) fn temporary_relation(statement: &Statement, shape: &Shape) -> Option<Name> {
-    let is_other = match shape {
-        Shape::Create { kind, .. } => !RELATIONS.contains(&kind.as_str()),
-        Shape::CreateIndex { name, .. } => name.is_none(),
-        _ => false,
-    };
-    temporary(statement, shape).filter(|_| !is_other)
-}
-
-/// Returns the warning about a temporary relation with the name of another one.
-pub(super) fn of_taken_name(name: &Name) -> LintFault {
-    let reason = format!(
-        "a relation {:?} exists, and statements with this name mean that one: temporary ones are last in the search path",
-        name.name
-    );
-    (name.at, Lint::TemporaryName, reason)
-}
 
 /// Finds what a run loses that continues the file after this statement. SET is not found, because such a run repeats
 /// it.

@@ -1,10 +1,12 @@
 //! Warnings about a tenant's file that changes an object of the shared set, refers to one or inherits from one.
 
 use super::{Lint, LintFault, known::Known, namespace::Namespace};
-use crate::sql::shape::{Name, RowSource, Shape};
+use crate::sql::{
+    Statement, Token,
+    shape::{self, Name, RowSource, RowWrite, Shape},
+};
 
-/// Finds objects of the shared set that a tenant's file changes. Rows and rights are not meant: each tenant can have its
-/// own there.
+/// Finds objects of the shared set that a tenant's file changes, or on which it changes rights.
 pub(super) fn of_change(shape: &Shape, known: &Known<'_>, faults: &mut Vec<LintFault>) {
     let Some((what, namespace, names)) = changed(shape) else { return };
     for name in names.iter().filter(|name| known.is_shared(namespace, name)) {
@@ -34,6 +36,13 @@ fn changed(shape: &Shape) -> Option<(String, Namespace, &[Name])> {
         Shape::Alter { kind, name, .. } => Some((verb("ALTER", kind), Namespace::of_kind(kind), one(name))),
         Shape::Comment { on: Some(table), .. } => relations("COMMENT", one(table)),
         Shape::Comment { kind, name, .. } => Some(("COMMENT".into(), Namespace::of_kind(kind), one(name))),
+        // Without a schema, it creates an object of the tenant.
+        Shape::Create { kind, name: Some(name), or_replace: true, .. } if name.schema.is_some() => {
+            Some((verb("CREATE OR REPLACE", kind), Namespace::of_kind(kind), one(name)))
+        }
+        Shape::Refresh { name, .. } => relations("REFRESH MATERIALIZED VIEW", one(name)),
+        Shape::Vacuum { full: true, tables } => relations("VACUUM FULL", tables),
+        Shape::Rights { verb, kind, names } => Some(((*verb).to_owned(), Namespace::of_kind(kind), names)),
         Shape::Truncate { tables } => relations("TRUNCATE", tables),
         Shape::Reindex { kind, name: Some(name), .. } if matches!(kind.as_str(), "index" | "table") => {
             relations("REINDEX", one(name))
@@ -41,6 +50,27 @@ fn changed(shape: &Shape) -> Option<(String, Namespace, &[Name])> {
         Shape::Cluster { table: Some(table) } => relations("CLUSTER", one(table)),
         _ => None,
     }
+}
+
+/// Finds a write of a tenant's file to rows of a shared table that can be those of other tenants. New rows are not meant:
+/// each tenant can have its own there.
+pub(super) fn of_rows(write: &RowWrite, context: &Statement, known: &Known<'_>, faults: &mut Vec<LintFault>) {
+    if !known.is_shared(Namespace::Relations, &write.table) {
+        return;
+    }
+    let is_chosen = write.chooses_rows || write.verb == "merge";
+    if !(is_chosen && names_the_tenant(context, known)) {
+        let (verb, table) = (write.verb.to_uppercase(), write.table.shown());
+        let reason = format!("{verb} changes rows of all tenants in {table} of the shared set, once per tenant");
+        faults.push((write.table.at, Lint::ChangesShared, reason));
+    }
+}
+
+/// Whether a statement asks for the current tenant, or reads one of its relations.
+fn names_the_tenant(statement: &Statement, known: &Known<'_>) -> bool {
+    let tenant = ["current_schema", "current_schemas", "current_setting", "current_tenant_slug"];
+    let asks = |token: &Token| token.name().is_some_and(|name| tenant.contains(&name));
+    statement.tokens.iter().any(asks) || shape::reads(statement).iter().any(|name| known.is_tenants(name))
 }
 
 /// Finds foreign keys to shared tables.

@@ -250,7 +250,9 @@ fn of_shape(shape: &Shape, statement: &Statement) -> NamedLocks {
             if *locks_rows { "select for update" } else { "query" },
         ),
         Shape::Comment { kind, name, on } => of_comment(kind, name, on.as_ref(), statement),
-        Shape::Alter { .. } | Shape::Reindex { .. } | Shape::Cluster { .. } | Shape::Other => NamedLocks::new(),
+        Shape::Alter { .. } | Shape::Reindex { .. } | Shape::Cluster { .. } | Shape::Rights { .. } | Shape::Other => {
+            NamedLocks::new()
+        }
     }
 }
 

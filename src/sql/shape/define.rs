@@ -1,7 +1,7 @@
 //! Classifies the statements that define objects: CREATE, DROP, ALTER and COMMENT.
 
 use super::{
-    super::{SqlTokenKind, cursor::TokenCursor, name::Name},
+    super::{SqlTokenKind, Token, cursor::TokenCursor, name::Name},
     Action, RowSource, Shape,
     words::{after, position, reads, references},
 };
@@ -69,6 +69,10 @@ pub(super) fn drop_(cursor: &mut TokenCursor<'_>) -> Option<Shape> {
 
 pub(super) fn alter(cursor: &mut TokenCursor<'_>) -> Option<Shape> {
     let kind = cursor.kind()?;
+    if kind == "default privileges" {
+        cursor.at = position(cursor.tokens, &["in", "schema"])? + 2;
+        return Some(Shape::Rights { verb: "ALTER DEFAULT PRIVILEGES", kind: "schema".into(), names: cursor.names() });
+    }
     if !["table", "view", "materialized view", "index", "sequence", "foreign table"].contains(&kind.as_str()) {
         let name = cursor.name()?;
         let on = match kind.as_str() {
@@ -119,4 +123,25 @@ pub(super) fn comment(cursor: &mut TokenCursor<'_>) -> Option<Shape> {
     }
     let on = after(cursor.tokens, cursor.at, &["on"]);
     Some(Shape::Comment { kind, name, on })
+}
+
+/// Classifies GRANT and REVOKE. A grant of a role has no ON.
+pub(super) fn rights(verb: &'static str, cursor: &mut TokenCursor<'_>) -> Option<Shape> {
+    cursor.at = position(cursor.tokens, &["on"])? + 1;
+    if cursor.take(&["all"]) {
+        // `on all tables in schema x`
+        cursor.at = position(cursor.tokens, &["in", "schema"])? + 2;
+        return Some(Shape::Rights { verb, kind: "schema".into(), names: cursor.names() });
+    }
+    let kinds = ["table", "sequence", "function", "procedure", "routine", "schema", "type", "domain"];
+    let others = ["database", "language", "foreign", "large", "tablespace", "parameter"];
+    let mut kind = "table";
+    // A table can have one of these names.
+    if cursor.tokens.get(cursor.at + 1).and_then(Token::name).is_some_and(|next| next != "to" && next != "from") {
+        if cursor.peek_word().is_some_and(|word| others.contains(&word)) {
+            return None;
+        }
+        kind = cursor.one_of(&kinds).unwrap_or(kind);
+    }
+    Some(Shape::Rights { verb, kind: kind.to_owned(), names: cursor.names() })
 }

@@ -12,7 +12,7 @@ pub(crate) use words::has;
 pub(in crate::sql) use words::options;
 
 use super::{Statement, Token, cursor::TokenCursor};
-use define::{alter, comment, create, drop_};
+use define::{alter, comment, create, drop_, rights};
 use rows::rows;
 use words::{options_say, position, references};
 
@@ -100,7 +100,6 @@ pub(crate) enum Shape {
     Write {
         verb: &'static str,
         table: Name,
-        has_where: bool,
         reads: Vec<Name>,
     },
     Select {
@@ -113,7 +112,28 @@ pub(crate) enum Shape {
         name: Name,
         on: Option<Name>,
     },
+    /// GRANT and REVOKE of rights on objects, and ALTER DEFAULT PRIVILEGES in schemas.
+    Rights {
+        verb: &'static str,
+        /// The kind of the objects: `table`, `schema`, `function`, …
+        kind: String,
+        names: Vec<Name>,
+    },
     Other,
+}
+
+/// A part of a statement that writes rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RowWrite {
+    /// `insert`, `update`, `delete`, `merge`.
+    pub(crate) verb: &'static str,
+    /// The position of the verb.
+    pub(crate) at: usize,
+    pub(crate) table: Name,
+    /// Whether its own WHERE leaves out rows.
+    pub(crate) chooses_rows: bool,
+    /// Whether it changes or deletes existing rows.
+    pub(crate) changes_rows: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,6 +189,16 @@ impl Action {
         let start = position(&self.tokens, phrase)? + phrase.len();
         TokenCursor { tokens: &self.tokens, at: start }.name()
     }
+}
+
+/// Returns every write to rows in a statement, also those in its WITH.
+pub(crate) fn writes(statement: &Statement) -> Vec<RowWrite> {
+    rows::writes(&statement.tokens)
+}
+
+/// Returns the relations that a statement reads.
+pub(crate) fn reads(statement: &Statement) -> Vec<Name> {
+    words::reads(&statement.tokens)
 }
 
 /// Classifies a statement.
@@ -228,6 +258,8 @@ fn read(cursor: &mut TokenCursor<'_>) -> Option<Shape> {
             Some(Shape::Cluster { table: cursor.name() })
         }
         "comment" => comment(cursor),
+        "grant" => rights("GRANT", cursor),
+        "revoke" => rights("REVOKE", cursor),
         verb @ ("insert" | "update" | "delete" | "merge" | "copy" | "select" | "with" | "table" | "values") => {
             Some(rows(verb.to_owned().as_str(), cursor))
         }

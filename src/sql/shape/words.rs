@@ -140,3 +140,71 @@ pub(in crate::sql) fn options(tokens: &[Token]) -> impl Iterator<Item = (&str, O
         Some((one.first()?.word()?, value))
     })
 }
+
+/// Whether a condition holds for every row because it compares no column with anything else: `true`, `1 = 1`, `a = a`,
+/// `b > 0 or true`. A number is not known here, so `1 = 0` counts as well.
+pub(super) fn is_always_true(condition: &[Token]) -> bool {
+    parts(condition, "or").iter().any(|branch| parts(branch, "and").iter().all(|part| holds(part)))
+}
+
+fn holds(part: &[Token]) -> bool {
+    let words: Vec<&str> = part.iter().filter_map(Token::name).collect();
+    match part {
+        [] => return false,
+        [open, inner @ .., close] if open.is_sign('(') && close.is_sign(')') && is_balanced(inner) => {
+            return is_always_true(inner);
+        }
+        [not, rest @ ..] if not.word() == Some("not") => return fails(rest),
+        _ => {}
+    }
+    if let Some(equal) = part.iter().position(|token| token.is_sign('=')) {
+        let kinds = |side: &[Token]| side.iter().map(|token| token.kind.clone()).collect::<Vec<_>>();
+        let is_comparison = !part[..equal].last().is_some_and(|sign| ['<', '>', '!'].iter().any(|c| sign.is_sign(*c)));
+        if is_comparison {
+            return equal > 0 && kinds(&part[..equal]) == kinds(&part[equal + 1..]);
+        }
+    }
+    let is_constant = |word: &&str| ["true", "is", "not", "null", "boolean", "bool"].contains(word);
+    words.iter().all(is_constant) && words.first() != Some(&"null")
+}
+
+fn fails(part: &[Token]) -> bool {
+    match part {
+        [open, inner @ .., close] if open.is_sign('(') && close.is_sign(')') && is_balanced(inner) => fails(inner),
+        [not, rest @ ..] if not.word() == Some("not") => holds(rest),
+        [one] => one.word() == Some("false"),
+        _ => false,
+    }
+}
+
+/// Splits tokens at a word that is in no parentheses.
+fn parts<'a>(tokens: &'a [Token], word: &str) -> Vec<&'a [Token]> {
+    let (mut depth, mut start, mut found) = (0usize, 0, Vec::new());
+    for (at, token) in tokens.iter().enumerate() {
+        match token.kind {
+            SqlTokenKind::Sign('(') => depth += 1,
+            SqlTokenKind::Sign(')') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth == 0 && token.word() == Some(word) {
+            found.push(&tokens[start..at]);
+            start = at + 1;
+        }
+    }
+    found.push(&tokens[start..]);
+    found
+}
+
+/// Whether no parenthesis is closed that is not opened here: not in `a) or (b`.
+fn is_balanced(tokens: &[Token]) -> bool {
+    let mut depth = 0usize;
+    tokens.iter().all(|token| {
+        match token.kind {
+            SqlTokenKind::Sign('(') => depth += 1,
+            SqlTokenKind::Sign(')') if depth == 0 => return false,
+            SqlTokenKind::Sign(')') => depth -= 1,
+            _ => {}
+        }
+        true
+    })
+}

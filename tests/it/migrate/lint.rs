@@ -92,7 +92,7 @@ fn each_danger_is_seen() {
         ("drop view shared_names", "changes-shared"),
         ("create temp table t (id int)", "temporary-name"),
         ("create local temporary table t as select 1", "temporary-name"),
-        ("create table pg_temp.shared (id int)", "temporary-name"),
+        ("create table pg_temp.shared (id int); analyze shared", "temporary-name"),
         ("select 1 as id into temporary table t", "temporary-name"),
         ("create temp view v as select 1", "temporary-name"),
         ("create temp sequence shared_names", "temporary-name"),
@@ -104,6 +104,18 @@ fn each_danger_is_seen() {
         ("alter table t set schema other", "schema-qualified"),
         ("update t set a = 'x'", "writes-every-row"),
         ("delete from t", "writes-every-row"),
+        ("update t set a = 'x' where true", "writes-every-row"),
+        ("delete from t where 1 = 1", "writes-every-row"),
+        ("delete from t where id = id", "writes-every-row"),
+        ("delete from t where b = 1 or not false returning id", "writes-every-row"),
+        ("with x as (delete from t returning *) select count(*) from x", "writes-every-row"),
+        ("with x as (select 1) update t set b = 1", "writes-every-row"),
+        ("update t set a = (select name from shared where shared.id = t.id)", "writes-every-row"),
+        ("update t set b = 1 from (select 2 as c from t where b = 2) u", "writes-every-row"),
+        ("do $$ begin delete from t; end $$", "writes-every-row"),
+        ("do $$ begin truncate t; end $$", "drops-data"),
+        ("do $$ begin if 1 = 1 then drop table t; end if; end $$", "drops-data"),
+        ("do $$ begin execute 'alter table t drop column a'; end $$", "drops-data"),
         (
             "do $$ begin if not exists (select from pg_tables where tablename = 'n') then create table n (); end if; end $$",
             "looks-in-every-schema",
@@ -160,6 +172,9 @@ fn each_danger_is_seen() {
         ("create temp table t (id int) on commit drop;\ntruncate t", ["1 temporary-name", "2 drops-data"]),
         ("create temp table t as select 1;\ndrop table t", ["1 temporary-name", "2 drops-data"]),
         ("truncate shared", ["1 changes-shared", "1 drops-data"]),
+        ("delete from shared", ["1 changes-shared", "1 writes-every-row"]),
+        ("grant select on shared to public", ["1 changes-shared", "1 grant-to-public"]),
+        ("do $$ begin\n  drop table t;\n  delete from t; end $$", ["2 drops-data", "3 writes-every-row"]),
         ("cluster shared using shared_name", ["1 changes-shared", "1 rewrites-table"]),
     ] {
         let mut found = found(text);
@@ -188,7 +203,7 @@ fn each_error_is_one() {
         ("-- cgk:no-transaction\nset local lock_timeout = 0", "set-local"),
         ("select '", "file"),
         ("create table schema_migrations ()", "protected-name"),
-        ("do $$ begin delete from schema_migrations; end $$", "protected-mention"),
+        ("do $$ begin delete from schema_migrations where version = '1'; end $$", "protected-mention"),
         ("create extension citext", "extension-in-tenant"),
         ("create extension citext schema public", "extension-in-tenant"),
         ("drop extension if exists citext", "extension-in-tenant"),
@@ -266,7 +281,7 @@ const SHARED: &str = "
     create table users (id bigint generated always as identity primary key, email text unique, constraint users_one unique (id, email));
     create index on users (lower(email));
     create type mood as enum ('a'); create domain amount as int; create function total() returns int return 1;
-    create schema app; create table app.plans (id int);
+    create schema app; create table app.plans (id int); create materialized view counts as select 1 as n;
     create table moved (id int); create schema other; alter table moved set schema other;
     create table gone (id int primary key); drop table gone; create type gone_mood as enum ('a'); drop type gone_mood;
     create type same as enum ('a'); create function same() returns int return 1; create schema left_again; drop schema left_again";
@@ -276,7 +291,7 @@ const OWN: &str = "
     create table users_roles (id int primary key, a int); create index users_mail on users_roles (a);
     create table members (id int constraint users_id_key primary key); create index users_email_idx on members (id);
     create table gone (id int primary key); create type gone_mood as enum ('a');
-    create type same as enum ('a'); create function same() returns int return 1";
+    create type same as enum ('a'); create function same() returns int return 1; create materialized view own_counts as select 1 as n";
 
 /// Whether a statement of one more tenant file changes what the shared set created.
 fn changes_shared(statement: &str) -> bool {
@@ -338,6 +353,35 @@ fn a_tenants_file_changes_nothing_that_the_shared_set_created() {
         "alter function total() rename to sum",
         "drop function if exists total()",
         "drop function g(int), total()",
+        // Rights.
+        "grant select on users to x",
+        "grant select (id), update (email) on table users, gone to x",
+        "revoke all on users from public",
+        "revoke grant option for select on public.users from x",
+        "grant select on app.plans to x",
+        "grant usage on sequence users_id_seq to x",
+        "grant usage on schema app to x",
+        "revoke all on schema public from x",
+        "grant select on all tables in schema public to x",
+        "revoke all on all functions in schema app from x",
+        "grant execute on function total() to x",
+        "revoke all on function same2(), total() from public",
+        "grant usage on type mood to x",
+        "alter default privileges in schema public grant select on tables to x",
+        "alter default privileges for role r in schema elsewhere, app revoke all on tables from x",
+        // Contents.
+        "refresh materialized view counts",
+        "refresh materialized view concurrently public.counts",
+        "-- cgk:no-transaction\nvacuum full users",
+        "create or replace view public.names as select 1",
+        "create or replace function public.total() returns int return 2",
+        // In a block.
+        "do $$ begin drop table users; end $$",
+        "do $$ begin drop function total(); end $$",
+        "do $$ begin if true then alter table users add column x int; end if; end $$",
+        "do $$ begin execute 'revoke all on users from public'; end $$",
+        "do $$ begin for r in select 1 loop comment on table app.plans is 'x'; end loop; exception when others then null; end $$",
+        "do 'begin truncate users; end'",
     ] {
         assert!(changes_shared(statement), "{statement}");
     }
@@ -369,6 +413,18 @@ fn a_tenants_file_changes_nothing_that_the_shared_set_created() {
         "drop schema elsewhere",
         "drop role users",
         "alter domain unknown drop not null",
+        "grant select on members, gone to x",
+        "grant users to x",
+        "revoke all on all tables in schema elsewhere from x",
+        "grant usage on schema elsewhere to x",
+        "grant execute on function same() to x",
+        "grant connect on database app to x",
+        "alter default privileges in schema elsewhere grant select on tables to x",
+        "refresh materialized view own_counts",
+        "create or replace function total() returns int return 2",
+        "do $$ begin drop table gone; end $$",
+        "do $$ begin perform 'drop table users'; end $$",
+        "create function f() returns void language plpgsql as $$ begin drop table users; end $$",
         "create table users_x (a int unique); alter table users_x rename to u; alter index users_x_a_key rename to u_a_key",
     ] {
         assert!(!changes_shared(statement), "{statement}");
@@ -444,6 +500,13 @@ fn what_is_harmless_is_left_alone() {
         "set local lock_timeout = '1s'; select set_config('app.x', '', true)",
         "drop view v; drop function f(); drop trigger x on t; comment on table t is 'drop table t'",
         "update t set a = 'x' where id = 1; delete from t where false; insert into t values (1)",
+        "delete from t where id in (select 1 where true) and true; update t set b = b where b <> b; update t set b = 1 where b is not null",
+        "insert into t values (1) on conflict (id) do update set b = 1; with x as (insert into t values (2) returning *) select * from x",
+        "do $$ begin delete from t where b = 1; perform 'drop table t'; raise notice 'truncate t'; end $$",
+        "do $$ begin create table n (a int); truncate n; delete from n; drop table n; end $$",
+        "do language plperl $$ begin truncate t; end $$",
+        "create function f() returns void language plpgsql as $$ begin delete from t; delete from shared; end $$",
+        "create table n (id int); select * into m from n; truncate m; with x as (delete from m returning *) insert into n table x",
         "create function f() returns void language sql as $$ truncate t; drop table t $$",
         "create table enum_of_type (\"drop\" int, renames text)",
         "alter type mood add value 'x'",

@@ -12,6 +12,7 @@ pub(crate) mod fleet_concurrency;
 pub(crate) mod ledger_rows;
 pub(crate) mod ledger_tables;
 pub(crate) mod lint;
+mod lint_effects;
 pub(crate) mod locks;
 pub(crate) mod non_transactional;
 pub(crate) mod other_tools;
