@@ -137,10 +137,10 @@ pub enum MigrationError {
         /// The server's error, if it refused the row.
         source: Option<DriverError>,
     },
-    /// A statement of a tenant's file would change a relation of the shared schema, because the tenant has none with the
-    /// name. The statement was not executed. Only statements with CONCURRENTLY are checked.
+    /// A statement of a tenant's file would change a relation of the shared schema, or of another schema that is not the
+    /// tenant's. The statement was not executed. Only statements with CONCURRENTLY are checked.
     #[error(
-        "migration {}{} would change {relation:?} of the shared schema, because schema {:?} has no relation with this name",
+        "migration {}{} would change {relation:?}, which all tenants share: it is not in schema {:?}",
         crate::migration::printable(.file), .line.map_or_else(String::new, |line| format!(":{line}")), .schema.as_str()
     )]
     ChangesShared {

@@ -9,7 +9,7 @@
 use crate::{
     db::{Operator, message},
     error::{Error, Result, while_doing},
-    ident::{IDENT_BYTES_MAX, SchemaName},
+    ident::{IDENT_BYTES_MAX, SchemaName, literal},
     sql::{
         Statement,
         shape::{self, Name, Shape},
@@ -45,7 +45,7 @@ pub(in crate::migrate) enum ConcurrentStep {
     Done,
     Run,
     RunInstead(String),
-    /// It would change this relation of the shared schema, because the tenant has none with the name.
+    /// It would change this relation, which is not in the tenant's schema.
     Refused {
         shared: String,
     },
@@ -85,16 +85,6 @@ impl Concurrent {
         }
     }
 
-    /// Returns the existing relation that the statement names.
-    fn relation(&self) -> &str {
-        match self {
-            Self::CreateIndex { table, .. } => table,
-            Self::DropIndex { index } => index,
-            Self::Reindex { index, table } => index.as_deref().or(table.as_deref()).unwrap_or_default(),
-            Self::Detach { parent, .. } => parent,
-        }
-    }
-
     /// Whether it blocks no reads and writes while it waits. Then it may wait longer than others.
     pub(in crate::migrate) fn waits_quietly(&self) -> bool {
         !matches!(self, Self::Detach { .. })
@@ -105,10 +95,13 @@ impl Concurrent {
         &self,
         operator: &Operator,
         schema: &SchemaName,
+        statement: &Statement,
         begun: bool,
     ) -> Result<ConcurrentStep> {
-        if !begun && is_shared(operator, schema, self.relation()).await? {
-            return Ok(ConcurrentStep::Refused { shared: self.relation().to_owned() });
+        if let Some(name) = existing(statement).filter(|_| !begun)
+            && is_shared(operator, schema, &name).await?
+        {
+            return Ok(ConcurrentStep::Refused { shared: name.shown() });
         }
         match self {
             Self::CreateIndex { index, .. } => match find(operator, schema, index).await? {
@@ -177,18 +170,39 @@ fn unexpected(schema: &SchemaName, index: &str, found: String) -> Error {
     Error::Unexpected { doing: format!("create index {index:?} in schema {:?}", schema.as_str()), found }
 }
 
-/// Whether a name without a schema refers to a relation of the shared schema, which the statement would change once per
+/// Returns the existing relation that a statement names.
+fn existing(statement: &Statement) -> Option<Name> {
+    match shape::of(statement) {
+        Shape::CreateIndex { table, .. } | Shape::AlterTable { table, .. } => Some(table),
+        Shape::DropIndex { names, .. } => names.into_iter().next(),
+        Shape::Reindex { name, .. } => name,
+        _ => None,
+    }
+}
+
+/// Whether a tenant's statement that names a relation would change one that is not in the tenant's schema, once per
 /// tenant.
-async fn is_shared(operator: &Operator, schema: &SchemaName, relation: &str) -> Result<bool> {
-    let sql = "select coalesce(bool_or(n.nspname = $1), false), count(*) > 0
-               from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-               where c.relname = $2 and n.nspname in ($1, 'public')";
-    let rows = query(operator, sql, &[schema.as_str(), relation]).await?;
-    let column = |number: usize| {
-        rows.first().map_or(Ok(false), |row| row.try_get(number)).map_err(while_doing("look at an index"))
+async fn is_shared(operator: &Operator, schema: &SchemaName, relation: &Name) -> Result<bool> {
+    let public = SchemaName::public();
+    if *schema == public {
+        return Ok(false);
+    }
+    let further = operator.search_path().further().iter().map(|further| further.as_str());
+    let places: Vec<&str> = match &relation.schema {
+        Some(named) => vec![named],
+        None => [schema.as_str(), public.as_str()].into_iter().chain(further).collect(),
     };
-    let (own, any): (bool, bool) = (column(0)?, column(1)?);
-    Ok(any && !own)
+    let listed: Vec<String> = places.iter().map(|place| literal(place)).collect();
+    let sql = format!(
+        "select n.nspname::pg_catalog.text
+         from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+         where c.relname = $1 and n.nspname in ({})",
+        listed.join(", ")
+    );
+    let rows = query(operator, &sql, &[&clipped(relation)]).await?;
+    let found: Vec<String> =
+        rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(while_doing("look at an index"))?;
+    Ok(!found.is_empty() && !found.iter().any(|found| found == schema.as_str()))
 }
 
 fn half_way(schema: &SchemaName, doing: &str) -> Error {

@@ -69,7 +69,7 @@ impl Stepper<'_> {
         }
     }
 
-    /// Returns the error of a statement that would change a relation of the shared schema.
+    /// Returns the error of a statement that would change a relation that all tenants share.
     pub(super) fn of_shared(&self, number: usize, relation: String) -> Error {
         Error::Migration(MigrationError::ChangesShared {
             schema: self.plan.schema.clone(),

@@ -90,7 +90,7 @@ impl Stepper<'_> {
         let outlook = match &concurrent {
             Some(concurrent) => {
                 self.enter_session(progress, None).await.map_err(StepFailure::With)?;
-                let step = concurrent.prepare(self.operator, &self.plan.schema, progress.begun).await;
+                let step = concurrent.prepare(self.operator, &self.plan.schema, statement, progress.begun).await;
                 step.map_err(|error| StepFailure::With(self.of_statement(number, error)))?
             }
             None => ConcurrentStep::Run,

@@ -130,13 +130,15 @@ async fn the_place_of_an_error_is_its_word() {
     }
 }
 
-/// A name without a schema finds a relation of the shared schema where the tenant has none.
+/// A name without a schema finds a relation of the shared schema where the tenant has none. A name with one is that of the
+/// schema, also if the tenant has a relation of this name.
 #[tokio::test]
 async fn a_statement_that_would_change_the_shared_schema_is_not_run() {
     let (database, files, operator, raw) = with_files(&["acme", "globex"], &[]).await;
     raw.run(
         "create index on users (password_hash); create table parts (id int) partition by range (id); \
-         create table parts_1 partition of parts for values from (0) to (10)",
+         create table parts_1 partition of parts for values from (0) to (10); create schema app; create table app.one (id int); \
+         create index one_i on app.one (id); create table app.plans (id int)",
     )
     .await;
     let shell = Shell::on(&database).set("CGK_MIGRATIONS", files.path().to_str().unwrap());
@@ -146,15 +148,20 @@ async fn a_statement_that_would_change_the_shared_schema_is_not_run() {
         ("reindex index concurrently users_password_hash_idx", "users_password_hash_idx"),
         ("reindex table concurrently users", "users"),
         ("alter table parts detach partition parts_1 concurrently", "parts"),
+        ("create index concurrently users_x on public.users (password_hash)", "public.users"),
+        ("create index concurrently plans_x on app.plans (id)", "app.plans"),
+        ("create index concurrently one_x on app.one (id)", "app.one"),
+        ("drop index concurrently app.one_i", "app.one_i"),
+        ("reindex (concurrently) table app.one", "app.one"),
     ] {
         files.tenant("002_i.sql", &format!("-- cgk:no-transaction\n\n{statement}"));
         // The control: the server would run it.
         let relations = "select string_agg(concat(oid, ' ', relfilenode), ', ' order by oid) from pg_class \
-                         where relname ~ '^(users|parts)'";
+                         where relname ~ '^(users|parts|plans|one)'";
         let before: String = raw.one(relations).await;
         let runs = format!(
             "begin; set local search_path = tenant_acme, public; {}; rollback",
-            statement.replace("concurrently", "")
+            statement.replace("(concurrently)", "").replace("concurrently", "")
         );
         raw.run(&runs).await;
         let report = migrate_all(&operator, &files.load()).await.unwrap();
@@ -162,7 +169,7 @@ async fn a_statement_that_would_change_the_shared_schema_is_not_run() {
             let error = failure(&report, tenant);
             assert_eq!((error.code(), error.kind()), ("CGK0627", ErrorKind::Refused), "{statement}: {error}");
             let path = files.path().join("tenant/002_i.sql");
-            let expected = format!("migration {}:3 would change {relation:?} of the shared schema", path.display());
+            let expected = format!("migration {}:3 would change {relation:?}, which all tenants share", path.display());
             assert!(error.to_string().starts_with(&expected), "{error}");
         }
         assert_eq!(raw.one::<String>(relations).await, before, "{statement}");
