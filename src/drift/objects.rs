@@ -52,15 +52,16 @@ impl Catalogue {
         catalogue
     }
 
-    /// Returns a copy for one schema. A record contains a placeholder for the schema's name.
+    /// Returns a copy for one schema. A record contains a placeholder for the schema's name, also inside of names.
     pub(super) fn for_schema(&self, schema: &SchemaName) -> Self {
-        let mut catalogue = self.clone();
-        for value in catalogue.objects.values_mut().flat_map(BTreeMap::values_mut) {
-            if value.contains(OWN_NAME) {
-                *value = value.replace(OWN_NAME, schema.as_str());
-            }
+        let written = |text: &str| text.replace(OWN_NAME, schema.as_str());
+        let key = |key: &ObjectKey| ObjectKey::of(&key.kind, &written(&key.parent), &written(&key.name));
+        let facts =
+            |facts: &ObjectFacts| facts.iter().map(|(aspect, value)| (aspect.clone(), written(value))).collect();
+        Self {
+            objects: self.objects.iter().map(|(object, of)| (key(object), facts(of))).collect(),
+            columns: self.columns.iter().map(|(table, columns)| (written(table), written(columns))).collect(),
         }
-        catalogue
     }
 
     /// Adds a row of the query.

@@ -110,11 +110,27 @@ pub(super) struct TenantRights {
     pub(super) owner: Option<Ident>,
     /// Whether the object that the login needs exists: the tenant's role, or its schema with a ledger.
     pub(super) is_ready: bool,
+    /// Whether it may act as the role, or may use the schema and a table in it.
     pub(super) may_enter: bool,
     /// Whether it may use the schema without the tenant's role.
     pub(super) direct: bool,
     /// Whether the schema's own list of rights names the login. Then this right can be revoked from it.
     pub(super) is_named: bool,
+}
+
+/// Returns an expression: whether a login `l` has a right on some table of a schema `n`, apart from the ledger; null if
+/// there is no such table. It does not matter which rights these are: an operator can restrict a login.
+fn reads_a_table_sql() -> String {
+    format!(
+        "(select pg_catalog.bool_or(
+                    exists (select from pg_catalog.aclexplode(c.relacl) a where a.grantee in (l.oid, 0))
+                    or exists (select from pg_catalog.pg_attribute b, pg_catalog.aclexplode(b.attacl) a
+                               where b.attrelid = c.oid and b.attacl is not null and a.grantee in (l.oid, 0)))
+                from pg_catalog.pg_depend d join pg_catalog.pg_class c on c.oid = d.objid
+                where d.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass and d.refobjid = n.oid
+                  and d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objsubid = 0
+                  and c.relkind in ('r', 'p', 'v', 'm', 'f') and c.relname <> '{LEDGER_TABLE}')"
+    )
 }
 
 /// Returns the rights of a login on every tenant of the registry.
@@ -124,12 +140,14 @@ pub(super) async fn tenants(operator: &Operator, name: &LoginName) -> Result<Vec
     let sql = format!(
         "select o.slug::pg_catalog.text, pg_catalog.pg_get_userbyid(n.nspowner)::pg_catalog.text, k.oid is not null, t.oid is not null, {member},
                 coalesce(pg_catalog.has_schema_privilege(l.oid, n.oid, 'usage'), false),
-                exists (select from pg_catalog.aclexplode(n.nspacl) a where a.grantee = l.oid)
+                exists (select from pg_catalog.aclexplode(n.nspacl) a where a.grantee = l.oid),
+                coalesce({reads}, true)
          from {TENANTS}
          left join pg_catalog.pg_roles l on l.rolname::pg_catalog.text = $1
          left join pg_catalog.pg_class k on k.relnamespace = n.oid and k.relname = '{LEDGER_TABLE}' and k.relkind in ('r', 'p')
          left join pg_catalog.pg_roles t on t.rolname::pg_catalog.text = 'cgk_' || o.slug || '_' || $2
          order by o.slug collate \"C\"",
+        reads = if by_role { "true".to_owned() } else { reads_a_table_sql() },
         member = if operator.facts().major() >= 16 {
             "exists (select from pg_catalog.pg_auth_members m where m.roleid = t.oid and m.member = l.oid and m.set_option)"
         } else {
@@ -148,12 +166,13 @@ pub(super) async fn tenants(operator: &Operator, name: &LoginName) -> Result<Vec
             let (row, slug) = read?;
             let get = |index: usize| row.try_get::<_, bool>(index).map_err(doing());
             let owner: Option<String> = row.try_get(1).map_err(doing())?;
-            let (schema, role, member, direct, is_named) = (get(2)?, get(3)?, get(4)?, get(5)?, get(6)?);
+            let (schema, role, member, direct, is_named, reads) =
+                (get(2)?, get(3)?, get(4)?, get(5)?, get(6)?, get(7)?);
             Ok(TenantRights {
                 slug,
                 owner: owner.map(ident).transpose()?,
                 is_ready: if by_role { role } else { schema },
-                may_enter: if by_role { member } else { direct },
+                may_enter: if by_role { member } else { direct && reads },
                 direct,
                 is_named,
             })

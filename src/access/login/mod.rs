@@ -310,10 +310,24 @@ pub async fn with_direct_rights(operator: &Operator) -> Result<Vec<LoginName>> {
 /// Returns the admitted logins that cannot enter any tenant under the configured isolation until they are admitted again.
 /// With role isolation, every admitted login gets the roles, so there are none.
 pub(crate) async fn of_other_isolation(operator: &Operator) -> Result<Vec<Ident>> {
-    let mut all = facts::admitted_names(operator, facts::LoginSelection::AnyIsolation).await?;
+    let all = facts::admitted_names(operator, facts::LoginSelection::AnyIsolation).await?;
     let these = facts::admitted_names(operator, facts::LoginSelection::ThisIsolation).await?;
-    all.retain(|login| !these.contains(login));
-    Ok(all)
+    let mut others = Vec::new();
+    for login in all {
+        if !these.contains(&login) || lost_every_schema(operator, &login).await? {
+            others.push(login);
+        }
+    }
+    Ok(others)
+}
+
+/// Whether a login of path isolation may use no schema of a tenant, although there are some. [`complete`] grants it
+/// nothing then.
+async fn lost_every_schema(operator: &Operator, login: &Ident) -> Result<bool> {
+    let Ok(name) = login.as_str().parse::<LoginName>() else { return Ok(false) };
+    let tenants = facts::tenants(operator, &name).await?;
+    let is_path = operator.config().isolation() == Isolation::Path;
+    Ok(is_path && tenants.iter().any(|tenant| tenant.is_ready) && !tenants.iter().any(|tenant| tenant.direct))
 }
 
 /// Returns the logins that the database has admitted, for any isolation.

@@ -78,10 +78,11 @@ pub(crate) struct SchemaSnapshot {
 pub(crate) const OWN_NAME: &str = "\u{1}";
 
 impl SchemaSnapshot {
-    /// Returns the snapshot without the schema's own name in the texts, wherever it is a complete word.
+    /// Returns the snapshot without the schema's own name, in names and in texts. The name of a rehearsal's schema is in
+    /// no other word, except for `cgk_rehearsals`, so it is also replaced as a part of a longer name.
     pub(super) fn anonymous(mut self, schema: &SchemaName) -> Self {
         for text in &mut self.objects {
-            *text = with_word_replaced(text, schema.as_str(), OWN_NAME);
+            *text = replaced(text, schema.as_str(), OWN_NAME, |_, behind| !behind.starts_with('s'));
         }
         self
     }
@@ -90,12 +91,17 @@ impl SchemaSnapshot {
 /// Returns the text with another word in the places of a complete word.
 pub(crate) fn with_word_replaced(text: &str, word: &str, by: &str) -> String {
     let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+    replaced(text, word, by, |before, behind| !before.ends_with(is_word) && !behind.starts_with(is_word))
+}
+
+/// Replaces a word where the text before and behind it allows this.
+fn replaced(text: &str, word: &str, by: &str, is_meant: impl Fn(&str, &str) -> bool) -> String {
     let mut replaced = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find(word) {
         let (before, behind) = (&rest[..at], &rest[at + word.len()..]);
         replaced.push_str(before);
-        replaced.push_str(if before.ends_with(is_word) || behind.starts_with(is_word) { word } else { by });
+        replaced.push_str(if is_meant(before, behind) { by } else { word });
         rest = behind;
     }
     replaced + rest

@@ -145,6 +145,40 @@ async fn a_schemas_own_name_in_a_body_or_a_literal_is_no_drift() {
     assert!(!answer.stdout.contains("cgk_rehearsal"), "{}", said(&answer));
 }
 
+/// Also as a part of a name. What is missing is called as it is called in the tenant.
+#[tokio::test]
+async fn a_schemas_own_name_in_a_name_is_no_drift() {
+    let fleet = Fleet::of(&["acme", "globex"]).await;
+    fleet.migrate(
+        "do $$ begin execute format('create table %I (id int, %I int, %I int check (%3$I > 0))', 'of ' || current_schema(), \
+         'c_' || current_schema(), current_schema() || '_d'); end $$;\n\
+         do $$ begin execute format('create index %I on %I (id)', current_schema() || ' i', 'of ' || current_schema()); end $$;\n",
+    );
+    let answer = fleet.shell.run(&["drift"]);
+    assert_eq!(answer.code, 0, "{}", said(&answer));
+    fleet.raw.run("alter table tenant_acme.\"of tenant_acme\" drop c_tenant_acme, drop tenant_acme_d, add c_tenant_globex int").await;
+    fleet.raw.run("drop table tenant_globex.\"of tenant_globex\"").await;
+    for command in [&["drift"][..], &["drift", "--json"], &["drift", "--sql"], &["tenant:verify", "acme", "globex"]] {
+        let answer = fleet.shell.run(command);
+        let said = said(&answer);
+        assert!(
+            !said.contains("cgk_rehearsal") && !said.contains('\u{1}') && !said.contains("u{1}"),
+            "{command:?}: {said}"
+        );
+        assert!(!said.contains("u0001"), "{command:?}: {said}");
+        if command == ["drift"] {
+            for line in [
+                "column of tenant_acme.c_tenant_acme: missing",
+                "column of tenant_acme.tenant_acme_d: missing",
+                "column of tenant_acme.c_tenant_globex: not from any migration",
+                "table of tenant_globex: missing",
+            ] {
+                assert!(said.contains(line), "{line}: {said}");
+            }
+        }
+    }
+}
+
 /// What a dump and a restore make of an expression: the server reads its own text of it.
 #[tokio::test]
 async fn an_expression_that_was_restored_from_a_dump_is_no_drift() {

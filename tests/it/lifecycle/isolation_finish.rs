@@ -130,6 +130,62 @@ async fn a_login_that_only_the_roles_let_in_keeps_it_open() {
     finish().await.unwrap();
 }
 
+/// A login that may use the schemas and no table in them can enter tenants and read nothing.
+#[tokio::test]
+async fn a_login_without_a_right_on_a_table_keeps_it_open() {
+    let (database, app) = path_fleet().await;
+    let (raw, login) = (Raw::on(&database).await, app_name(&database));
+    let config = |isolation| database.config().clone().with_isolation(isolation);
+    setup::change_isolation(&config(ROLE), IsolationChange::Start).await.unwrap();
+    lifecycle::isolate(&Operator::connect(&config(ROLE)).await.unwrap()).await.unwrap();
+    setup::change_isolation(&config(PATH), IsolationChange::Start).await.unwrap();
+    let finish = || async { setup::change_isolation(&config(PATH), IsolationChange::Finish).await };
+    let operator = Operator::connect(&config(PATH)).await.unwrap();
+    for tenant in ["acme", "globex"] {
+        raw.run(&format!("revoke all on all tables in schema tenant_{tenant} from {login}")).await;
+    }
+    // A right that an operator takes on purpose is not given back.
+    raw.run(&format!("revoke all on all tables in schema tenant_initech from {login}")).await;
+    raw.run(&format!("grant select on tenant_initech.customers to {login}")).await;
+    let usage = format!("select has_schema_privilege('{login}', 'tenant_acme', 'usage')");
+    assert!(raw.one::<bool>(&usage).await, "the control: it may use the schema");
+    let refused = enters(&app, "acme").await.unwrap_err();
+    assert_eq!(refused.sqlstate().map(|state| state.code()), Some("42501"), "the control: and read nothing");
+    assert_eq!(locked_out(finish().await), ["acme", "globex"]);
+    login::complete(&operator).await.unwrap();
+    for tenant in ["acme", "globex", "initech"] {
+        assert_eq!(enters(&app, tenant).await.unwrap(), 1, "{tenant}");
+    }
+    let insert = format!("select has_table_privilege('{login}', 'tenant_initech.customers', 'insert')");
+    assert!(!raw.one::<bool>(&insert).await);
+    // Without a right on any schema, it is not one that the change serves.
+    for tenant in ["acme", "globex", "initech"] {
+        raw.run(&format!("revoke usage on schema tenant_{tenant} from {login}")).await;
+    }
+    let error = finish().await.unwrap_err();
+    assert_eq!((error.code(), error.kind()), ("CGK0309", ErrorKind::NotReady), "{error:?}");
+    let Error::Setup(SetupError::LoginsLockedOut { logins, .. }) = &error else { panic!("{error:?}") };
+    assert_eq!(logins, &[login.as_str()]);
+    login::admit(&operator, &login, &LoginOptions::default()).await.unwrap();
+    finish().await.unwrap();
+    assert_eq!(enters(&app, "acme").await.unwrap(), 1);
+}
+
+/// The command repairs such a login before it finishes.
+#[tokio::test]
+async fn the_command_gives_a_login_back_its_rights_on_tables() {
+    let (database, app) = path_fleet().await;
+    let (raw, login, shell) = (Raw::on(&database).await, app_name(&database), Shell::on(&database));
+    setup::change_isolation(&database.config().clone().with_isolation(ROLE), IsolationChange::Start).await.unwrap();
+    raw.run(&format!("revoke all on all tables in schema tenant_acme from {login}")).await;
+    let to_path = |step: &'static str| ["setup:database", "--isolation", "path", "--change-isolation", step];
+    for step in ["start", "finish"] {
+        let answer = shell.run(&to_path(step));
+        assert_eq!(answer.code, 0, "{step}: {}", answer.stderr);
+    }
+    assert_eq!(enters(&app, "acme").await.unwrap(), 1);
+}
+
 /// The logins whose direct rights keep a change from being finished.
 fn with_direct_rights(outcome: cgk::Result<cgk::config::IsolationModes>) -> Vec<String> {
     let error = outcome.unwrap_err();
