@@ -60,17 +60,24 @@ fn read(string: &Token, statements: &mut Vec<Statement>, all: &mut Vec<Token>) {
         for (index, at) in starts.iter().enumerate() {
             let end = starts.get(index + 1).copied().unwrap_or(tokens.len());
             let part = &tokens[*at..end];
-            match (part[0].word(), part.iter().take(3).find(|token| token.text().is_some())) {
-                // `execute 'drop table t'`, `execute format('…', …)`
-                (Some("execute"), Some(string)) => read(string, statements, all),
-                (Some("execute"), None) => {}
-                _ => statements.push(Statement { range: part[0].at..part[part.len() - 1].end, tokens: part.to_vec() }),
+            if part[0].word() != Some("execute") {
+                statements.push(Statement { range: part[0].at..part[part.len() - 1].end, tokens: part.to_vec() });
+            } else if let Some(string) = executed(part) {
+                read(string, statements, all);
             }
         }
         all.extend(tokens);
         let end = all.last().map_or(start, |token| token.end);
         all.push(Token { at: end, end, kind: SqlTokenKind::Sign(';') });
     }
+}
+
+/// Returns the string that EXECUTE runs: `execute 'drop table t'`, `execute format('…', …)`.
+fn executed(part: &[Token]) -> Option<&Token> {
+    let is_before = |token: &&Token| {
+        matches!(token.word(), Some("execute" | "pg_catalog" | "format")) || token.is_sign('.') || token.is_sign('(')
+    };
+    part.iter().find(|token| !is_before(token)).filter(|token| token.text().is_some())
 }
 
 /// Whether a statement starts at a position: at the beginning, or after a word of PL/pgSQL.
@@ -120,8 +127,9 @@ mod tests {
                 &["delete from a returning * loop", "insert into b values (r.x)"],
             ),
             (
-                "do $$ begin execute 'drop table a; drop table b'; execute format('truncate c'); execute x; end $$",
-                &["drop table a", "drop table b", "truncate c"],
+                "do $$ begin execute 'drop table a; drop table b'; execute format('truncate c'); \
+                 execute pg_catalog.format('drop view %I', d); execute x using 'drop table e'; end $$",
+                &["drop table a", "drop table b", "truncate c", "drop view %I"],
             ),
             (
                 "do $$ begin with x as (delete from a returning *) insert into b table x; end $$",
