@@ -88,8 +88,11 @@ fn is_start(tokens: &[Token], at: usize) -> bool {
     ];
     let word = tokens[at].word();
     let is_verb = word.is_some_and(|word| VERBS.contains(&word) || word == "with");
+    // A variable can have such a name: `comment := 1`.
+    let is_assigned = tokens.get(at + 1).is_some_and(|next| [':', '=', '.'].iter().any(|sign| next.is_sign(*sign)));
     let before = at.checked_sub(1).map(|before| &tokens[before]);
     is_verb
+        && !is_assigned
         && before.is_none_or(|before| {
             // `for r in delete from t returning * loop`, `return query update …`, and the end of a label.
             matches!(before.word(), Some("begin" | "then" | "else" | "loop" | "query" | "in")) || before.is_sign('>')
@@ -140,7 +143,7 @@ mod tests {
                 &["delete from a"],
             ),
             ("create or replace procedure f() language plpgsql as $$ begin truncate a; end $$", &["truncate a"]),
-            ("do $$ begin select x into y from a; perform f('drop table b'); comment := 1; end $$", &[]),
+            ("do $$ begin select x into y from a; perform f('drop table b'); comment := 1; lock.a = 2; end $$", &[]),
             ("do language plperl 'drop table a'", &[]),
             ("do $$ begin raise 'drop table %', ( $$", &[]),
             ("select $$ begin drop table a; end $$", &[]),
