@@ -154,11 +154,15 @@ async fn a_write_to_shared_rows_is_a_warning_where_it_changes_those_of_other_ten
         assert!(!changes(&raw, text, rows).await, "the control: {text}");
         assert_eq!(found(text), Vec::<String>::new(), "{text}");
     }
-    // A server of version 15 or later has MERGE.
+    // A server of version 15 or later has MERGE, and a database that is set up has current_tenant_slug().
     for (text, lints) in [
         ("merge into plans using (values (1)) v (a) on id = a when matched then delete", &["changes-shared"][..]),
         ("merge into plans using (values (1)) v (a) on id = a when not matched then insert values (a)", &[]),
         ("merge into plans using members m on m.id = plans.id when matched then update set price = 0", &[]),
+        ("delete from plans where org = current_tenant_slug()", &[]),
+        ("delete from plans where org = current_setting('app.org', true)", &[]),
+        ("delete from plans where org = current_user and id < 5", &["changes-shared"]),
+        ("do $$ begin create table a (id int) inherits (plans); end $$", &["shared-parent"]),
     ] {
         assert_eq!(found(text), lints, "{text}");
     }
