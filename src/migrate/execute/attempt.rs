@@ -13,7 +13,7 @@ use crate::{
         fileset::record::FileRecord,
         ledger,
         migrations::Migrations,
-        plan::{SchemaPlan, Target, fleet::presence, plan},
+        plan::{SchemaPlan, Target, fleet::presence, plan, started::StartedMigration},
     },
     migration::{MigrationId, Set},
 };
@@ -30,8 +30,29 @@ pub(crate) struct Task<'a> {
     pub(crate) owner: Option<Ident>,
     /// Whether it is an error if a schema no longer matches the plan.
     pub(crate) exact: bool,
+    /// Set until the first attempt that may change the schema, if it must match the plan.
+    pub(crate) progress: Option<PlannedProgress>,
     /// The record of the fleet's files.
     pub(crate) files: Option<&'a FileRecord>,
+}
+
+/// How far the schema had got in a file without a transaction when the run was planned.
+#[derive(Debug)]
+pub(crate) struct PlannedProgress(pub(crate) Option<StartedMigration>);
+
+impl Task<'_> {
+    /// Refuses if the progress of the first file differs from that of the plan. The ledger does not show it.
+    async fn check_progress(&self, operator: &Operator, migrations: &Migrations) -> Result<()> {
+        let Some(PlannedProgress(planned)) = &self.progress else { return Ok(()) };
+        if self.plan.pending.first().is_none_or(|file| file.is_transactional()) {
+            return Ok(());
+        }
+        let schema = &self.plan.schema;
+        match StartedMigration::read(operator, migrations.set(self.set), schema).await? == *planned {
+            true => Ok(()),
+            false => Err(Error::Migration(MigrationError::PlanStale { schema: schema.clone() })),
+        }
+    }
 }
 
 /// The result of a successful attempt.
@@ -54,6 +75,7 @@ pub(crate) async fn attempt<'a>(
     let upto = task.plan.pending.last().map(|file| file.id().version);
     let mut applied = Vec::new();
     let mut grouping = Grouping::Batch;
+    task.check_progress(operator, migrations).await?;
     for _ in 0..REPLANS_MAX {
         let unit = Unit {
             plan: &task.plan,
@@ -67,7 +89,11 @@ pub(crate) async fn attempt<'a>(
             sessions: SchemaAccess::Any,
             purpose: Purpose::Use,
         };
-        match apply::attempt(operator, &unit, turn, &mut applied).await {
+        let outcome = apply::attempt(operator, &unit, turn, &mut applied).await;
+        if !matches!(outcome, Ok(ApplyOutcome::Locked)) {
+            task.progress = None;
+        }
+        match outcome {
             Ok(ApplyOutcome::Applied) => return Ok(MigrationAttempt::Done(applied)),
             Ok(ApplyOutcome::Locked) => return Ok(MigrationAttempt::Locked),
             Ok(ApplyOutcome::Stale) if task.exact => {

@@ -65,8 +65,8 @@ impl RunOptions {
         self
     }
 
-    /// Executes the plan exactly or not at all. If another run has changed a schema meanwhile, the schema fails and is
-    /// not planned again.
+    /// Executes the plan exactly or not at all. If another run has changed a schema meanwhile, or its progress in a file
+    /// without a transaction is another one, the schema fails and is not planned again.
     pub fn exactly_as_planned(mut self) -> Self {
         self.exact = true;
         self

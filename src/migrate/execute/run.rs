@@ -1,14 +1,14 @@
 //! Executes a plan for the fleet: the shared schema first, then the tenants, several at once.
 
 use super::{
-    attempt::{self, MigrationAttempt},
+    attempt::{self, MigrationAttempt, PlannedProgress},
     bind::{self, Unbound},
     observer::Observer,
     options::{Canary, RunOptions},
     report::{Outcome, RunReport, RunStart, SchemaOutcome},
     report_sink::ReportSink,
     tenants::{OPERATION, TenantJob, TenantMigration},
-    unit::{LedgerPresence, LockWait},
+    unit::LockWait,
 };
 use crate::{
     db::Operator,
@@ -27,7 +27,7 @@ use crate::{
         fileset::record::FileRecord,
         history::writer::HistoryWriter,
         migrations::Migrations,
-        plan::{SchemaPlan, fleet::FleetPlan},
+        plan::{fleet::FleetPlan, started::StartedMigration},
         rehearsal,
     },
     migration::Set,
@@ -210,12 +210,22 @@ async fn one_by_one(
     options: &RunOptions,
     sink: &mut ReportSink<'_>,
 ) -> Result<()> {
-    let FleetPlan { public, tenants, public_ledger, selection, .. } = planned;
+    let FleetPlan { public, mut public_started, tenants, public_ledger, selection, .. } = planned;
+    let exactly = |started: &mut Option<StartedMigration>| options.exact.then(|| PlannedProgress(started.take()));
     if let Some(public) = public {
         let mut outcome = None;
         let work = rehearsal::shared::recorded(operator, &options.interrupt, async || {
-            let plan = public.clone();
-            outcome = Some(migrate_public(operator, migrations, plan, public_ledger, files, options).await?);
+            let task = attempt::Task {
+                set: Set::Public,
+                plan: public.clone(),
+                ledger: public_ledger,
+                role: None,
+                owner: None,
+                exact: options.exact,
+                progress: exactly(&mut public_started),
+                files: Some(files),
+            };
+            outcome = Some(migrate_public(operator, migrations, task, options).await?);
             Ok(())
         });
         let recorded = step("shared_schema", work).await;
@@ -228,8 +238,9 @@ async fn one_by_one(
         rehearse(operator, migrations, options, sink).await?;
     }
     let mut jobs = Vec::new();
-    for tenant in tenants {
-        jobs.extend(sink.sort(tenant).map(|(slug, plan, owner)| TenantJob::new(slug, plan, owner)));
+    for mut tenant in tenants {
+        let progress = exactly(&mut tenant.started);
+        jobs.extend(sink.sort(tenant).map(|(slug, plan, owner)| TenantJob::new(slug, plan, owner, progress)));
     }
     if options.failures_are_spent(&sink.report) {
         sink.report.stopped = Some(Stop { reason: StopReason::Failures, left: jobs.len() });
@@ -282,17 +293,13 @@ async fn rehearse(
     }
 }
 
-async fn migrate_public(
+async fn migrate_public<'a>(
     operator: &Operator,
-    migrations: &Migrations,
-    plan: SchemaPlan<'_>,
-    ledger: LedgerPresence,
-    files: &FileRecord,
+    migrations: &'a Migrations,
+    mut task: attempt::Task<'a>,
     options: &RunOptions,
 ) -> Result<SchemaOutcome> {
     let started = Instant::now();
-    let (files, exact) = (Some(files), options.exact);
-    let mut task = attempt::Task { set: Set::Public, plan, ledger, role: None, owner: None, exact, files };
     let mut attempts = 0;
     let mut backoff = Backoff::new();
     loop {

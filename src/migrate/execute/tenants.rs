@@ -1,7 +1,7 @@
 //! The tenants of a run: one attempt at a tenant, and its report.
 
 use super::{
-    attempt::{self, MigrationAttempt, Task},
+    attempt::{self, MigrationAttempt, PlannedProgress, Task},
     options::RunOptions,
     report::{Outcome, SchemaOutcome},
     report_sink::ReportSink,
@@ -41,12 +41,18 @@ pub(crate) struct TenantJob<'a> {
     pub(crate) slug: TenantSlug,
     plan: SchemaPlan<'a>,
     owner: Option<Ident>,
+    progress: Option<PlannedProgress>,
     lock_wait: LockWait,
 }
 
 impl<'a> TenantJob<'a> {
-    pub(crate) fn new(slug: TenantSlug, plan: SchemaPlan<'a>, owner: Option<Ident>) -> Self {
-        Self { slug, plan, owner, lock_wait: LockWait::NoWait }
+    pub(crate) fn new(
+        slug: TenantSlug,
+        plan: SchemaPlan<'a>,
+        owner: Option<Ident>,
+        progress: Option<PlannedProgress>,
+    ) -> Self {
+        Self { slug, plan, owner, progress, lock_wait: LockWait::NoWait }
     }
 }
 
@@ -185,10 +191,12 @@ impl<'a> TenantWork for TenantMigration<'a, '_, '_> {
             role: role_of(operator, &job.slug),
             owner: job.owner.clone(),
             exact: self.options.exact,
+            progress: job.progress.take(),
             files: Some(self.files),
         };
         self.sink().observer.begun(&job.slug);
         let outcome = attempt::attempt(operator, self.migrations, &mut task, job.lock_wait).await;
+        job.progress = task.progress.take();
         if outcome.as_ref().is_err_and(|error| error.sqlstate() == Some(&SqlState::LOCK_NOT_AVAILABLE)) {
             self.sink().observer.waiting(&job.slug);
         }

@@ -3,19 +3,22 @@
 use super::{
     SchemaPlan, Target,
     fleet::{FleetPlan, Step},
+    started::StartedMigration,
 };
 use crate::{
     db::Operator,
     fleet::selection::{Scope, Selection, Shard},
     migrate::ledger::LedgerDigest,
+    migration,
     slug::TenantSlug,
     version::Version,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The only version of the format below.
-const FORMAT: u32 = 1;
+/// The version of the format below. Version 1 had no progress of files without a transaction.
+const FORMAT: u32 = 2;
+const FORMAT_WITHOUT_PROGRESS: u32 = 1;
 
 /// A saved plan: its selection, and the state of every schema when it was made. Serializes with serde.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +58,19 @@ struct SavedSteps {
     /// The digest of the ledger's rows.
     ledger: String,
     pending: Vec<SavedFile>,
+    /// How far the schema got in the first of these files, if it has no transaction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    started: Option<SavedProgress>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SavedProgress {
+    version: Version,
+    name: String,
+    statements_done: usize,
+    /// Whether the next statement was started and its result was not recorded.
+    next_is_unclear: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -82,7 +98,9 @@ impl SavedPlan {
         for tenant in &planned.tenants {
             let slug = tenant.slug.as_str().to_owned();
             match &tenant.step {
-                Step::Apply(plan) => groups.entry(SavedSteps::of(plan)).or_default().push(slug),
+                Step::Apply(plan) => {
+                    groups.entry(SavedSteps::of(plan, tenant.started.as_ref())).or_default().push(slug);
+                }
                 Step::Skip { .. } | Step::Refuse(_) => aside.push(slug),
             }
         }
@@ -95,7 +113,7 @@ impl SavedPlan {
                 Target::Head => None,
                 Target::Version(version) => Some(version),
             },
-            public: planned.public.as_ref().map(SavedSteps::of),
+            public: planned.public.as_ref().map(|plan| SavedSteps::of(plan, planned.public_started.as_ref())),
             tenants: groups.into_iter().map(|(steps, tenants)| SavedGroup { steps, tenants }).collect(),
             aside,
         }
@@ -123,12 +141,15 @@ impl SavedPlan {
     }
 
     /// Returns how a plan made now differs, one line per difference. The result is empty if the saved plan may be
-    /// executed.
+    /// executed. A plan of an earlier version of cgk has no progress of files without a transaction, so that is not
+    /// compared.
     pub fn differences(&self, operator: &Operator, planned: &FleetPlan<'_>) -> Vec<String> {
-        let now = Self::of(operator, planned);
+        let mut now = Self::of(operator, planned);
         let mut found = Vec::new();
-        if self.v != FORMAT {
-            return vec![format!("the plan has format {}, and this version of cgk reads {FORMAT}", self.v)];
+        match self.v {
+            FORMAT => {}
+            FORMAT_WITHOUT_PROGRESS => now.forget_progress(),
+            other => return vec![format!("the plan has format {other}, and this version of cgk reads {FORMAT}")],
         }
         if self.database != now.database {
             return vec![format!("it is a plan for database {}, and this is {}", self.database, now.database)];
@@ -150,6 +171,12 @@ impl SavedPlan {
         found
     }
 
+    /// Removes what a plan of the first format does not have. Groups may then be equal.
+    fn forget_progress(&mut self) {
+        let tenants = self.tenants.iter_mut().map(|group| &mut group.steps);
+        tenants.chain(&mut self.public).for_each(|steps| steps.started = None);
+    }
+
     fn by_tenant(&self) -> BTreeMap<&str, Option<&SavedSteps>> {
         let aside = self.aside.iter().map(|slug| (slug.as_str(), None));
         let groups = self.tenants.iter();
@@ -159,8 +186,8 @@ impl SavedPlan {
     }
 }
 
-/// Returns a text such as `001_a … 003_c pending`. Two texts also differ if only the content of a file or of a ledger
-/// differs.
+/// Returns a text such as `001_a … 003_c pending`. Two texts also differ if only the content of a file or of a ledger, or
+/// the progress of a file, differs.
 fn describe(steps: Option<&SavedSteps>) -> String {
     let Some(steps) = steps else { return "nothing to apply".into() };
     let short = |text: &str| text.trim_start_matches("sha256:").chars().take(8).collect::<String>();
@@ -169,12 +196,32 @@ fn describe(steps: Option<&SavedSteps>) -> String {
         .iter()
         .map(|file| format!("{}_{} ({})", file.version, file.name, short(&file.checksum)))
         .collect();
-    format!("{} pending on ledger {}", files.join(", "), short(&steps.ledger))
+    let progress = steps.started.as_ref().map(SavedProgress::shown).unwrap_or_default();
+    format!("{} pending on ledger {}{progress}", files.join(", "), short(&steps.ledger))
+}
+
+impl SavedProgress {
+    fn of(started: &StartedMigration) -> Self {
+        Self {
+            version: started.id.version,
+            name: started.id.name.clone(),
+            statements_done: started.done,
+            next_is_unclear: started.next.is_some_and(|next| next.is_unclear),
+        }
+    }
+
+    /// Returns a text such as ` with 4 statements of 002_a done`.
+    fn shown(&self) -> String {
+        let begun = if self.next_is_unclear { " and one more started" } else { "" };
+        let done = migration::count(self.statements_done, "statement");
+        format!(" with {done} of {}_{} done{begun}", self.version, self.name)
+    }
 }
 
 impl SavedSteps {
-    fn of(plan: &SchemaPlan<'_>) -> Self {
+    fn of(plan: &SchemaPlan<'_>, started: Option<&StartedMigration>) -> Self {
         Self {
+            started: started.map(SavedProgress::of),
             ledger: LedgerDigest::of(&plan.applied).as_str().to_owned(),
             pending: plan
                 .pending
@@ -240,6 +287,8 @@ mod tests {
             (r#""part""#, r#""shard""#, "unknown field"),
             (r#""aside""#, r#""beside""#, "unknown field"),
             (r#""tenants": ["acme"]"#, r#""tenants": ["acme"], "target": 3"#, "unknown field"),
+            (r#""tenants": ["acme"]"#, r#""tenants": ["acme"], "started": {"done": 3}"#, "unknown field"),
+            (r#""tenants": ["acme"]"#, r#""tenants": ["acme"], "started": 3"#, "invalid type"),
         ] {
             let error = read(from, to).unwrap_err().to_string();
             assert!(error.contains(reason), "{from} -> {to}: {error}");

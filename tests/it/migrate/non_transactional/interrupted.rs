@@ -476,3 +476,105 @@ async fn a_partition_between_two_states_is_detached_to_the_end() {
     assert_eq!(raw.one::<i64>("select count(*) from pg_inherits where inhrelid = 'tenant_acme.p1'::regclass").await, 0);
     assert_eq!(raw.one::<i64>("select count(*) from tenant_acme.marks").await, 1);
 }
+
+/// A file that stops in the tenant acme after two statements, and with one row in `public.gate` after four.
+const GATED: &str = "-- cgk:no-transaction
+insert into marks values ('a');
+insert into marks values ('b');
+select 1 / (case when current_schema = 'tenant_acme' and (select count(*) from public.gate) < 1 then 0 else 1 end);
+insert into marks values ('c');
+select 1 / (case when current_schema = 'tenant_acme' and (select count(*) from public.gate) < 2 then 0 else 1 end);
+";
+
+/// A saved plan has how far a file got in each schema. If that has changed, the plan is out of date.
+#[tokio::test]
+async fn a_saved_plan_has_the_progress_of_a_file() {
+    let (database, files, operator, raw) = with_files(&["acme", "globex"], &[("002_s.sql", GATED)]).await;
+    raw.run("create table public.gate ()").await;
+    let migrations = files.load();
+    let done = async || raw.one::<i64>("select done::bigint from tenant_acme.schema_migration_steps").await;
+    let marks = async || raw.one::<String>("select string_agg(tag, '' order by tag) from tenant_acme.marks").await;
+    let saved = async || {
+        let saved = migrate::SavedPlan::of(&operator, &plan_all(&operator, &migrations).await.unwrap());
+        serde_json::to_value(&saved).unwrap()
+    };
+    let differences = async |saved: &serde_json::Value| {
+        let saved: migrate::SavedPlan = serde_json::from_value(saved.clone()).unwrap();
+        saved.differences(&operator, &plan_all(&operator, &migrations).await.unwrap())
+    };
+    let fresh = saved().await;
+    assert_eq!(migrate_all(&operator, &migrations).await.unwrap().failed(), 1);
+    let found = differences(&fresh).await;
+    // The other tenant has the file.
+    assert!(found.len() == 2 && found[0].ends_with("with 2 statements of 002_s done now"), "{found:?}");
+
+    let shell = Shell::on(&database).set("CGK_MIGRATIONS", files.path().to_str().unwrap());
+    assert_eq!(shell.run(&["migrate", "--plan-out", "plan.json"]).code, 0);
+    let stopped = saved().await;
+    assert_eq!((stopped["tenants"][0]["started"]["statements_done"].as_u64(), done().await), (Some(2), 2));
+    assert_eq!(differences(&stopped).await, Vec::<String>::new(), "the control");
+
+    // Another run goes further.
+    raw.run("insert into public.gate default values").await;
+    assert_eq!(migrate_all(&operator, &migrations).await.unwrap().failed(), 1);
+    assert_eq!((done().await, marks().await), (4, "abc".into()));
+    let found = differences(&stopped).await;
+    assert!(
+        matches!(&found[..], [only] if only.contains("2 statements of 002_s done then") && only.contains("4 statements")),
+        "{found:?}"
+    );
+    // It is started again, the documented way.
+    let further = plan_all(&operator, &migrations).await.unwrap();
+    raw.run("drop table tenant_acme.schema_migration_steps").await;
+    assert_eq!(differences(&stopped).await.len(), 1);
+    let answer = shell.run(&["migrate", "--apply", "plan.json"]);
+    assert!(answer.code == 1 && answer.stderr.contains("the plan is out of date"), "{}", answer.stderr);
+    assert_eq!(marks().await, "abc", "nothing is run again");
+
+    // What changes between the comparison and the schema's turn is found then.
+    let exactly = RunOptions::default().unrehearsed().exactly_as_planned();
+    let report = migrate::run_with(&operator, &migrations, further, &exactly, &mut Silent).await.unwrap();
+    assert_eq!(failure(&report, "acme").code(), "CGK0608", "{report:?}");
+    assert_eq!(marks().await, "abc");
+    // The control: a plan of that state is executed, and so is one that continues.
+    let again = plan_all(&operator, &migrations).await.unwrap();
+    let report = migrate::run_with(&operator, &migrations, again, &exactly, &mut Silent).await.unwrap();
+    assert_eq!((failure(&report, "acme").code() != "CGK0608", marks().await), (true, "aabbcc".into()), "{report:?}");
+    raw.run("insert into public.gate default values").await;
+    let on = plan_all(&operator, &migrations).await.unwrap();
+    let report = migrate::run_with(&operator, &migrations, on, &exactly, &mut Silent).await.unwrap();
+    assert_eq!((report.failed(), marks().await), (0, "aabbcc".into()), "{report:?}");
+}
+
+/// The same for the shared schema. A plan of an earlier version of cgk has no progress, and is read as before.
+#[tokio::test]
+async fn a_saved_plan_has_the_progress_of_the_shared_schema_and_an_earlier_plan_none() {
+    let (_database, files, operator, raw) = with_files(&["acme"], &[]).await;
+    files.public("900_s.sql", "-- cgk:no-transaction\ncreate table public.half ();\nselect nothing;");
+    let migrations = files.load();
+    let saved = migrate::SavedPlan::of(&operator, &plan_all(&operator, &migrations).await.unwrap());
+    let differences = async |saved: &migrate::SavedPlan| {
+        saved.differences(&operator, &plan_all(&operator, &migrations).await.unwrap())
+    };
+    assert_eq!(differences(&saved).await, Vec::<String>::new(), "the control");
+    let stopped = migrate_all(&operator, &migrations).await;
+    assert!(exists(&raw, "public.half").await, "{stopped:?}");
+    let found = differences(&saved).await;
+    assert!(
+        matches!(&found[..], [only] if only.starts_with("public: ") && only.ends_with("with 1 statement of 900_s done now")),
+        "{found:?}"
+    );
+    let mut earlier = serde_json::to_value(&saved).unwrap();
+    earlier["v"] = 1.into();
+    let earlier: migrate::SavedPlan = serde_json::from_value(earlier).unwrap();
+    assert_eq!(differences(&earlier).await, Vec::<String>::new());
+    // The control: its ledger is compared.
+    files.public("900_s.sql", "-- cgk:no-transaction\ncreate table public.half ();\nselect 1;");
+    let mended = files.load();
+    let planned = plan_all(&operator, &mended).await.unwrap();
+    assert_eq!(earlier.differences(&operator, &planned).len(), 1);
+    let mut later = serde_json::to_value(&saved).unwrap();
+    later["v"] = 3.into();
+    let later: migrate::SavedPlan = serde_json::from_value(later).unwrap();
+    assert!(matches!(&differences(&later).await[..], [only] if only.contains("format 3")));
+}
