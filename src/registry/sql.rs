@@ -28,6 +28,14 @@ pub(crate) const TENANTS: &str = "public.organizations o \
 /// A condition: the schema `n` has the name of a tenant's schema.
 pub(crate) const IS_TENANT_SCHEMA: &str = "exists (select from public.organizations o where n.nspname::pg_catalog.text = 'tenant_' || o.slug::pg_catalog.text)";
 
+/// A condition: the operator may read the table of the schemas that are ready for new tenants (`warm.rs`), which exists.
+pub(crate) const SEES_WARM: &str =
+    "coalesce(pg_catalog.has_table_privilege(pg_catalog.to_regclass('public.cgk_warm'), 'select'), false)";
+
+/// A condition: that table has the schema `n`. It fails if there is no such table.
+pub(crate) const IS_WARM_SCHEMA: &str = "n.nspname::pg_catalog.text ~ '^cgk_warm_[0-9a-fA-F]{8}$' \
+     and exists (select from public.cgk_warm w where w.schema_name = n.nspname::pg_catalog.text)";
+
 /// The prefix of the names of the policies that admit a login of a service. The login's name follows.
 pub(crate) const LOGIN_POLICY_PREFIX: &str = "cgk_login_";
 

@@ -87,7 +87,7 @@ fn object_of(operator: &Operator, slug: &TenantSlug) -> String {
 }
 
 /// Returns a condition: the login is a member of the role of that name, and may act as it.
-fn member_sql(operator: &Operator, login: &str, role: &str) -> String {
+pub(super) fn member_sql(operator: &Operator, login: &str, role: &str) -> String {
     let set = if operator.facts().major() >= 16 { " and m.set_option" } else { "" };
     format!(
         "exists (select from pg_catalog.pg_auth_members m join pg_catalog.pg_roles t on t.oid = m.roleid
@@ -112,10 +112,8 @@ pub(super) struct TenantRights {
     pub(super) is_ready: bool,
     /// Whether it may act as the role, or may use the schema and a table in it.
     pub(super) may_enter: bool,
-    /// Whether it may use the schema without the tenant's role.
+    /// Whether it may use the schema without the tenant's role, also with rights of PUBLIC.
     pub(super) direct: bool,
-    /// Whether the schema's own list of rights names the login. Then this right can be revoked from it.
-    pub(super) is_named: bool,
 }
 
 /// Returns an expression: whether a login `l` has a right on some table of a schema `n`, apart from the ledger; null if
@@ -140,7 +138,6 @@ pub(super) async fn tenants(operator: &Operator, name: &LoginName) -> Result<Vec
     let sql = format!(
         "select o.slug::pg_catalog.text, pg_catalog.pg_get_userbyid(n.nspowner)::pg_catalog.text, k.oid is not null, t.oid is not null, {member},
                 coalesce(pg_catalog.has_schema_privilege(l.oid, n.oid, 'usage'), false),
-                exists (select from pg_catalog.aclexplode(n.nspacl) a where a.grantee = l.oid),
                 coalesce({reads}, true)
          from {TENANTS}
          left join pg_catalog.pg_roles l on l.rolname::pg_catalog.text = $1
@@ -166,21 +163,19 @@ pub(super) async fn tenants(operator: &Operator, name: &LoginName) -> Result<Vec
             let (row, slug) = read?;
             let get = |index: usize| row.try_get::<_, bool>(index).map_err(doing());
             let owner: Option<String> = row.try_get(1).map_err(doing())?;
-            let (schema, role, member, direct, is_named, reads) =
-                (get(2)?, get(3)?, get(4)?, get(5)?, get(6)?, get(7)?);
+            let (schema, role, member, direct, reads) = (get(2)?, get(3)?, get(4)?, get(5)?, get(6)?);
             Ok(TenantRights {
                 slug,
                 owner: owner.map(ident).transpose()?,
                 is_ready: if by_role { role } else { schema },
                 may_enter: if by_role { member } else { direct && reads },
                 direct,
-                is_named,
             })
         })
         .collect()
 }
 
-/// Returns how many tenants' schemas a login may use with its own rights.
+/// Returns how many tenants' schemas a login may use without the tenants' roles.
 pub(super) async fn direct_rights(operator: &Operator, name: &LoginName) -> Result<usize> {
     Ok(tenants(operator, name).await?.iter().filter(|tenant| tenant.direct).count())
 }

@@ -5,6 +5,7 @@
 //! `public.organizations` for that login alone. `tenant::create` finds the logins through it, whichever role runs it,
 //! and it shows the login the registry's rows when row level security is on.
 
+mod direct;
 mod facts;
 mod name;
 mod tables;
@@ -72,7 +73,8 @@ pub enum DirectRights {
     /// They stay: a service that still runs in path mode needs them.
     #[default]
     Keep,
-    /// With role isolation, they are revoked on every tenant whose role it may act as.
+    /// With role isolation, they are revoked on the schema of every tenant whose role it may act as, and on the schemas that
+    /// are ready for new tenants: on the schema, on what is in it, and by default on what is created there later.
     Revoke,
 }
 
@@ -94,8 +96,13 @@ pub struct Admission {
     pub left_out: Vec<TenantSlug>,
     /// Why granting access to tenants stopped. Earlier steps stay, above all the password.
     pub failure: Option<Error>,
-    /// How many tenants' schemas it may use without the tenant's role: rights left over from path mode.
+    /// On how many schemas of tenants, and schemas that are ready for new ones, the login itself has rights: those left over
+    /// from path mode, also on a single table, or by default on later tables. 0 in path mode, which needs them.
     pub direct: usize,
+    /// The schemas on which it has such rights, with the name of a tenant's and of no tenant. No command changes them.
+    pub direct_on_strays: Vec<String>,
+    /// The tenants' schemas on which PUBLIC has rights, and so this login too. Empty in path mode.
+    pub open_to_everyone: Vec<String>,
 }
 
 /// Creates a login for services, or checks and completes an existing one.
@@ -134,7 +141,9 @@ pub async fn admit(operator: &Operator, name: &LoginName, options: &LoginOptions
         if found.exists && options.direct_rights == DirectRights::Revoke {
             // The replacements first; otherwise tenants created since could not be entered with it.
             admit_to_tenants(operator, name).await?;
-            revoke_direct(operator, name).await?;
+            if operator.config().isolation() == Isolation::Role {
+                direct::revoke(operator, name).await?;
+            }
         }
         let shared_tables = options.shared_tables.unwrap_or(found.shared_tables);
         let password = (!found.exists || options.password == PasswordChange::New).then(Password::random);
@@ -159,9 +168,16 @@ pub async fn admit(operator: &Operator, name: &LoginName, options: &LoginOptions
             Err(error) => return Err(error),
         };
         let (may, may_not): (Vec<_>, Vec<_>) = tenants.into_iter().partition(|tenant| tenant.may_enter);
-        let direct = match operator.config().isolation() {
-            Isolation::Role => may.iter().chain(&may_not).filter(|tenant| tenant.direct).count(),
-            Isolation::Path => 0,
+        let (own, open_to_everyone) = match operator.config().isolation() {
+            // As above, the password is not lost.
+            Isolation::Role if failure.is_some() => (
+                direct::OwnRights::read(operator, name).await.unwrap_or_default(),
+                direct::open_to_everyone(operator).await.unwrap_or_default(),
+            ),
+            Isolation::Role => {
+                (direct::OwnRights::read(operator, name).await?, direct::open_to_everyone(operator).await?)
+            }
+            Isolation::Path => Default::default(),
         };
         return Ok(Admission {
             name: name.clone(),
@@ -171,7 +187,9 @@ pub async fn admit(operator: &Operator, name: &LoginName, options: &LoginOptions
             tenants: may.len(),
             left_out: may_not.into_iter().map(|tenant| tenant.slug).collect(),
             failure,
-            direct,
+            direct: own.schemas,
+            direct_on_strays: own.strays,
+            open_to_everyone,
         });
     }
     Err(Error::Unexpected {
@@ -283,8 +301,10 @@ async fn admit_to_tenants(operator: &Operator, name: &LoginName) -> Result<()> {
     Ok(())
 }
 
-/// Returns the admitted logins that may use tenants' schemas with their own rights, as path isolation requires. Rights of
-/// PUBLIC and of other roles are not a login's own.
+/// Returns the admitted logins that have rights of their own, of path isolation, on the schemas of tenants whose role they
+/// may act as, or on schemas that are ready for new tenants. These are the rights that [`DirectRights::Revoke`] revokes: on
+/// the schema, on what is in it, and by default on what is created there later. Rights of PUBLIC and of other roles are not
+/// a login's own.
 ///
 /// # Errors
 ///
@@ -299,12 +319,30 @@ pub async fn with_direct_rights(operator: &Operator) -> Result<Vec<LoginName>> {
     for login in facts::admitted_names(operator, facts::LoginSelection::AnyIsolation).await? {
         // No version of cgk has admitted a name that `admit` refuses.
         let Ok(name) = login.as_str().parse::<LoginName>() else { continue };
-        // Where it may not enter, there is nothing to replace its own rights, and `admit` keeps them.
-        if facts::tenants(operator, &name).await?.iter().any(|tenant| tenant.is_named && tenant.may_enter) {
+        if direct::OwnRights::read(operator, &name).await?.is_revocable {
             direct.push(name);
         }
     }
     Ok(direct)
+}
+
+/// Returns the admitted logins that have rights of their own on schemas with the name of a tenant's and of no tenant, and
+/// these schemas. No command changes them.
+///
+/// # Errors, Cancel safety
+///
+/// Those of [`with_direct_rights`].
+pub async fn with_rights_on_strays(operator: &Operator) -> Result<Vec<(LoginName, Vec<String>)>> {
+    registry::require(operator).await?;
+    let mut found = Vec::new();
+    for login in facts::admitted_names(operator, facts::LoginSelection::AnyIsolation).await? {
+        let Ok(name) = login.as_str().parse::<LoginName>() else { continue };
+        let strays = direct::OwnRights::read(operator, &name).await?.strays;
+        if !strays.is_empty() {
+            found.push((name, strays));
+        }
+    }
+    Ok(found)
 }
 
 /// Returns the admitted logins that cannot enter any tenant under the configured isolation until they are admitted again.
@@ -440,20 +478,6 @@ async fn grant_roles(operator: &Operator, name: &LoginName, roles: &[RoleName]) 
         }
         Err(error) => Err(doing()(error)),
     }
-}
-
-/// Revokes a login's own rights in tenants' schemas if it may act as the tenant's role.
-async fn revoke_direct(operator: &Operator, name: &LoginName) -> Result<()> {
-    if operator.config().isolation() != Isolation::Role {
-        return Ok(());
-    }
-    let tenants = facts::tenants(operator, name).await?;
-    let direct: Vec<&TenantRights> =
-        tenants.iter().filter(|tenant| (tenant.direct || tenant.is_named) && tenant.may_enter).collect();
-    for tenants in direct.chunks(SCHEMAS_PER_MESSAGE_MAX) {
-        on_schemas(operator, tenants, |schema| isolation::revoke_sql(schema, name.ident())).await?;
-    }
-    Ok(())
 }
 
 /// Runs statements on several tenants' schemas, each as its owner, in one transaction.

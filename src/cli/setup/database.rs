@@ -3,6 +3,7 @@
 mod summary;
 mod text;
 
+pub(super) use text::on_strays;
 pub(crate) use text::span;
 
 use super::{
@@ -193,7 +194,7 @@ async fn admit(
     let Some(name) = &arguments.app_role else { return Ok(None) };
     heading(session, "Login of services");
     let admission = login::admit(operator, name, &arguments.login_options()).await?;
-    lines(session, text::login_lines(&admission, config, arguments.revoke_direct));
+    lines(session, text::login_lines(&admission, config, arguments.login_options().direct_rights));
     Ok(Some(admission))
 }
 

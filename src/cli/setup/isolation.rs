@@ -8,7 +8,10 @@ use cgk::{
     setup::{self, IsolationChange},
 };
 
-use super::lines::{ok, warning};
+use super::{
+    database::on_strays,
+    lines::{ok, warning},
+};
 
 /// Whether a run starts a change.
 #[derive(Clone, Copy)]
@@ -49,43 +52,51 @@ pub(in crate::cli) async fn start(config: &Config, start: Start) -> Result<()> {
 
 /// Finishes a change, and returns the modes and the message about them. It runs before the rights of a login are revoked.
 /// After it, services that read the isolation from the database enter by role.
-pub(in crate::cli) async fn finish(
-    operator: &Operator,
-    finish: Finish<'_>,
-) -> Result<(IsolationModes, Option<String>)> {
+pub(in crate::cli) async fn finish(operator: &Operator, finish: Finish<'_>) -> Result<(IsolationModes, Vec<String>)> {
     let config = operator.config();
     let modes = setup::isolation(operator).await?;
-    let modes = match finish {
+    let (modes, revoked_next) = match finish {
         Finish::No => return Ok((modes, unfinished(modes, &[]))),
+        Finish::AfterLast(_) if (modes.mode, modes.leaving) != (Isolation::Role, Some(Isolation::Path)) => {
+            return Ok((modes, unfinished(modes, &[])));
+        }
         Finish::AfterLast(name) => {
             let mut others = login::with_direct_rights(operator).await?;
             others.retain(|login| login != name);
-            if (modes.mode, modes.leaving) != (Isolation::Role, Some(Isolation::Path)) || !others.is_empty() {
+            if !others.is_empty() {
                 return Ok((modes, unfinished(modes, &others)));
             }
-            setup::finish_before_revoking(config, name).await?
+            (setup::finish_before_revoking(config, name).await?, Some(name))
         }
-        Finish::Asked(Some(name)) => setup::finish_before_revoking(config, name).await?,
-        Finish::Asked(None) => setup::change_isolation(config, IsolationChange::Finish).await?,
+        Finish::Asked(Some(name)) => (setup::finish_before_revoking(config, name).await?, Some(name)),
+        Finish::Asked(None) => (setup::change_isolation(config, IsolationChange::Finish).await?, None),
     };
-    Ok((modes, Some(ok(format!("the database accepts only isolation {}", modes.mode.as_str())))))
+    let mut lines = vec![ok(format!("the database accepts only isolation {}", modes.mode.as_str()))];
+    if modes.mode == Isolation::Role {
+        // The lines about a login that is named are printed with its rights.
+        let strays = login::with_rights_on_strays(operator).await?.into_iter();
+        let strays = strays.filter(|(login, _)| Some(login) != revoked_next);
+        lines.extend(strays.map(|(login, schemas)| warning(format!("login {login}: {}", on_strays(&schemas)))));
+    }
+    Ok((modes, lines))
 }
 
 /// Returns the message about a change that is not finished. The logins are those that keep it open.
-fn unfinished(modes: IsolationModes, logins: &[LoginName]) -> Option<String> {
-    let (mode, leaving) = (modes.mode.as_str(), modes.leaving?.as_str());
+fn unfinished(modes: IsolationModes, logins: &[LoginName]) -> Vec<String> {
+    let Some(leaving) = modes.leaving else { return Vec::new() };
+    let (mode, leaving) = (modes.mode.as_str(), leaving.as_str());
     if !logins.is_empty() {
         let revoke =
             |login: &LoginName| format!("cgk setup:database --isolation {mode} --app-role {login} --revoke-direct");
         let commands: Vec<String> = logins.iter().map(revoke).collect();
-        return Some(warning(format!(
+        return vec![warning(format!(
             "the database accepts isolation {leaving} and {mode}; the change is finished when no other login has direct rights: \
              when every service uses {mode}, run {}",
             commands.join(", ")
-        )));
+        ))];
     }
-    Some(warning(format!(
+    vec![warning(format!(
         "the database accepts isolation {leaving} and {mode}; when every service uses {mode}, run \
          cgk setup:database --isolation {mode} --change-isolation finish"
-    )))
+    ))]
 }

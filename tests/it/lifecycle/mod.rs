@@ -2,6 +2,7 @@
 
 pub(crate) mod baseline;
 pub(crate) mod create_many;
+pub(crate) mod isolation_direct;
 pub(crate) mod isolation_finish;
 pub(crate) mod isolation_mode;
 pub(crate) mod lost_client;

@@ -135,6 +135,8 @@ pub(super) struct AppRoleView {
     tenants: usize,
     left_out: Vec<String>,
     direct: usize,
+    direct_on_strays: Vec<String>,
+    open_to_everyone: Vec<String>,
 }
 
 impl AppRoleView {
@@ -151,6 +153,8 @@ impl AppRoleView {
             tenants: admission.tenants,
             left_out: admission.left_out.iter().map(ToString::to_string).collect(),
             direct: admission.direct,
+            direct_on_strays: admission.direct_on_strays.clone(),
+            open_to_everyone: admission.open_to_everyone.clone(),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::cli::{
 use cgk::{
     Config, Operator,
     config::Isolation,
-    login::{Admission, SharedTables},
+    login::{Admission, DirectRights, SharedTables},
     migrate::{MigrationId, Migrations},
     setup::{Hardening, RegistryGuard, SetupReport},
 };
@@ -112,7 +112,7 @@ pub(super) fn shared_schema(report: &SetupReport, migrations: &Migrations, began
     lines
 }
 
-pub(super) fn login_lines(admission: &Admission, config: &Config, revoke_direct: bool) -> Vec<String> {
+pub(super) fn login_lines(admission: &Admission, config: &Config, rights: DirectRights) -> Vec<String> {
     let name = &admission.name;
     let mut lines = vec![
         ok(match admission.created {
@@ -133,15 +133,7 @@ pub(super) fn login_lines(admission: &Admission, config: &Config, revoke_direct:
         };
         lines.push(warning(format!("{} cannot be entered yet: {what}", count(admission.left_out.len(), "tenant"))));
     }
-    if admission.direct > 0 {
-        lines.push(warning(format!(
-            "it still has direct rights on {} from path isolation; when every service uses role isolation, add \
-             --revoke-direct",
-            count(admission.direct, "schema")
-        )));
-    } else if revoke_direct {
-        lines.push(ok("it has no direct rights on the schemas of tenants".into()));
-    }
+    lines.extend(direct_lines(admission, config.isolation(), rights));
     match &admission.password {
         Some(password) => lines.push(format!(
             "\nThe URL for services. It is shown only once:\nDATABASE_URL={}",
@@ -150,6 +142,55 @@ pub(super) fn login_lines(admission: &Admission, config: &Config, revoke_direct:
         None => lines.push(ok(format!("its password did not change; --app-role {name} --new-password sets a new one"))),
     }
     lines
+}
+
+/// Returns what the login may do in the schemas of tenants without the tenants' roles.
+fn direct_lines(admission: &Admission, isolation: Isolation, rights: DirectRights) -> Vec<String> {
+    let schemas = count(admission.direct, "schema");
+    let mut lines = match (isolation, rights, admission.direct) {
+        (Isolation::Path, DirectRights::Keep, _) | (Isolation::Role, DirectRights::Keep, 0) => Vec::new(),
+        (Isolation::Path, DirectRights::Revoke, _) => {
+            vec![warning("path isolation needs its direct rights, so --revoke-direct revoked nothing".into())]
+        }
+        (Isolation::Role, DirectRights::Revoke, 0) => {
+            vec![ok("it has no direct rights on the schemas of tenants".into())]
+        }
+        (Isolation::Role, DirectRights::Revoke, _) => vec![warning(format!(
+            "it keeps direct rights on {schemas}: they are revoked where it may act as the tenant's role"
+        ))],
+        (Isolation::Role, DirectRights::Keep, _) => vec![warning(format!(
+            "it still has direct rights on {schemas} from path isolation; when every service uses role isolation, add \
+             --revoke-direct"
+        ))],
+    };
+    if !admission.direct_on_strays.is_empty() {
+        lines.push(warning(on_strays(&admission.direct_on_strays)));
+    }
+    if let Some(first) = admission.open_to_everyone.first() {
+        lines.push(warning(format!(
+            "every role has rights on {}, because PUBLIC has: {}; --revoke-direct does not revoke them: revoke all on \
+             schema {} from public",
+            count(admission.open_to_everyone.len(), "schema"),
+            names(&admission.open_to_everyone),
+            sanitize(first)
+        )));
+    }
+    lines
+}
+
+/// Returns the message about schemas of no tenant on which a login has rights.
+pub(in crate::cli::setup) fn on_strays(schemas: &[String]) -> String {
+    format!("it has direct rights on schemas of no tenant, which no command changes: {}", names(schemas))
+}
+
+/// Returns the first names of a list, and how many more there are.
+fn names(all: &[String]) -> String {
+    const NAMED_MAX: usize = 5;
+    let named: Vec<_> = all.iter().take(NAMED_MAX).map(|name| sanitize(name)).collect();
+    match all.len().saturating_sub(NAMED_MAX) {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
 }
 
 /// Returns a text such as `001_organizations … 010_change_notices`.
