@@ -3,7 +3,6 @@
 mod summary;
 mod text;
 
-pub(super) use text::on_strays;
 pub(crate) use text::span;
 
 use super::{

@@ -8,10 +8,7 @@ use cgk::{
     setup::{self, IsolationChange},
 };
 
-use super::{
-    database::on_strays,
-    lines::{ok, warning},
-};
+use super::lines::{ok, on_strays, warning};
 
 /// Whether a run starts a change.
 #[derive(Clone, Copy)]

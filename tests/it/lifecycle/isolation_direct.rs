@@ -69,7 +69,8 @@ async fn without_objects(raw: &Raw, name: &LoginName) {
 
 /// The statements that give the login something by hand, and what is true while it has it.
 fn gifts(name: &LoginName) -> Vec<(String, String)> {
-    let default = format!("exists (select from pg_default_acl f, aclexplode(f.defaclacl) a where a.grantee = '{name}'::regrole)");
+    let default =
+        format!("exists (select from pg_default_acl f, aclexplode(f.defaclacl) a where a.grantee = '{name}'::regrole)");
     [
         ("grant create on schema tenant_acme to APP", "has_schema_privilege('APP', 'tenant_acme', 'create')"),
         ("grant select on tenant_acme.customers to APP", "has_table_privilege('APP', 'tenant_acme.customers', 'select')"),
@@ -160,7 +161,8 @@ async fn what_is_left_where_usage_was_revoked_by_hand_is_revoked() {
              or exists (select from pg_default_acl f, aclexplode(f.defaclacl) a
                         where a.grantee = '{name}'::regrole and f.defaclnamespace = 'tenant_globex'::regnamespace)"
     );
-    let answer = shell.run(&["setup:database", "--isolation", "role", "--isolate-tenants", "--app-role", name.as_str()]);
+    let answer =
+        shell.run(&["setup:database", "--isolation", "role", "--isolate-tenants", "--app-role", name.as_str()]);
     assert_eq!(answer.code, 0, "{}", answer.stderr);
     assert!(raw.one::<bool>(&left).await, "the control");
     assert!(answer.stdout.contains("direct rights on 3 schemas"), "{}", answer.stdout);
@@ -204,7 +206,8 @@ async fn the_rights_on_schemas_that_are_ready_for_tenants_are_revoked_too() {
 
 #[tokio::test]
 async fn rights_of_everyone_and_on_schemas_of_no_tenant_are_named_and_stay() {
-    let (database, raw, _operator, name) = changing().await;
+    let (database, raw, operator, name) = changing().await;
+    assert_eq!(login::with_rights_on_strays(&operator).await.unwrap(), [], "the control");
     let shell = Shell::on(&database);
     let said = |arguments: &[&str]| {
         let answer = shell.run(&[&["setup:database", "--isolation", "role"], arguments].concat());
@@ -232,7 +235,9 @@ async fn rights_of_everyone_and_on_schemas_of_no_tenant_are_named_and_stay() {
         assert!(!text.contains("add --revoke-direct"), "{text}");
         assert_eq!(text.contains("it has no direct rights on the schemas of tenants"), arguments.len() == 3, "{text}");
     }
-    // The change is finished by now; a login that is not named is.
+    let strays = login::with_rights_on_strays(&operator).await.unwrap();
+    assert_eq!(strays, [(name.clone(), vec!["tenant_stray".to_owned()])]);
+    // The change is finished by now. The command prints this for a login that it is not run for.
     let text = said(&["--change-isolation", "finish"]);
     assert!(text.contains(&format!("login {name}: {stray}")), "{text}");
     assert!(raw.one::<bool>(&format!("select has_table_privilege('{name}', 'tenant_stray.t', 'select')")).await);

@@ -1,6 +1,6 @@
 //! The text output of `cgk setup:database`.
 
-use super::super::lines::{ok, warning};
+use super::super::lines::{names, ok, on_strays, warning};
 use crate::cli::{
     config::show::SettingView,
     session,
@@ -176,21 +176,6 @@ fn direct_lines(admission: &Admission, isolation: Isolation, rights: DirectRight
         )));
     }
     lines
-}
-
-/// Returns the message about schemas of no tenant on which a login has rights.
-pub(in crate::cli::setup) fn on_strays(schemas: &[String]) -> String {
-    format!("it has direct rights on schemas of no tenant, which no command changes: {}", names(schemas))
-}
-
-/// Returns the first names of a list, and how many more there are.
-fn names(all: &[String]) -> String {
-    const NAMED_MAX: usize = 5;
-    let named: Vec<_> = all.iter().take(NAMED_MAX).map(|name| sanitize(name)).collect();
-    match all.len().saturating_sub(NAMED_MAX) {
-        0 => named.join(", "),
-        more => format!("{} and {more} more", named.join(", ")),
-    }
 }
 
 /// Returns a text such as `001_organizations … 010_change_notices`.
