@@ -93,8 +93,10 @@ impl fmt::Display for FileProblem {
 pub struct Divergence {
     /// The schema.
     pub schema: SchemaName,
-    /// Migrations that were applied, but whose file was changed since.
+    /// Migrations that were applied, but whose file has another text now.
     pub edited: Vec<MigrationId>,
+    /// Migrations that were applied, but whose file has another name now, with the same text.
+    pub renamed: Vec<RenamedFile>,
     /// Migrations that were applied, but whose file is missing.
     pub missing: Vec<MigrationId>,
     /// Files that are not applied although a later one is.
@@ -103,12 +105,33 @@ pub struct Divergence {
     pub ahead: Vec<MigrationId>,
 }
 
+/// A migration whose file has another name than when it was applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RenamedFile {
+    /// The migration as the ledger records it.
+    pub recorded: MigrationId,
+    /// The file.
+    pub file: MigrationId,
+}
+
+impl RenamedFile {
+    /// Returns what is wrong, as the rest of a sentence about the recorded migration.
+    pub fn problem(&self) -> String {
+        format!("was applied under this name, and its file is now {}", self.file)
+    }
+}
+
 impl std::error::Error for Divergence {}
 
 impl fmt::Display for Divergence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "schema {:?} and the migration files do not agree", self.schema.as_str())?;
         let mut separator = ": ";
+        for renamed in &self.renamed {
+            write!(f, "{separator}{} {}", renamed.recorded, renamed.problem())?;
+            separator = "; ";
+        }
         for (ids, what) in [
             (&self.edited, "edited after it was applied"),
             (&self.missing, "applied, but its file is missing"),
@@ -130,6 +153,8 @@ impl fmt::Display for Divergence {
 pub struct FileMismatch {
     /// The migration: as it was applied, or the file that was not applied.
     pub id: MigrationId,
+    /// The file, if its name differs from that of the applied migration.
+    pub file: Option<MigrationId>,
     /// How it differs.
     pub mismatch: Mismatch,
     /// The number of schemas that have the migration. For [`Mismatch::OutOfOrder`], the number of those that have a
@@ -142,8 +167,10 @@ pub struct FileMismatch {
 pub enum Mismatch {
     /// Schemas have the migration, but the set has no file for it.
     Missing,
-    /// Schemas have the migration with another text or name.
+    /// Schemas have the migration with another text.
     Edited,
+    /// Schemas have the migration with the same text and another name.
+    Renamed,
     /// No schema has the file, but schemas have a later one.
     OutOfOrder,
 }
@@ -154,8 +181,13 @@ impl fmt::Display for FileMismatch {
         let have = if self.schemas == 1 { "has" } else { "have" };
         match self.mismatch {
             Mismatch::Missing => write!(f, "{}: {schemas} {have} it, and this set has no such file", self.id),
-            Mismatch::Edited => write!(f, "{}: {schemas} {have} it with another text or name", self.id),
+            Mismatch::Edited => write!(f, "{}: {schemas} {have} it with another text", self.id),
+            Mismatch::Renamed => write!(f, "{}: {schemas} {have} it", self.id),
             Mismatch::OutOfOrder => write!(f, "{}: {schemas} {have} a later file without it", self.id),
+        }?;
+        match &self.file {
+            Some(file) => write!(f, ", and the file is named {file}"),
+            None => Ok(()),
         }
     }
 }
@@ -201,10 +233,21 @@ pub(crate) fn line_of(text: &str, offset: usize) -> usize {
 
 /// A text such as `2 files edited, 1 file gone`, for a line in a table.
 impl Divergence {
+    pub(crate) fn none(schema: SchemaName) -> Self {
+        Self { schema, edited: vec![], renamed: vec![], missing: vec![], out_of_order: vec![], ahead: vec![] }
+    }
+
+    /// Returns whether all differences are migrations of a newer set of files. Also true if there are none.
+    pub fn is_only_ahead(&self) -> bool {
+        let Self { edited, renamed, missing, out_of_order, .. } = self;
+        edited.is_empty() && renamed.is_empty() && missing.is_empty() && out_of_order.is_empty()
+    }
+
     /// Returns the differences in a few words.
     pub fn summary(&self) -> String {
         let parts = [
             (self.edited.len(), "edited"),
+            (self.renamed.len(), "renamed"),
             (self.missing.len(), "gone"),
             (self.out_of_order.len(), "out of order"),
             (self.ahead.len(), "newer than these files"),

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use cgk::{
+    config::IgnoreRule,
     drift::{self, Change, Difference, DriftReport, IgnoredDifference, NotCompared, SchemaDrift},
     migrate::Scope,
 };
@@ -15,7 +16,7 @@ use super::{
     tenant::view::{StartedView, StrangeView, warn_of_strange},
     ui::{
         style::{BAD, COMMAND, FAINT, GOOD, WARNING, count, paint, sanitize},
-        time,
+        table, time,
     },
 };
 
@@ -29,8 +30,9 @@ Examples:
 Every schema is compared with the recorded result of its migrations. Nothing is changed; a standby \
              or a read-only login is enough.";
 
-/// The maximum number of schemas that are all shown. In a larger fleet, only schemas with a problem are shown.
-const LINES_MAX: usize = 25;
+/// The maximum number of tenants that are all shown, as in a table of tenants. In a larger fleet, only schemas with a problem
+/// are shown.
+const LINES_MAX: usize = table::ROWS_MAX;
 
 #[derive(Serialize)]
 struct SchemaRecord<'a> {
@@ -162,7 +164,8 @@ pub(crate) async fn compare(session: &Session<'_>, command: &str, scope: &Scope,
     });
     warn_of_strange(printer, &report.strange);
     for rule in &report.unused_rules {
-        printer.warn(format!("[drift] ignore: no difference matches {:?}: remove the rule", rule.object));
+        let text = format!("[drift] ignore: no difference matches {}: correct the rule, or remove it", rule_text(rule));
+        printer.warn(sanitize(&text));
     }
     match shown {
         Shown::Lines => printer.sentence(totals(&report, began)),
@@ -174,7 +177,7 @@ pub(crate) async fn compare(session: &Session<'_>, command: &str, scope: &Scope,
             printer.info(totals(&report, began));
         }
     }
-    for line in next(&report, shown) {
+    for line in next(&report, command, shown) {
         printer.info(line);
     }
     if report.lacks_reference() {
@@ -184,7 +187,9 @@ pub(crate) async fn compare(session: &Session<'_>, command: &str, scope: &Scope,
             true => "Next: when the ledgers and the files agree, run",
             false => "Next: run",
         };
-        printer.info(format!("{first} {} to record what the migrations create.", paint(COMMAND, command)));
+        // A set that cannot be rehearsed is never recorded.
+        let unless = if shared { "" } else { " If it warns that they were not rehearsed, they cannot be recorded: see the warning." };
+        printer.info(format!("{first} {} to record what the migrations create.{unless}", paint(COMMAND, command)));
     }
     Ok(exit)
 }
@@ -198,7 +203,7 @@ fn differs_from_the_files(schema: &SchemaDrift) -> bool {
 const LACKS_FILE: &str = "its file is missing";
 
 /// Returns the next steps, depending on the result.
-fn next(report: &DriftReport, shown: Shown) -> Vec<String> {
+fn next(report: &DriftReport, command: &str, shown: Shown) -> Vec<String> {
     let mut lines = Vec::new();
     let lacks_file =
         |difference: &&Difference| difference.kind == "migration" && difference.to_string().contains(LACKS_FILE);
@@ -212,11 +217,15 @@ fn next(report: &DriftReport, shown: Shown) -> Vec<String> {
         ));
     }
     if !others.is_empty() {
-        let script = match shown {
-            Shown::Lines => {
+        let script = match (shown, command) {
+            (Shown::Lines, "drift") => {
                 format!("{} prints statements that undo manual changes. P", paint(COMMAND, "cgk drift --sql"))
             }
-            Shown::Script => "p".to_owned(),
+            (Shown::Lines, _) => format!(
+                "the same command with {} prints statements that undo manual changes. P",
+                paint(COMMAND, "--sql")
+            ),
+            (Shown::Script, _) => "p".to_owned(),
         };
         lines.push(format!(
             "Next: {script}ut missing objects into a migration ({}). To repair a ledger: {}.",
@@ -277,6 +286,13 @@ fn lines(schema: &SchemaDrift) -> String {
     lines.join("\n")
 }
 
+/// Returns what a rule matches, as it is written in `cgk.toml`.
+fn rule_text(rule: &IgnoreRule) -> String {
+    let parts = [("object", Some(&rule.object)), ("kind", rule.kind.as_ref()), ("schema", rule.schema.as_ref())];
+    let parts: Vec<_> = parts.iter().filter_map(|(name, text)| Some(format!("{name} = {:?}", text.as_ref()?))).collect();
+    parts.join(", ")
+}
+
 fn ignored_line(one: &IgnoredDifference) -> String {
     paint(FAINT, sanitize(&format!("ignored: {} ({})", one.difference, one.reason)))
 }
@@ -293,11 +309,13 @@ fn ignored_number(report: &DriftReport) -> usize {
 /// they are printed only on request.
 fn fix_lines<'a>(indent: &'a str, difference: &'a Difference) -> impl Iterator<Item = String> + 'a {
     let is_right = matches!(difference.change, Change::Wrong { .. });
+    // It is copied, so the warning is a comment of SQL.
+    let warning = |loses_data| if loses_data { " -- loses data" } else { "" };
     difference
         .fix
         .iter()
         .filter(move |_| is_right)
-        .map(move |fix| format!("{indent}{}", paint(FAINT, sanitize(&format!("fix: {};", fix.sql)))))
+        .map(move |fix| format!("{indent}{}", paint(FAINT, sanitize(&format!("fix: {};{}", fix.sql, warning(fix.loses_data))))))
 }
 
 fn totals(report: &DriftReport, began: Instant) -> String {

@@ -141,11 +141,11 @@ async fn until_signalled(cli: &Cli, printer: &Printer) -> Result<Ended> {
         match number {
             1 if shutdown.interrupt.is_heard() => {
                 shutdown.interrupt.stop();
-                printer.error(cli.command.at_signals()[0]);
+                printer.at_signal(cli.command.at_signals()[0]);
             }
             2 if shutdown.interrupt.is_heard() => {
                 shutdown.interrupt.cancel();
-                printer.error(cli.command.at_signals()[1]);
+                printer.at_signal(cli.command.at_signals()[1]);
             }
             _ => return Ok(Ended::BySignal(exit)),
         }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 /// Differences that a comparison counts and shows as ignored. The texts are patterns: `*` matches any characters, `?`
 /// matches one.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a rule in braces, with object and reason")]
 #[non_exhaustive]
 pub struct IgnoreRule {
     /// The object, as it is named in a difference: `orders`, `orders.note`, `touch()`. With `*` or `?` it stands for

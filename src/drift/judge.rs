@@ -11,7 +11,7 @@ use super::{
 use crate::{
     error::Result,
     ident::{RoleName, SchemaName},
-    migrate::{Applied, Divergence, LEDGER_TABLE, MigrationId, Source, Target, ledger::LedgerDigest, plan},
+    migrate::{Applied, Divergence, LEDGER_TABLE, MigrationId, RenamedFile, Source, Target, ledger::LedgerDigest, plan},
     slug::TenantSlug,
 };
 
@@ -129,7 +129,9 @@ fn ledger_differences(
         (None, Some(_)) => all.push(wrong("its comment is not cgk's: every run has to read its rows".into())),
     }
     if let Err(divergence) = plan(source, schema, rows.to_vec(), Target::Head) {
-        let Divergence { edited, missing, out_of_order, ahead, .. } = *divergence;
+        let Divergence { edited, renamed, missing, out_of_order, ahead, .. } = *divergence;
+        let of_renamed = |file: RenamedFile| Difference::wrong("migration", file.recorded.to_string(), file.problem());
+        all.extend(renamed.into_iter().map(of_renamed));
         for (ids, what) in [
             (edited, "was edited after it was applied"),
             (missing, "is applied here, but its file is missing"),

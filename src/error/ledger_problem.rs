@@ -1,6 +1,6 @@
 //! Why a ledger was not read or written.
 
-use crate::{migration::Set, tenant::OrganizationId, version::Version};
+use crate::{tenant::OrganizationId, version::Version};
 
 /// Why the ledger of a schema was not read or not changed
 /// ([`MigrationError::LedgerRefused`](super::MigrationError::LedgerRefused)).
@@ -43,14 +43,6 @@ pub enum LedgerProblem {
         recorded: String,
         /// The requested version.
         wanted: Version,
-    },
-    /// No file has the requested version.
-    #[error("there is no file of version {version} in the {set} set")]
-    NoFile {
-        /// The requested version.
-        version: Version,
-        /// The set of the schema.
-        set: Set,
     },
     /// The comment on the schema contains an organization that is not a UUID.
     #[error("the comment on it names organization {id}, which is not a valid id")]

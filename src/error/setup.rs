@@ -54,6 +54,14 @@ pub enum SetupError {
         /// The isolation of the configuration.
         configured: Isolation,
     },
+    /// The change that would be finished is to the other isolation: the database leaves this one.
+    #[error("database {database:?} changes from isolation {old:?} to {:?}, so there is no change to {old:?} to finish", leaving.other().as_str(), old = leaving.as_str())]
+    LeavingIsolation {
+        /// The database.
+        database: String,
+        /// The isolation of the configuration, which the database accepts until the change is finished.
+        leaving: Isolation,
+    },
     /// Finishing the change of the isolation now would make these tenants inaccessible.
     #[error("{}", locked_out(database, *isolation, tenants))]
     TenantsLockedOut {
@@ -144,7 +152,7 @@ impl SetupError {
             Self::ReadOnly { standby: false, .. } => ("CGK0307", Denied),
             Self::NotSetUp { .. } => ("CGK0302", NotReady),
             Self::DatabaseCopied { .. } => ("CGK0305", Conflict),
-            Self::IsolationMismatch { .. } => ("CGK0306", Conflict),
+            Self::IsolationMismatch { .. } | Self::LeavingIsolation { .. } => ("CGK0306", Conflict),
             Self::TenantsLockedOut { .. } => ("CGK0308", NotReady),
             Self::LoginsLockedOut { .. } => ("CGK0309", NotReady),
             Self::LoginsWithDirectRights { .. } => ("CGK0310", NotReady),

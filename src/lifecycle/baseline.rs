@@ -300,7 +300,7 @@ impl<'a> Adoption<'a> {
                 Err(self.refuse(LedgerProblem::OtherVersionInTable { table, recorded, wanted: version }))
             }
             (Some(version), _) if !source.files().iter().any(|file| file.id().version == version) => {
-                Err(self.refuse(LedgerProblem::NoFile { version, set: self.set }))
+                Err(Error::Migration(MigrationError::NoSuchVersion { set: self.set, version }))
             }
             (Some(version), _) => Ok(Some(version)),
             (None, Some(recorded)) => Ok(recorded),

@@ -88,7 +88,7 @@ impl FleetFiles {
         for mismatch in &mut found {
             mismatch.schemas = match mismatch.mismatch {
                 Mismatch::OutOfOrder => census.past(set, mismatch.id.version),
-                Mismatch::Edited | Mismatch::Missing => match recorded(self.of(set), mismatch.id.version) {
+                Mismatch::Edited | Mismatch::Renamed | Mismatch::Missing => match recorded(self.of(set), mismatch.id.version) {
                     Some(row) => census.with(set, row),
                     None => 0,
                 },
@@ -118,14 +118,17 @@ fn mismatches(recorded: &[Applied], source: &Source) -> Vec<FileMismatch> {
     let of_rows = rows.iter().filter_map(|(row, file)| {
         let mismatch = match file {
             None => Mismatch::Missing,
-            Some(file) if !is_applied_as(file, row) => Mismatch::Edited,
-            Some(_) => return None,
+            Some(file) if is_applied_as(file, row) => return None,
+            Some(file) if file.checksum() == &row.checksum => Mismatch::Renamed,
+            Some(_) => Mismatch::Edited,
         };
-        Some(FileMismatch { id: row.id.clone(), mismatch, schemas: 0 })
+        let other_name = file.filter(|file| *file.id() != row.id && file.earlier_id() != Some(&row.id));
+        let file = other_name.map(|file| file.id().clone());
+        Some(FileMismatch { id: row.id.clone(), file, mismatch, schemas: 0 })
     });
     let ids = source.files().iter().map(MigrationFile::id);
     let passed = ids.filter(|id| Some(id.version) < newest && !known.contains(&id.version));
-    let passed = passed.map(|id| FileMismatch { id: id.clone(), mismatch: Mismatch::OutOfOrder, schemas: 0 });
+    let passed = passed.map(|id| FileMismatch { id: id.clone(), file: None, mismatch: Mismatch::OutOfOrder, schemas: 0 });
     let mut found: Vec<FileMismatch> = of_rows.chain(passed).collect();
     found.sort_by(|one, other| one.id.cmp(&other.id));
     found
@@ -174,7 +177,18 @@ mod tests {
         let edited = set(&[A, (C.0, "create table other ()")]);
         assert_eq!(found(&recorded, &edited), [("903_c".to_owned(), Mismatch::Edited)]);
         let renamed = set(&[A, ("903_renamed.sql", C.1)]);
-        assert_eq!(found(&recorded, &renamed), [("903_c".to_owned(), Mismatch::Edited)]);
+        assert_eq!(found(&recorded, &renamed), [("903_c".to_owned(), Mismatch::Renamed)]);
+        let both = set(&[A, ("903_renamed.sql", "create table other ()")]);
+        assert_eq!(found(&recorded, &both), [("903_c".to_owned(), Mismatch::Edited)]);
+        let texts = |migrations: &Migrations| -> Vec<String> {
+            mismatches(&recorded, migrations.set(Set::Tenant)).iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(texts(&edited), ["903_c: 0 schemas have it with another text"]);
+        assert_eq!(texts(&renamed), ["903_c: 0 schemas have it, and the file is named 903_renamed"]);
+        assert_eq!(
+            texts(&both),
+            ["903_c: 0 schemas have it with another text, and the file is named 903_renamed"]
+        );
         let all = set(&[("901_a.sql", "create table x ()"), B]);
         assert_eq!(
             found(&recorded, &all).into_iter().map(|(_, mismatch)| mismatch).collect::<Vec<_>>(),

@@ -37,10 +37,11 @@ pub use crate::{
         selection::{InvalidShard, Scope, Selection, Shard},
         stop::{Stop, StopReason},
     },
-    migration::{Divergence, FileMismatch, FileProblem, MigrationId, Mismatch, Place, Set},
+    migration::{Divergence, FileMismatch, FileProblem, MigrationId, Mismatch, Place, RenamedFile, Set},
     version::{Checksum, Version},
 };
 pub use execute::bind::BindReport;
+pub use execute::blocking::BlockingTransaction;
 pub use execute::observer::{Observer, Silent};
 pub use execute::options::{Canary, RunOptions};
 pub use execute::report::{Outcome, RunReport, RunStart, SchemaOutcome};

@@ -50,8 +50,7 @@ fn described(state: &SchemaState) -> (&'static str, Option<usize>, Option<String
         SchemaState::AtHead => (state.name(), Some(0), None),
         SchemaState::Behind { pending } => (state.name(), Some(*pending), None),
         SchemaState::Diverged(found) => {
-            let is_ahead = found.edited.is_empty() && found.missing.is_empty() && found.out_of_order.is_empty();
-            (if is_ahead { "ahead" } else { state.name() }, None, Some(found.summary()))
+            (if found.is_only_ahead() { "ahead" } else { state.name() }, None, Some(found.summary()))
         }
         SchemaState::HalfProvisioned { missing } => (state.name(), None, Some(missing.to_string())),
         SchemaState::OtherOrganization { found } => {

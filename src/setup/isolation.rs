@@ -39,6 +39,7 @@ pub enum IsolationChange {
 ///
 /// - The errors of [`Operator::connect`].
 /// - [`SetupError::IsolationMismatch`]: the change to finish was not started.
+/// - [`SetupError::LeavingIsolation`]: the change that was started is in the other direction.
 /// - [`SetupError::TenantsLockedOut`]: tenants lack a role, or an admitted login lacks the right to enter them.
 /// - [`SetupError::LoginsLockedOut`]: a login was admitted for role isolation only, and the change is to path isolation.
 /// - [`SetupError::LoginsWithDirectRights`]: a login still has direct rights on tenants' schemas, and the change is to role
@@ -79,6 +80,9 @@ async fn change(config: &Config, step: IsolationChange, revoked_next: Option<&Lo
         IsolationChange::Start if now == IsolationModes::only(configured) => now,
         IsolationChange::Start => IsolationModes::changing_to(configured),
         IsolationChange::Finish if now.mode == configured => IsolationModes::only(configured),
+        IsolationChange::Finish if now.leaving == Some(configured) => {
+            return Err(Error::Setup(SetupError::LeavingIsolation { database, leaving: configured }));
+        }
         IsolationChange::Finish => {
             return Err(Error::Setup(SetupError::IsolationMismatch { database, stored: now.mode, configured }));
         }

@@ -12,7 +12,7 @@ use crate::cli::{
     exit::Exit,
     session::{Session, TargetView},
     ui::{
-        report::Refusal,
+        report::{Refusal, without_here},
         style::{COMMAND, FAINT, count, paint, sanitize},
         table::{self, CellStyle, Grid},
         time,
@@ -64,6 +64,7 @@ struct RunView<'a> {
     planned: u64,
     at_head: u64,
     migrated: u64,
+    by_another_run: u64,
     failed: u64,
     skipped: u64,
     left: u64,
@@ -155,22 +156,23 @@ fn show_detail(session: &Session<'_>, operator: &Operator, detail: &RunDetail) {
         ("result".to_owned(), result(run).0),
     ];
     if let Some(error) = &run.error {
-        rows.push(("error".to_owned(), sanitize(error)));
+        rows.push(("error".to_owned(), sanitize(&without_here(error))));
     }
     printer.output(table::facts(FAINT, &rows));
     if detail.schemas.is_empty() {
         return;
     }
-    let good = |schema: &&SchemaRecord| schema.result == "migrated";
+    let good = |schema: &&SchemaRecord| style(schema) == CellStyle::Good;
     let all = printer.is_verbose() || detail.schemas.iter().filter(good).count() <= GOOD_ROWS_MAX;
     let mut grid = Grid::new(&["SCHEMA", "RESULT", "FROM", "TO", "TRIES", "TIME", ""]);
     for schema in detail.schemas.iter().filter(|schema| all || !good(schema)) {
         let version = |version: Option<i64>| version.map(|version| format!("{version:03}")).unwrap_or_default();
         let state = schema.sqlstate.as_ref().map(|state| format!(" ({state})")).unwrap_or_default();
-        let message = schema.message.as_ref().map(|message| format!("{message}{state}")).unwrap_or_default();
+        let result = schema.result.replace('_', " ");
+        let message = schema.message.as_ref().map(|message| format!("{}{state}", without_here(message))).unwrap_or_default();
         grid.row([
             (schema.schema.as_str(), CellStyle::Plain),
-            (schema.result.as_str(), style(schema)),
+            (result.as_str(), style(schema)),
             (version(schema.from_version).as_str(), CellStyle::Plain),
             (version(schema.to_version).as_str(), CellStyle::Plain),
             (schema.attempts.to_string().as_str(), CellStyle::Faint),
@@ -187,7 +189,7 @@ fn show_detail(session: &Session<'_>, operator: &Operator, detail: &RunDetail) {
 
 fn style(schema: &SchemaRecord) -> CellStyle {
     match schema.result.as_str() {
-        "migrated" => CellStyle::Good,
+        "migrated" | "by_another_run" => CellStyle::Good,
         "skipped" => CellStyle::Warning,
         _ => CellStyle::Bad,
     }
@@ -211,7 +213,7 @@ fn result(run: &RunRecord) -> (String, CellStyle) {
         StopReason::Unavailable => "server unavailable",
         StopReason::RolledBack => "rolled back",
     });
-    let counts = [(run.migrated, "migrated"), (run.failed, "failed"), (run.skipped, "skipped"), (run.left, "left")];
+    let counts = [(run.migrated, "migrated"), (run.by_another_run, "by another run"), (run.failed, "failed"), (run.skipped, "skipped"), (run.left, "left")];
     let mut parts: Vec<String> =
         counts.iter().filter(|(number, _)| *number > 0).map(|(number, what)| format!("{number} {what}")).collect();
     let style = match (run.state, stopped) {
@@ -220,7 +222,7 @@ fn result(run: &RunRecord) -> (String, CellStyle) {
             CellStyle::Warning
         }
         (RunState::Died, _) => {
-            parts.insert(0, "interrupted".into());
+            parts.insert(0, "killed".into());
             CellStyle::Bad
         }
         (_, Some(why)) => {
@@ -259,6 +261,7 @@ impl<'a> RunView<'a> {
             planned: run.planned,
             at_head: run.at_head,
             migrated: run.migrated,
+            by_another_run: run.by_another_run,
             failed: run.failed,
             skipped: run.skipped,
             left: run.left,

@@ -17,7 +17,7 @@ use crate::cli::{
     session::Session,
     ui::{
         printer::{Annotation, Printer},
-        report::{Refusal, display_path},
+        report::{Refusal, display_path, without_here},
         style::{BAD, FAINT, GOOD, WARNING, count, paint, sanitize},
     },
 };
@@ -65,6 +65,8 @@ struct LintResult {
 struct ToolView {
     file: String,
     tool: &'static str,
+    #[serde(skip)]
+    has_down: bool,
 }
 
 #[derive(Serialize)]
@@ -118,8 +120,9 @@ pub(crate) fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> 
         printer.sentence(line(finding));
     }
     if printer.is_verbose() {
-        for ToolView { file, tool } in &tools {
-            printer.sentence(format!("{}: written for {tool}; its down section is ignored", sanitize(file)));
+        for ToolView { file, tool, has_down } in &tools {
+            let down = if *has_down { "; its down section is ignored" } else { "" };
+            printer.sentence(format!("{}: written for {tool}{down}", sanitize(file)));
         }
     }
     if printer.is_json() {
@@ -186,10 +189,12 @@ fn lint_directory(directory: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Li
     Ok(LintResult { findings, locks, tools })
 }
 
-/// Returns the files of which only a part runs, each with the tool whose directives define this.
+/// Returns the files with directives of another tool, each with the tool.
 fn tools_of(migrations: &Migrations, wanted: impl Fn(&Path) -> bool) -> Vec<ToolView> {
     let files = [Set::Public, Set::Tenant].into_iter().flat_map(|set| migrations.set(set).files());
-    let tool = |file: &MigrationFile| Some(ToolView { file: display_path(file.path()), tool: file.tool()? });
+    let tool = |file: &MigrationFile| {
+        Some(ToolView { file: display_path(file.path()), tool: file.tool()?, has_down: file.has_down_section() })
+    };
     files.filter(|file| wanted(file.path())).filter_map(tool).collect()
 }
 
@@ -240,7 +245,7 @@ fn line(finding: &Finding) -> String {
     let place = place(finding);
     let style = if finding.severity() == Severity::Error { BAD } else { WARNING };
     let what = paint(style, format!("{} {}", severity(finding), finding.lint));
-    let reason = sanitize(&finding.reason);
+    let reason = sanitize(&without_here(&finding.reason));
     let help = finding.advice().map(|fix| format!("\n  {} {fix}", paint(FAINT, "help:"))).unwrap_or_default();
     format!("{}: {what}: {reason}{help}", sanitize(&place))
 }

@@ -81,6 +81,15 @@ pub(crate) fn run(session: &Session<'_>, arguments: &Arguments) -> Result<Exit> 
         let hint = "--from-builtin is for your own copy of an older release's files.".to_owned();
         bail!(Refusal { message, hint, exit: Exit::Usage });
     }
+    if bundled && let Some(file) = project_above(session) {
+        let folder = display_path(file.parent().unwrap_or(&file));
+        let message = format!("the project is above this folder: {}", display_path(&file));
+        let hint = format!(
+            "Run the command in {folder}: cgk reads cgk.toml of the working directory only. For another project in this folder, \
+             create an empty cgk.toml here first."
+        );
+        bail!(Refusal { message, hint, exit: Exit::Usage });
+    }
     // The name is checked before the bundled files are written.
     check_name(&directory.join(set.folder()), &arguments.name)?;
     let (mut written, mut config) = (Vec::new(), ConfigFile::Named);
@@ -170,6 +179,15 @@ fn name_in_config(session: &Session<'_>) -> Result<ConfigFile> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(ConfigFile::NeedsLine),
         Err(error) => Err(error).context(format!("could not write {CONFIG_FILE}")),
     }
+}
+
+/// Returns the configuration file of a folder above, if the working directory has none and none was named.
+fn project_above(session: &Session<'_>) -> Option<PathBuf> {
+    let here = std::env::current_dir().ok()?;
+    if session.globals.config_file().is_some() || here.join(CONFIG_FILE).exists() {
+        return None;
+    }
+    here.ancestors().skip(1).map(|folder| folder.join(CONFIG_FILE)).find(|file| file.is_file())
 }
 
 fn config_path<'a>(session: &'a Session<'_>) -> &'a Path {

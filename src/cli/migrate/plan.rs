@@ -4,7 +4,7 @@ use cgk::{
     ErrorKind,
     migrate::{
         Blocks, Finding, FleetPlan, MigrationFile, MigrationId, Migrations, PlannedTenant, StartedMigration, Step,
-        TableLock,
+        TableLock, Target,
     },
 };
 use serde::Serialize;
@@ -146,7 +146,7 @@ pub(crate) fn show(
     warn_of_strange(printer, &plan.strange);
     if plan.is_empty() {
         let at_head =
-            if plan.at_head > 0 { format!("; {} at head", count(plan.at_head, "tenant")) } else { String::new() };
+            if plan.at_head > 0 { format!("; {} {}", count(plan.at_head, "tenant"), reached(plan.target)) } else { String::new() };
         printer.sentence(format!("Nothing is pending{at_head}."));
     } else {
         printer.output(pending_grid(&files));
@@ -222,6 +222,14 @@ fn pending_grid(files: &[PlannedMigration<'_>]) -> Grid {
         ]);
     }
     grid
+}
+
+/// Returns where tenants are for which a run to this target does nothing.
+pub(super) fn reached(target: Target) -> String {
+    match target {
+        Target::Head => "at head".into(),
+        Target::Version(version) => format!("at {version} or later"),
+    }
 }
 
 /// Prints the SQL of each file, without statements that are executed in all schemas.

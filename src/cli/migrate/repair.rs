@@ -15,7 +15,7 @@ use crate::cli::{
     session::Session,
     tenant::view::StartedView,
     ui::{
-        report::{Refusal, Report},
+        report::{Refusal, Report, without_here},
         style::{BAD, FAINT, WARNING, count, paint, sanitize},
     },
 };
@@ -153,7 +153,7 @@ impl Arguments {
 fn lines(one: &Repaired, remains: Option<&SchemaDrift>) -> String {
     let name = one.slug.as_ref().map_or("public", |slug| slug.as_str());
     let mut lines = vec![match &one.outcome {
-        RepairOutcome::Repaired { what } => format!("{name}: {}", sanitize(&what.join("; "))),
+        RepairOutcome::Repaired { what } => format!("{name}: {}", sanitize(&without_here(&what.join("; ")))),
         RepairOutcome::NothingToDo => format!("{name}: nothing to repair"),
         RepairOutcome::NotApplied => format!("{name}: {}", paint(FAINT, "not applied; nothing to repair")),
         RepairOutcome::Failed { error } => {

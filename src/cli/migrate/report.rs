@@ -2,11 +2,12 @@
 
 use cgk::{
     StrangeRow,
-    migrate::{MigrationId, Outcome, RunReport, SchemaOutcome, StopReason},
+    migrate::{MigrationId, Outcome, RunReport, SchemaOutcome, StopReason, Target},
 };
 use serde::Serialize;
 use std::time::Instant;
 
+use super::plan::reached;
 use crate::cli::{
     exit::Exit,
     session::Session,
@@ -26,6 +27,7 @@ struct Summary<'a> {
     run: Option<String>,
     public_applied: usize,
     migrated: usize,
+    by_another_run: usize,
     failed: usize,
     skipped: usize,
     at_head: usize,
@@ -36,8 +38,22 @@ struct Summary<'a> {
     exit: Exit,
 }
 
+/// What a run was asked to do, for the text about its result.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked {
+    pub(crate) target: Target,
+    /// Whether it executed a saved plan, which the next run refuses.
+    pub(crate) saved_plan: bool,
+}
+
 /// Shows the result of a run.
-pub(crate) fn show(session: &Session<'_>, report: &RunReport, strange: &[StrangeRow], began: Instant) -> Exit {
+pub(crate) fn show(
+    session: &Session<'_>,
+    report: &RunReport,
+    asked: Asked,
+    strange: &[StrangeRow],
+    began: Instant,
+) -> Exit {
     let printer = session.printer;
     let public = report.public.as_ref().map_or(&[][..], applied);
     let exit = exit(session, report);
@@ -46,6 +62,7 @@ pub(crate) fn show(session: &Session<'_>, report: &RunReport, strange: &[Strange
         run: report.id.map(|id| id.to_string()),
         public_applied: public.len(),
         migrated: report.migrated(),
+        by_another_run: report.by_another_run(),
         failed: report.failed(),
         skipped: report.skipped(),
         at_head: report.at_head,
@@ -62,7 +79,7 @@ pub(crate) fn show(session: &Session<'_>, report: &RunReport, strange: &[Strange
     if report.public.is_none() && report.tenants.is_empty() && report.stopped.is_none() {
         let fleet = match report.at_head {
             0 => String::new(),
-            at_head => format!("; {} at head", count(at_head, "tenant")),
+            at_head => format!("; {} {}", count(at_head, "tenant"), reached(asked.target)),
         };
         printer.sentence(format!("Nothing to do{fleet}."));
         return exit;
@@ -71,13 +88,13 @@ pub(crate) fn show(session: &Session<'_>, report: &RunReport, strange: &[Strange
         printer.output(outcomes(report, printer.is_verbose()));
         printer.output("");
     }
-    printer.sentence(totals(report, public.len(), began));
+    printer.sentence(totals(report, asked.target, public.len(), began));
     let failures = report.tenants.iter().filter_map(|outcome| match (&outcome.result, &outcome.slug) {
         (Outcome::Failed { error }, Some(slug)) => Some((slug, error)),
         _ => None,
     });
     Report::tell_each_once(printer, failures);
-    printer.info(next(report));
+    printer.info(next(report, asked));
     exit
 }
 
@@ -102,7 +119,7 @@ fn rolled_back(report: &RunReport) -> Exit {
 }
 
 /// Returns a text such as `1 migration applied to public, 2 tenants migrated, 1 tenant failed (34 ms).`
-fn totals(report: &RunReport, public: usize, began: Instant) -> String {
+fn totals(report: &RunReport, target: Target, public: usize, began: Instant) -> String {
     let mut parts = Vec::new();
     if report.public.is_some() {
         parts.push(format!("{} applied to public", count(public, "migration")));
@@ -110,16 +127,17 @@ fn totals(report: &RunReport, public: usize, began: Instant) -> String {
     let left = report.stopped.as_ref().map_or(0, |stop| stop.left);
     let counts = [
         (report.migrated(), paint(GOOD, "migrated")),
+        (report.by_another_run(), paint(GOOD, "migrated by another run")),
         (report.failed(), paint(BAD, "failed")),
         (report.skipped(), paint(WARNING, "skipped")),
-        (left, paint(WARNING, "not started")),
+        (left, paint(WARNING, "not migrated")),
     ];
     parts.extend(counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n, "tenant"))));
     if report.canaries > 0 {
         parts.push(format!("{} first", count(report.canaries, "canary tenant")));
     }
     if report.at_head > 0 {
-        parts.push(format!("{} already at head", report.at_head));
+        parts.push(format!("{} already {}", report.at_head, reached(target)));
     }
     if parts.is_empty() {
         parts.push("nothing was changed".into());
@@ -128,9 +146,19 @@ fn totals(report: &RunReport, public: usize, began: Instant) -> String {
 }
 
 /// Returns the next step.
-fn next(report: &RunReport) -> String {
+fn next(report: &RunReport, asked: Asked) -> String {
     let again = paint(COMMAND, "cgk migrate");
-    let go_on = format!("Run {again} to continue: finished tenants are skipped.");
+    let (go_on, run_again) = match asked.saved_plan {
+        true => {
+            let new_plan = paint(COMMAND, "cgk migrate --plan-out FILE");
+            let text = format!("The saved plan is out of date: make one of the rest with {new_plan}.");
+            (text.clone(), text)
+        }
+        false => (
+            format!("Run {again} to continue: finished tenants are skipped."),
+            format!("Then run {again} again."),
+        ),
+    };
     match report.stopped.as_ref().map(|stop| stop.reason) {
         Some(StopReason::Interrupted) => format!("Interrupted. {go_on}"),
         Some(StopReason::Unavailable) => format!("Stopped: the server cannot continue at the moment. {go_on}"),
@@ -140,7 +168,7 @@ fn next(report: &RunReport) -> String {
             )
         }
         Some(StopReason::Canary) => {
-            format!("Stopped: a canary failed, and no other tenant was started. Fix the cause and run {again} again.")
+            format!("Stopped: a canary failed, and no other tenant was started. Fix the cause. {run_again}")
         }
         Some(StopReason::Failures) => {
             format!("Stopped: the limit of failed tenants is reached. Fix the cause. {go_on}")
@@ -157,7 +185,7 @@ fn next(report: &RunReport) -> String {
 fn outcomes(report: &RunReport, everything: bool) -> Grid {
     let row = |outcome: &SchemaOutcome| {
         let (result, style, text) = match &outcome.result {
-            Outcome::Migrated { applied } if applied.is_empty() => {
+            result if result.is_by_another_run() => {
                 ("done", CellStyle::Good, "by another run".to_owned())
             }
             Outcome::Migrated { applied } => ("done", CellStyle::Good, span(applied)),

@@ -182,7 +182,8 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Arguments) -> Result<
     if report.stopped.is_none() {
         warm::renew(session, &operator, &migrations).await;
     }
-    Ok(report::show(session, &report, &strange, began))
+    let asked = report::Asked { target, saved_plan: saved.is_some() };
+    Ok(report::show(session, &report, asked, &strange, began))
 }
 
 fn selection(which: &Which) -> Result<Selection> {

@@ -137,6 +137,8 @@ fn show(
             paint(COMMAND, "cgk migrate --plan"),
             paint(COMMAND, "cgk migrate")
         ));
+    } else if fleet.tenants.iter().any(|tenant| is_broken(&tenant.state) && is_to_be_whole(tenant)) {
+        printer.info(format!("Next: {} says how to complete a tenant.", paint(COMMAND, "cgk doctor")));
     }
 }
 

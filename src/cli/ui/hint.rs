@@ -120,6 +120,11 @@ fn setup(refused: &SetupError) -> Option<String> {
             stored.as_str(),
             configured.as_str()
         ),
+        SetupError::LeavingIsolation { leaving, .. } => format!(
+            "To call that change off, run `cgk setup:database --isolation {0} --change-isolation start`, and when every service \
+             uses {0}, the same with `finish`.",
+            leaving.as_str()
+        ),
         SetupError::LoginsLockedOut { isolation, .. } => format!(
             "Admit each that still serves: `cgk setup:database --isolation {} --app-role NAME`. Remove the others: \
              docs/operations.md.",

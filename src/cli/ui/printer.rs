@@ -169,6 +169,13 @@ impl Printer {
             above_bar(|| write!(anstream::stderr(), "{}", harmless(text)).and_then(|()| anstream::stderr().flush()));
     }
 
+    /// Writes what a command does after a signal. On a terminal, it starts at the first column, over the `^C` with which
+    /// the terminal shows that the key was pressed.
+    pub(crate) fn at_signal(&self, text: &str) {
+        let start = if io::stderr().is_terminal() { "\r" } else { "" };
+        self.error(format!("{start}{text}"));
+    }
+
     /// Clears the screen if the output is a terminal that supports it. These codes are not colours, so `NO_COLOR` does
     /// not affect them.
     pub(crate) fn clear_screen(&self) {

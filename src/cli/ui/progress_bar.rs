@@ -98,13 +98,20 @@ impl<'a> ProgressBar<'a> {
         self.show();
     }
 
+    /// Shows the progress again although nothing has changed. A log gets a line if one is due.
+    pub(crate) fn tick(&mut self) {
+        self.show();
+    }
+
     fn show(&mut self) {
-        if self.done >= self.total || self.total < 2 {
+        let waits = self.under_way.values().any(|waits| *waits);
+        if self.done >= self.total || (self.total < 2 && !waits) {
             return;
         }
         if self.printer.animates() {
-            if self.bar.is_none() && self.started.elapsed() >= DRAW_AFTER {
-                self.draw(bar(self.verb, self.total, self.printer.colours()));
+            if self.bar.is_none() {
+                let bar = bar(self.verb, self.total, self.printer.colours());
+                self.draw_after(bar, DRAW_AFTER.saturating_sub(self.started.elapsed()));
             }
             if let Some(bar) = &self.bar {
                 bar.set_message(self.rest());
@@ -117,6 +124,19 @@ impl<'a> ProgressBar<'a> {
         }
     }
 
+    /// Draws a hidden bar after a pause, unless it is removed before. So it also appears if nothing happens after the pause.
+    fn draw_after(&mut self, bar: Bar, pause: Duration) {
+        self.draw(bar.clone());
+        std::thread::spawn(move || {
+            std::thread::sleep(pause);
+            let _drawn = DRAWN.lock().unwrap_or_else(PoisonError::into_inner);
+            if !bar.is_finished() {
+                bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+                bar.tick();
+            }
+        });
+    }
+
     fn draw(&mut self, bar: Bar) {
         self.remove();
         *DRAWN.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar.clone());
@@ -125,8 +145,9 @@ impl<'a> ProgressBar<'a> {
 
     fn remove(&mut self) {
         if let Some(bar) = self.bar.take() {
+            let mut drawn = DRAWN.lock().unwrap_or_else(PoisonError::into_inner);
             bar.finish_and_clear();
-            *DRAWN.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            *drawn = None;
         }
     }
 
@@ -144,8 +165,8 @@ impl<'a> ProgressBar<'a> {
         if !waiting.is_empty() {
             return format!("{failed}waiting for a lock in {}", listed(&waiting));
         }
-        // The rate of the other tenants does not apply to the last ones.
-        if !self.under_way.is_empty() && self.done + self.under_way.len() >= self.total {
+        // There is no rate yet, or it does not apply to the last ones.
+        if !self.under_way.is_empty() && (self.done == 0 || self.done + self.under_way.len() >= self.total) {
             return format!("{failed}in progress: {}", listed(&names(false)));
         }
         format!("{failed}{rate:.0} a second, {} left", time::elapsed(left))
@@ -167,7 +188,8 @@ fn bar(verb: &'static str, total: usize, colours: bool) -> Bar {
         (false, _) => "{prefix}  {pos} of {len}  {wide_msg}",
     };
     let style = ProgressStyle::with_template(template).expect("the template is valid").progress_chars("━━─");
-    let bar = Bar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr_with_hz(10));
+    // Its prefix and its text are set before it is drawn.
+    let bar = Bar::with_draw_target(Some(total as u64), ProgressDrawTarget::hidden());
     bar.set_style(style);
     bar.set_prefix(verb);
     bar

@@ -4,7 +4,7 @@ mod convert;
 mod excerpt;
 mod path;
 
-pub(crate) use path::display_path;
+pub(crate) use path::{display_path, without_here};
 
 use super::{
     printer::{Annotation, Printer},

@@ -53,16 +53,23 @@ fn fill<'a>(
     indent: usize,
     width: usize,
 ) {
+    // The spaces before the word. Several of them are empty words.
+    let mut gap = 0;
     for (number, word) in words.into_iter().enumerate() {
+        gap += usize::from(number > 0);
+        if number > 0 && word.is_empty() {
+            continue;
+        }
         let letters = letters(word);
-        if number > 0 && length > indent && length + 1 + letters > width {
+        if number > 0 && length > indent && length + gap + letters > width {
             text.push('\n');
             text.extend(std::iter::repeat_n(' ', indent));
             length = indent;
-        } else if number > 0 {
-            text.push(' ');
-            length += 1;
+        } else {
+            text.extend(std::iter::repeat_n(' ', gap));
+            length += gap;
         }
+        gap = 0;
         text.push_str(word);
         length += letters;
     }
@@ -121,6 +128,9 @@ mod tests {
             hanging("\u{1b}[1m- \u{1b}[0m", text, Some(12)),
             "\u{1b}[1m- \u{1b}[0mone two\n  three\n  a_word_that_is_longer_than_the_line\n  four"
         );
+        // Two spaces before a word that starts a line do not shift it.
+        assert_eq!(hanging("- ", "one  (two three)", Some(12)), "- one  (two\n  three)");
+        assert_eq!(hanging("- ", "one  (two three)", Some(8)), "- one\n  (two\n  three)");
         assert_eq!(hanging("- ", text, None), format!("- {text}"));
         assert_eq!(hanging("too wide ", text, Some(9)), format!("too wide {text}"));
     }

@@ -15,7 +15,10 @@ use crate::{
         shape::{self, Name, Shape},
     },
 };
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{
+    error::SqlState,
+    types::{ToSql, Type},
+};
 
 /// A CONCURRENTLY statement, with the names that are needed to find its remains.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,6 +140,13 @@ impl Concurrent {
             IndexState::Other => "a relation with this name exists and is not an index",
         };
         Err(unexpected(schema, index, found.into()))
+    }
+
+    /// Whether the statement was refused because its object does not exist. Then it has left nothing.
+    pub(in crate::migrate) fn found_nothing(&self, error: &Error) -> bool {
+        let refusals = [SqlState::UNDEFINED_OBJECT, SqlState::UNDEFINED_TABLE, SqlState::WRONG_OBJECT_TYPE];
+        matches!(self, Self::DropIndex { .. } | Self::Detach { .. })
+            && error.sqlstate().is_some_and(|state| refusals.contains(state))
     }
 
     /// Removes the remains of a failed attempt. Fails if something cannot be removed now.

@@ -5,6 +5,7 @@
 //! - `apply.rs` divides one schema's files into pieces.
 //! - `batch/` sends a piece as one message.
 //! - `non_transactional/` runs a file that cannot share a transaction, statement by statement.
+//! - `blocking.rs` finds the transaction for which such a file waits.
 //! - `all_or_nothing.rs` applies every schema in one transaction.
 
 pub(in crate::migrate) mod all_or_nothing;
@@ -12,6 +13,7 @@ pub(crate) mod apply;
 pub(crate) mod attempt;
 pub(in crate::migrate) mod batch;
 pub(crate) mod bind;
+pub(in crate::migrate) mod blocking;
 pub(in crate::migrate) mod concurrent;
 pub(crate) mod grouping;
 pub(crate) mod guard;

@@ -1,7 +1,10 @@
 //! Reports the progress of a run.
 
-use super::report::{RunStart, SchemaOutcome};
-use crate::{migrate::rehearsal::Rehearsal, slug::TenantSlug};
+use super::{
+    blocking::BlockingTransaction,
+    report::{RunStart, SchemaOutcome},
+};
+use crate::{ident::SchemaName, migrate::rehearsal::Rehearsal, slug::TenantSlug};
 
 /// Receives the progress of a run. The library displays nothing; a program can implement this to do so.
 pub trait Observer: Send {
@@ -21,6 +24,11 @@ pub trait Observer: Send {
     /// Called when a tenant waits for a lock of another session. It is tried again later.
     fn waiting(&mut self, tenant: &TenantSlug) {
         let _ = tenant;
+    }
+
+    /// Called about once a second while a file without a transaction waits for a transaction of another session.
+    fn blocked(&mut self, schema: &SchemaName, by: &BlockingTransaction) {
+        let _ = (schema, by);
     }
 
     /// Called when the tenants' set is rehearsed, now or before. The tenants follow.

@@ -52,6 +52,13 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// Returns whether another run had already applied the migrations.
+    pub fn is_by_another_run(&self) -> bool {
+        matches!(self, Self::Migrated { applied } if applied.is_empty())
+    }
+}
+
 /// The result of a run.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -80,9 +87,15 @@ impl RunReport {
         self.tenants.iter().filter(|tenant| matches!(tenant.result, Outcome::Failed { .. })).count()
     }
 
-    /// Returns how many tenants were migrated.
+    /// Returns how many tenants this run migrated.
     pub fn migrated(&self) -> usize {
-        self.tenants.iter().filter(|tenant| matches!(tenant.result, Outcome::Migrated { .. })).count()
+        let is_migrated = |result: &Outcome| matches!(result, Outcome::Migrated { .. }) && !result.is_by_another_run();
+        self.tenants.iter().filter(|tenant| is_migrated(&tenant.result)).count()
+    }
+
+    /// Returns how many of the visited tenants another run had already migrated.
+    pub fn by_another_run(&self) -> usize {
+        self.tenants.iter().filter(|tenant| tenant.result.is_by_another_run()).count()
     }
 
     /// Returns how many tenants were skipped.

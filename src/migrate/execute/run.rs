@@ -3,6 +3,7 @@
 use super::{
     attempt::{self, MigrationAttempt, PlannedProgress},
     bind::{self, Unbound},
+    blocking,
     observer::Observer,
     options::{Canary, RunOptions},
     report::{Outcome, RunReport, RunStart, SchemaOutcome},
@@ -225,7 +226,8 @@ async fn one_by_one(
                 progress: exactly(&mut public_started),
                 files: Some(files),
             };
-            outcome = Some(migrate_public(operator, migrations, task, options).await?);
+            let watches = public.needs_quiet().then_some(&mut *sink.observer);
+            outcome = Some(migrate_public(operator, migrations, task, options, watches).await?);
             Ok(())
         });
         let recorded = step("shared_schema", work).await;
@@ -298,19 +300,24 @@ async fn migrate_public<'a>(
     migrations: &'a Migrations,
     mut task: attempt::Task<'a>,
     options: &RunOptions,
+    mut watches: Option<&mut dyn Observer>,
 ) -> Result<SchemaOutcome> {
     let started = Instant::now();
     let mut attempts = 0;
     let mut backoff = Backoff::new();
     loop {
         attempts += 1;
-        match cancellable(
-            operator,
-            &options.interrupt,
-            attempt::attempt(operator, migrations, &mut task, LockWait::Block),
-        )
-        .await
-        {
+        let attempt = attempt::attempt(operator, migrations, &mut task, LockWait::Block);
+        let attempt = async {
+            match &mut watches {
+                Some(observer) => {
+                    let schema = SchemaName::public();
+                    blocking::watched(operator, &schema, |by| observer.blocked(&schema, by), attempt).await
+                }
+                None => attempt.await,
+            }
+        };
+        match cancellable(operator, &options.interrupt, attempt).await {
             Ok(MigrationAttempt::Done(applied)) => {
                 return Ok(SchemaOutcome {
                     schema: SchemaName::public(),

@@ -2,6 +2,7 @@
 
 use super::{
     attempt::{self, MigrationAttempt, PlannedProgress, Task},
+    blocking::{self, BlockingTransaction},
     options::RunOptions,
     report::{Outcome, SchemaOutcome},
     report_sink::ReportSink,
@@ -195,7 +196,14 @@ impl<'a> TenantWork for TenantMigration<'a, '_, '_> {
             files: Some(self.files),
         };
         self.sink().observer.begun(&job.slug);
-        let outcome = attempt::attempt(operator, self.migrations, &mut task, job.lock_wait).await;
+        let attempt = attempt::attempt(operator, self.migrations, &mut task, job.lock_wait);
+        let outcome = match job.plan.needs_quiet() {
+            true => {
+                let report = |by: &BlockingTransaction| self.sink().observer.blocked(&job.plan.schema, by);
+                blocking::watched(operator, &job.plan.schema, report, attempt).await
+            }
+            false => attempt.await,
+        };
         job.progress = task.progress.take();
         if outcome.as_ref().is_err_and(|error| error.sqlstate() == Some(&SqlState::LOCK_NOT_AVAILABLE)) {
             self.sink().observer.waiting(&job.slug);

@@ -26,6 +26,8 @@ pub struct MigrationFile {
     /// The text in which the parts that are not run are blank.
     sql: String,
     tool: Option<&'static str>,
+    /// Whether it has a down section, which is not run.
+    has_down: bool,
     /// Directives of other tools that cgk does not support, with their positions.
     refused_directives: Vec<(usize, String)>,
     /// Comments that look like the heading of a rollback: the number of the following statement, and the position.
@@ -54,10 +56,15 @@ impl MigrationFile {
         &self.sql
     }
 
-    /// Returns the tool whose directives divide the file into an up section, which is run, and a down section, which is
-    /// not.
+    /// Returns the tool for which the file is written, according to a directive in it: one that divides the file into
+    /// sections, or says that it runs without a transaction.
     pub fn tool(&self) -> Option<&'static str> {
         self.tool
+    }
+
+    /// Returns whether directives of another tool mark a down section in it, which is not run.
+    pub fn has_down_section(&self) -> bool {
+        self.has_down
     }
 
     /// Returns the checksum of its complete text, including the down section and all comments.
@@ -145,7 +152,7 @@ impl MigrationFile {
         let whole = text.strip_prefix('\u{feff}').unwrap_or(&text);
         let at = |(at, what): format::Fault| problem(Some(line_of(whole, at)), what);
         no_migration(whole).map_err(at)?;
-        let format::UpPart { text: sql, tool } = format::up_part(whole).map_err(at)?;
+        let format::UpPart { text: sql, tool, has_down } = format::up_part(whole).map_err(at)?;
         let sql::Cut { statements, comments } =
             sql::cut(&sql).map_err(|found| problem(Some(line_of(&sql, found.at)), found.problem))?;
         let said = format::directives(&sql, &comments, &statements);
@@ -162,7 +169,8 @@ impl MigrationFile {
             path,
             text,
             sql,
-            tool,
+            tool: tool.or(said.tool),
+            has_down,
             refused_directives,
             rollback_headings,
             checksum,

@@ -18,6 +18,8 @@ pub(in crate::migrate) struct UpPart {
     pub(in crate::migrate) text: String,
     /// The tool whose directives divide the file.
     pub(in crate::migrate) tool: Option<&'static str>,
+    /// Whether it has a down section, which is not run.
+    pub(in crate::migrate) has_down: bool,
 }
 
 /// A problem in a file, and its position.
@@ -76,7 +78,7 @@ pub(in crate::migrate) fn up_part(text: &str) -> Result<UpPart, Fault> {
         run.push(begins..text.len());
     }
     if tool.is_none() {
-        return Ok(UpPart { text: text.to_owned(), tool });
+        return Ok(UpPart { text: text.to_owned(), tool, has_down: false });
     }
     let runs =
         |at: usize| at < begins && down.is_none_or(|down| at < down) || run.iter().any(|part| part.contains(&at));
@@ -89,7 +91,7 @@ pub(in crate::migrate) fn up_part(text: &str) -> Result<UpPart, Fault> {
     let text = String::from_utf8(bytes.collect()).expect("whole lines are kept or left out");
     // Other tools ignore the text before the first directive without a message.
     match crate::sql::cut(&text[..begins]) {
-        Ok(head) if head.statements.is_empty() => Ok(UpPart { text, tool }),
+        Ok(head) if head.statements.is_empty() => Ok(UpPart { text, tool, has_down: down.is_some() }),
         Ok(head) => {
             let at = head.statements[0].range.start;
             Err((
@@ -109,6 +111,8 @@ pub(in crate::migrate) fn up_part(text: &str) -> Result<UpPart, Fault> {
 pub(in crate::migrate) struct Said {
     /// The file runs without a transaction.
     pub(in crate::migrate) without_transaction: bool,
+    /// The tool whose directive says so.
+    pub(in crate::migrate) tool: Option<&'static str>,
     /// Directives that cgk does not support.
     pub(in crate::migrate) refused: Vec<Fault>,
     /// Comments that look like the heading of a rollback, and the number of the statement after each.
@@ -134,8 +138,11 @@ pub(in crate::migrate) fn directives(text: &str, comments: &[Range<usize>], stat
         }
         match if whole.starts_with("--") { directive(whole) } else { said(one_line(whole)) } {
             Some(Directive::Refused(tool, problem)) => refuse(tool, problem),
-            Some(Directive::NoTransaction) if !is_line => refuse("", NOT_A_LINE),
-            Some(Directive::NoTransaction) => found.without_transaction = true,
+            Some(Directive::NoTransaction(_)) if !is_line => refuse("", NOT_A_LINE),
+            Some(Directive::NoTransaction(tool)) => {
+                found.without_transaction = true;
+                found.tool.get_or_insert(tool);
+            }
             Some(Directive::Up(_)) if is_line && says_no_transaction(whole) => found.without_transaction = true,
             _ => {}
         }

@@ -48,6 +48,8 @@ pub struct RunRecord {
     pub at_head: u64,
     /// The number of tenants that it migrated.
     pub migrated: u64,
+    /// The number of tenants that another run had migrated before it visited them. It is 0 until the run has finished.
+    pub by_another_run: u64,
     /// The number of tenants that failed.
     pub failed: u64,
     /// The number of tenants that were skipped.
@@ -79,7 +81,7 @@ pub struct SchemaRecord {
     pub schema: String,
     /// The tenant; `None` for the shared schema.
     pub tenant: Option<String>,
-    /// `migrated`, `skipped` or `failed`.
+    /// `migrated`, `by_another_run`, `skipped` or `failed`.
     pub result: String,
     /// The newest migration before.
     pub from_version: Option<i64>,
@@ -137,7 +139,8 @@ pub async fn run_detail(operator: &Operator, id: &str) -> Result<Option<RunDetai
     let (Some(run), true) = (found.pop(), found.is_empty()) else { return Ok(None) };
     let doing = || while_doing("read the history");
     let sql =
-        "select schema, tenant, result, from_version, to_version, attempts, sqlstate, message, duration_ms, done_at
+        "select schema, tenant, case when result = 'migrated' and from_version = to_version then 'by_another_run' else result end,
+                      from_version, to_version, attempts, sqlstate, message, duration_ms, done_at
                from public.cgk_run_schemas where run_id = $1
                order by result = 'migrated', tenant is not null, schema collate \"C\"";
     let rows = operator.client().query_typed(sql, &[(&run.id, Type::UUID)]).await.map_err(doing())?;
@@ -192,6 +195,12 @@ fn run_record(row: &Row) -> Result<RunRecord, tokio_postgres::Error> {
     let finished_at: Option<SystemTime> = row.try_get(2)?;
     let connected: bool = row.try_get(16)?;
     let stopped: Option<String> = row.try_get(14)?;
+    let stopped = stopped.and_then(|text| StopReason::of(&text));
+    let error: Option<String> = row.try_get(15)?;
+    let (planned, migrated, failed, skipped, left) = (number(8)?, number(10)?, number(11)?, number(12)?, number(13)?);
+    // Every planned tenant is counted once, unless something ended the run as a whole.
+    let is_counted = finished_at.is_some() && error.is_none() && stopped != Some(StopReason::RolledBack);
+    let by_another_run = if is_counted { planned.saturating_sub(migrated + failed + skipped + left) } else { 0 };
     Ok(RunRecord {
         id: row.try_get(0)?,
         started_at: row.try_get(1)?,
@@ -206,14 +215,15 @@ fn run_record(row: &Row) -> Result<RunRecord, tokio_postgres::Error> {
         cgk_version: row.try_get(5)?,
         selection: row.try_get(6)?,
         target: row.try_get(7)?,
-        planned: number(8)?,
+        planned,
         at_head: number(9)?,
-        migrated: number(10)?,
-        failed: number(11)?,
-        skipped: number(12)?,
-        left: number(13)?,
-        stopped: stopped.and_then(|text| StopReason::of(&text)),
-        error: row.try_get(15)?,
+        migrated,
+        by_another_run,
+        failed,
+        skipped,
+        left,
+        stopped,
+        error,
     })
 }
 

@@ -31,12 +31,13 @@ pub(crate) struct TenantFailure {
 }
 
 /// Returns the registered tenants with the longest migrations, the slowest first. One query. Empty if nothing was ever
-/// recorded.
+/// recorded. A run that found a tenant migrated by another run only waited, so it does not count.
 pub(crate) async fn slowest(operator: &Operator, limit: i64) -> Result<Vec<TenantTimes>> {
     let sql = format!(
         "select s.tenant, pg_catalog.count(*), pg_catalog.max(s.duration_ms), pg_catalog.avg(s.duration_ms)::pg_catalog.int8
          from public.cgk_run_schemas s
-         where s.tenant is not null and s.result in ('migrated', 'failed') and {}
+         where s.tenant is not null and s.result in ('migrated', 'failed')
+               and (s.result = 'migrated' and s.from_version = s.to_version) is not true and {}
          group by s.tenant order by 3 desc, s.tenant collate \"C\" limit $1",
         registry::sql::is_registered_sql("s.tenant")
     );

@@ -231,12 +231,15 @@ impl HistoryEntry {
             Outcome::Migrated { applied } => applied.last().map(|id| id.version.get()),
             _ => None,
         };
+        let before = plan.and_then(|plan| Some(plan.applied.last()?.id.version.get()));
+        let after = plan.and_then(|plan| Some(plan.pending.last()?.id().version.get())).or(applied);
         Self {
             schema: outcome.schema.as_str().to_owned(),
             tenant: outcome.slug.as_ref().map(|slug| slug.as_str().to_owned()),
             result,
-            from_version: plan.and_then(|plan| Some(plan.applied.last()?.id.version.get())),
-            to_version: plan.and_then(|plan| Some(plan.pending.last()?.id().version.get())).or(applied),
+            // Equal versions are the mark of a schema that another run had already migrated.
+            from_version: if outcome.result.is_by_another_run() { after } else { before },
+            to_version: after,
             attempts: outcome.attempts.into(),
             sqlstate,
             message,

@@ -13,7 +13,11 @@ use super::{
     files::{file::MigrationFile, source::Source},
     ledger::Applied,
 };
-use crate::{ident::SchemaName, migration::Divergence, version::Version};
+use crate::{
+    ident::SchemaName,
+    migration::{Divergence, RenamedFile},
+    version::Version,
+};
 use refinery::{Migration, Runner, Target as RefineryTarget};
 use refinery_core::traits::r#async::{AsyncMigrate, AsyncQuery, AsyncTransaction};
 use std::{collections::BTreeSet, convert::Infallible, sync::Arc};
@@ -66,7 +70,7 @@ impl SchemaPlan<'_> {
 ///
 /// # Errors
 ///
-/// A [`Divergence`] that lists every applied migration whose file was edited or is missing, every file that was
+/// A [`Divergence`] that lists every applied migration whose file was edited, was renamed or is missing, every file that was
 /// skipped, and every migration newer than the files.
 pub fn plan<'a>(
     source: &'a Source,
@@ -93,21 +97,22 @@ fn divergence(source: &Source, schema: &SchemaName, applied: &[Applied]) -> Opti
         !rows.contains(&place) && (Some(place) < newest_place || Some(file.id().version) < newest_row)
     };
     let mut seen: BTreeSet<usize> = BTreeSet::new();
-    let mut found =
-        Divergence { schema: schema.clone(), edited: vec![], missing: vec![], out_of_order: vec![], ahead: vec![] };
+    let mut found = Divergence::none(schema.clone());
     for (row, place) in applied.iter().zip(&places) {
         // If two rows match one file, the second one has no file.
         match place.filter(|place| seen.insert(*place)).map(|place| &source.files()[place]) {
-            Some(file) if !is_applied_as(file, row) => found.edited.push(row.id.clone()),
-            Some(_) => {}
+            Some(file) if is_applied_as(file, row) => {}
+            Some(file) if file.checksum() == &row.checksum => {
+                found.renamed.push(RenamedFile { recorded: row.id.clone(), file: file.id().clone() });
+            }
+            Some(_) => found.edited.push(row.id.clone()),
             None if Some(row.id.version) > newest_file => found.ahead.push(row.id.clone()),
             None => found.missing.push(row.id.clone()),
         }
     }
     let passed_over = source.files().iter().enumerate().filter(|(place, file)| is_passed_over(*place, file));
     found.out_of_order.extend(passed_over.map(|(_, file)| file.id().clone()));
-    let agrees =
-        found.edited.is_empty() && found.missing.is_empty() && found.out_of_order.is_empty() && found.ahead.is_empty();
+    let agrees = found.is_only_ahead() && found.ahead.is_empty();
     (!agrees).then_some(found)
 }
 

@@ -173,8 +173,7 @@ async fn with_started(
         SchemaState::Diverged(_) => return Ok((state, Some(found))),
         _ => None,
     };
-    let mut divergence =
-        Divergence { schema: schema.clone(), edited: vec![], missing: vec![], out_of_order: vec![], ahead: vec![] };
+    let mut divergence = Divergence::none(schema.clone());
     if let Some(earlier) = started.overtaken_by(next) {
         divergence.out_of_order = vec![earlier.id().clone()];
     } else if file.is_none() {

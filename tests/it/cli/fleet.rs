@@ -211,7 +211,7 @@ async fn the_first_signal_stops_and_the_second_cancels() {
         raw.run("delete from public.gate").await;
         let answer = Answer::of(child.wait_with_output().unwrap());
         assert_eq!(answer.code, code, "{}{}", answer.stdout, answer.stderr);
-        assert!(answer.stdout.contains("1 tenant migrated, 2 tenants not started"), "{}", answer.stdout);
+        assert!(answer.stdout.contains("1 tenant migrated, 2 tenants not migrated"), "{}", answer.stdout);
 
         shell.write("migrations/tenant/009_slower.sql", "create table slower (); select pg_sleep(3600);\n");
         let mut child = shell.start(&["migrate", "-j", "2", "--no-rehearsal"]);
@@ -225,7 +225,7 @@ async fn the_first_signal_stops_and_the_second_cancels() {
         errors.read_to_string(&mut said).unwrap();
         child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(code), "{out}{said}");
-        assert!(out.contains("3 tenants not started"), "{out}{said}");
+        assert!(out.contains("3 tenants not migrated"), "{out}{said}");
         let slower: i64 = raw.one("select count(*) from pg_class where relname = 'slower'").await;
         assert_eq!(slower, 0);
         raw.wait_until(&sleeping.replace("select exists", "select not exists")).await;

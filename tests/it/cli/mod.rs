@@ -1,5 +1,6 @@
 //! The program, by its output.
 
+pub(crate) mod advice;
 pub(crate) mod commands;
 pub(crate) mod concurrent_runs;
 pub(crate) mod demo;

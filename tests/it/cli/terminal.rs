@@ -136,3 +136,41 @@ async fn a_watched_status_is_repainted() {
         assert_eq!(left.code, 0, "{columns}: {}", left.screen);
     }
 }
+
+/// A tenant that takes long is shown although nothing else happens, and what it waits for is named, also with one tenant.
+#[tokio::test]
+async fn a_wait_is_shown_while_nothing_else_happens() {
+    let (database, shell) = fleet().await;
+    sql(&database, "insert into gate values (1)").await;
+    let gate = "do $$ begin while exists (select from gate) loop perform pg_catalog.pg_sleep(0.01); end loop; end $$;\n";
+    shell.write("migrations/tenant/003_slow.sql", gate);
+    let terminal = Terminal::start(shell.command(&["migrate", "--no-rehearsal", "--jobs", "1"]), 100);
+    let during = terminal.until("the first tenant", |screen| screen.contains("0 of 3"));
+    assert!(during.contains("in progress: acme"), "{during}");
+    assert_eq!(during.matches("migrating").count(), 1, "{during}");
+    assert!(Command::new("kill").args(["-INT", &terminal.id().to_string()]).status().unwrap().success());
+    terminal.until("the end", |screen| screen.contains("stopping: "));
+    sql(&database, "delete from gate").await;
+    let left = terminal.end();
+    // The line begins at the first column, over the ^C of a terminal.
+    assert!(left.written.contains("\rstopping: "), "{:?}", left.written);
+    assert!(left.screen.contains("1 tenant migrated, 2 tenants not migrated"), "{}", left.screen);
+
+    let raw = crate::sandbox::Raw::on(&database).await;
+    let pid: i32 = raw.one("select pg_backend_pid()").await;
+    shell.write("migrations/tenant/004_index.sql", "-- cgk:no-transaction\ncreate index concurrently late on orders (id);\n");
+    assert_eq!(shell.run(&["migrate", "--target", "3"]).code, 0);
+    for (columns, slug) in [(60, "acme"), (120, "globex")] {
+        raw.run("begin isolation level repeatable read; select 1").await;
+        let command = shell.command(&["migrate", "--no-rehearsal", "--tenant", slug]);
+        let terminal = Terminal::start(command, columns);
+        let named = format!("tenant_{slug} waits for process {pid} of ");
+        let words = |screen: &str| screen.split_whitespace().collect::<Vec<_>>().join(" ");
+        let during = terminal.until("the wait", |screen| words(screen).contains(&named));
+        assert!(words(&during).contains(&format!("select pg_catalog.pg_terminate_backend({pid}) ends its session.")), "{during}");
+        raw.run("rollback").await;
+        let left = terminal.end();
+        assert_eq!(left.code, 0, "{columns}: {}", left.screen);
+        assert_eq!(words(&left.screen).matches(&named).count(), 1, "{columns}: {}", left.screen);
+    }
+}

@@ -296,6 +296,19 @@ async fn the_command_names_and_finishes_tenants_without_a_role() {
     assert!(answer.stdout.contains("created the role of 3 tenants"), "{}", answer.stdout);
     assert!(answer.stdout.contains("--revoke-direct"), "{}", answer.stdout);
     assert!(answer.stdout.contains("accepts isolation path and role"), "{}", answer.stdout);
+    // To call it off, the change is started in the other direction. Without that there is nothing to finish.
+    let step = |isolation, step| shell.run(&["setup:database", "--isolation", isolation, "--change-isolation", step]);
+    let refused = step("path", "finish");
+    let said = refused.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(refused.code, 1, "{said}");
+    assert!(said.contains("error[CGK0306]") && said.contains("changes from isolation \"path\" to \"role\""), "{said}");
+    assert!(said.contains("`cgk setup:database --isolation path --change-isolation start`"), "{said}");
+    let started = step("path", "start");
+    assert!(started.code == 0 && started.stdout.contains("accepts isolation role and path"), "{}", started.stdout);
+    let finished = step("path", "finish");
+    assert!(finished.code == 0 && finished.stdout.contains("accepts only isolation path"), "{}", finished.stderr);
+    let answer = shell.run(&["setup:database", "--isolate-tenants", "--app-role", name.as_str()]);
+    assert_eq!(answer.code, 0, "{}", answer.stderr);
     let db: Db = Db::connect(&app.with_isolation(Isolation::Role)).await.unwrap();
     assert_served(&db).await;
     let answer = shell.run(&["setup:database", "--app-role", name.as_str(), "--revoke-direct", "--json", "-q"]);

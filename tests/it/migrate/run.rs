@@ -272,7 +272,19 @@ async fn runs_at_once_share_the_work() {
         assert_eq!(report.failed(), 0, "{report:?}");
         let did =
             |outcome: &&SchemaOutcome| matches!(&outcome.result, Outcome::Migrated { applied } if !applied.is_empty());
-        shares.push(report.tenants.iter().filter(did).count());
+        let share = report.tenants.iter().filter(did).count();
+        // What the run counts, and what its history says afterwards.
+        assert_eq!((report.migrated(), report.by_another_run()), (share, 24 - share), "{report:?}");
+        let id = report.id.unwrap().to_string();
+        let detail = migrate::run_detail(&fleet.operator, &id).await.unwrap().unwrap();
+        assert_eq!((detail.run.migrated, detail.run.by_another_run), (share as u64, 24 - share as u64));
+        let versions_of = |result: &str| -> Vec<_> {
+            let found = detail.schemas.iter().filter(|schema| schema.result == result);
+            found.map(|schema| (schema.from_version, schema.to_version)).collect()
+        };
+        assert_eq!(versions_of("migrated"), vec![(Some(1), Some(2)); share]);
+        assert_eq!(versions_of("by_another_run"), vec![(Some(2), Some(2)); 24 - share]);
+        shares.push(share);
     }
     say(&format!("shares of three runs: {shares:?}"));
     assert_eq!(shares.iter().sum::<usize>(), 24, "{shares:?}");

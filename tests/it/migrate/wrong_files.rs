@@ -37,7 +37,7 @@ fn others() -> Vec<Other> {
             Files::of_tenants(&[A, (B.0, "create table bb (id int)"), D]).load(),
             vec![of("002_b", Mismatch::Edited)],
         ),
-        ("renamed", Files::of_tenants(&[A, ("002_renamed.sql", B.1), D]).load(), vec![of("002_b", Mismatch::Edited)]),
+        ("renamed", Files::of_tenants(&[A, ("002_renamed.sql", B.1), D]).load(), vec![of("002_b", Mismatch::Renamed)]),
         (
             "with a file too late",
             Files::of_tenants(&[A, B, ("003_c.sql", "create table c (id int)"), D]).load(),

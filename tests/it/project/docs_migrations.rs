@@ -129,28 +129,37 @@ fn the_commands_of_the_page_end_as_it_says() {
         ("cgk migrate:lint --deny-warnings", 1),
         ("cgk migrate:lint --format github", 0),
         // xargs makes 123 of it.
-        (
-            "git diff --name-only --diff-filter=A origin/main -- 'migrations/*.sql' | xargs -r cgk migrate:lint --deny-warnings",
-            123,
-        ),
+        (CHECK_OF_NEW_FILES, 123),
     ];
     let blocks = PAGE.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
     let told: Vec<&str> = blocks.flat_map(str::lines).map(|line| line.split(" #").next().unwrap().trim()).collect();
-    assert_eq!(told, steps.map(|(line, _)| line));
+    let [before @ .., "set -o pipefail", last] = told.as_slice() else { panic!("{told:?}") };
+    assert_eq!([before, &[*last]].concat(), steps.map(|(line, _)| line));
     // In place of git a program that names the new file.
     shell.write("bin/git", "#!/bin/sh\n[ \"$1 $4\" = 'diff origin/main' ] && echo migrations/tenant/008_vip.sql\n");
     let bin = shell.folder().join("bin");
     std::fs::set_permissions(bin.join("git"), std::fs::Permissions::from_mode(0o755)).unwrap();
     symlink(env!("CARGO_BIN_EXE_cgk"), bin.join("cgk")).unwrap();
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
-    for (line, code) in steps {
-        let mut sh = std::process::Command::new("sh");
-        let output = sh.args(["-c", line]).current_dir(shell.folder()).env_clear().env("PATH", &path).output().unwrap();
+    let run = |line: &str| {
+        let mut bash = std::process::Command::new("bash");
+        let output = bash.args(["-c", line]).current_dir(shell.folder()).env_clear().env("PATH", &path).output().unwrap();
         let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert_eq!(output.status.code(), Some(code), "{line}: {said}");
+        (output.status.code(), said)
+    };
+    for (line, code) in steps {
+        let (found, said) = run(&format!("set -o pipefail\n{line}"));
+        assert_eq!(found, Some(code), "{line}: {said}");
         assert!(said.contains("drops-data"), "{line}: {said}");
     }
+    // A git that cannot compare, as in a checkout of depth 1. The control: without the first line nothing is checked.
+    shell.write("bin/git", "#!/bin/sh\necho \"fatal: bad revision 'origin/main'\" >&2; exit 128\n");
+    assert_eq!(run(&format!("set -o pipefail\n{CHECK_OF_NEW_FILES}")).0, Some(128));
+    assert_eq!(run(CHECK_OF_NEW_FILES).0, Some(0));
 }
+
+const CHECK_OF_NEW_FILES: &str =
+    "git diff --name-only --diff-filter=A origin/main -- 'migrations/*.sql' | xargs -r cgk migrate:lint --deny-warnings";
 
 #[test]
 fn a_folder_is_linted_by_its_file_and_the_tool_is_named() {
@@ -162,11 +171,16 @@ fn a_folder_is_linted_by_its_file_and_the_tool_is_named() {
         "migrations/tenant/010_goose.sql",
         "-- +goose Up\ncreate table g (id int);\n-- +goose Down\ndrop table g;\n",
     );
+    shell.write("migrations/tenant/011_sqlx.sql", "-- no-transaction\nvacuum orders;\n");
+    shell.write("migrations/tenant/012_up.sql", "-- +goose Up\ncreate table up_only (id int);\n");
     let answer = shell.run(&["migrate:lint", "migrations/tenant/2024-01-01-000000_x/up.sql"]);
     assert_eq!(answer.code, 0, "{}", answer.stderr);
     assert!(answer.stdout.contains("up.sql:2: warning drops-data"), "{}", answer.stdout);
     let answer = shell.run(&["migrate:lint", "-v"]);
-    assert!(answer.stdout.contains("010_goose.sql: written for goose"), "{}", answer.stdout);
+    assert!(answer.stdout.contains("010_goose.sql: written for goose; its down section is ignored\n"), "{}", answer.stdout);
+    assert!(answer.stdout.contains("011_sqlx.sql: written for sqlx\n"), "{}", answer.stdout);
+    assert!(answer.stdout.contains("012_up.sql: written for goose\n"), "{}", answer.stdout);
+    assert!(!answer.stdout.contains("up.sql: written for diesel"), "{}", answer.stdout);
     let answer = shell.run(&["migrate:lint", "--json", "migrations/tenant/010_goose.sql"]);
     assert!(answer.stdout.contains(r#""tool":"goose""#), "{}", answer.stdout);
     let answer = shell.run(&["migrate:lint", "migrations/other/deep/x/up.sql"]);

@@ -235,10 +235,15 @@ fn ledger(schema: &str, why: &LedgerProblem) -> Option<String> {
 }
 
 fn diverged(divergence: &Divergence) -> String {
-    if divergence.edited.is_empty() && divergence.missing.is_empty() && divergence.out_of_order.is_empty() {
+    if divergence.is_only_ahead() {
         return "The database was migrated by a newer set of files: use that set (or a newer cgk).".into();
     }
     let mut advice = String::new();
+    if !divergence.renamed.is_empty() {
+        advice.push_str(
+            "Give a renamed file its recorded name again. If that is impossible, `cgk migrate:repair` accepts the new name. ",
+        );
+    }
     if !divergence.edited.is_empty() || !divergence.missing.is_empty() {
         advice.push_str(
             "Restore the files as they were applied, and put the change into a new file: cgk migrate:new <name>. \
@@ -253,23 +258,28 @@ fn diverged(divergence: &Divergence) -> String {
 
 fn wrong_files(set: Set, mismatches: &[FileMismatch]) -> String {
     let any = |wanted| mismatches.iter().any(|mismatch| mismatch.mismatch == wanted);
-    let (mut advice, repair): (Vec<&str>, String);
-    advice = Vec::new();
+    let scope = if set == Set::Public { "--public" } else { "--all" };
+    let repair = |wanted| {
+        let found = mismatches.iter().find(|mismatch| mismatch.mismatch == wanted);
+        let version = found.map(|mismatch| mismatch.id.version.to_string()).unwrap_or_default();
+        format!("If that is impossible, `cgk migrate:repair --version {version} {scope} --reason \"…\"`")
+    };
+    let mut advice: Vec<String> = Vec::new();
     if any(Mismatch::Missing) {
-        advice.push("Use the newest version of this database's migration folder (--migrations).");
+        advice.push("Use the newest version of this database's migration folder (--migrations).".into());
+    }
+    if any(Mismatch::Renamed) {
+        let repair = repair(Mismatch::Renamed);
+        advice.push(format!("Give a renamed file its recorded name again. {repair} accepts the new name."));
     }
     if any(Mismatch::Edited) {
-        let edited = mismatches.iter().find(|mismatch| mismatch.mismatch == Mismatch::Edited);
-        let version = edited.map(|mismatch| mismatch.id.version.to_string()).unwrap_or_default();
-        let scope = if set == Set::Public { "--public" } else { "--all" };
-        repair = format!(
-            "Restore an edited file and put the change into a new file. If that is impossible, `cgk migrate:repair --version \
-             {version} {scope} --reason \"…\"` accepts the file as it is."
-        );
-        advice.push(&repair);
+        let repair = repair(Mismatch::Edited);
+        advice.push(format!(
+            "Restore an edited file and put the change into a new file. {repair} accepts the file as it is."
+        ));
     }
     if any(Mismatch::OutOfOrder) {
-        advice.push("Rename a file that comes too late to a number above the newest one.");
+        advice.push("Rename a file that comes too late to a number above the newest one.".into());
     }
     advice.join(" ")
 }

@@ -252,6 +252,8 @@ impl Report {
 
     fn tell_divergence(&mut self, divergence: &Divergence) {
         self.message = format!("schema {:?} and the migration files do not agree", divergence.schema.as_str());
+        let renamed = divergence.renamed.iter().map(|file| format!("{} {}", file.recorded, file.problem()));
+        self.problems.extend(renamed);
         for (ids, what) in [
             (&divergence.edited, "was edited after it was applied"),
             (&divergence.missing, "is applied here, but its file is missing"),

@@ -13,7 +13,7 @@ pub(crate) fn display_path(path: &Path) -> String {
 }
 
 /// Returns a text with its paths relative to the working directory.
-pub(super) fn without_here(text: &str) -> String {
+pub(crate) fn without_here(text: &str) -> String {
     match std::env::current_dir() {
         Ok(here) => text.replace(&format!("{}/", here.display()), ""),
         Err(_) => text.to_owned(),

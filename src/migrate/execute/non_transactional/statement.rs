@@ -110,7 +110,7 @@ impl Stepper<'_> {
         self.enter_session(progress, None).await.map_err(StepFailure::With)?;
         if let Err(error) = self.execute(number, &text).await {
             if !matches!(error, Error::Connection(ConnectionError::Lost { .. })) {
-                self.take_back(progress, concurrent.as_ref()).await;
+                self.take_back(progress, concurrent.as_ref().filter(|concurrent| !concurrent.found_nothing(&error))).await;
             }
             return Err(StepFailure::With(error));
         }
@@ -141,8 +141,8 @@ impl Stepper<'_> {
                     Err(error) => Err(while_doing("set a timeout")(error)),
                 }
             }
-            // The effects of a procedure before its failure are kept. It is run again completely, whether or not it was
-            // edited.
+            // Nothing is left. Or it is a procedure, whose effects before its failure are kept: it is run again completely,
+            // whether or not it was edited.
             None => Ok(()),
         };
         let taken_back = match removed {

@@ -7,7 +7,8 @@ pub(super) enum Directive {
     Down(&'static str),
     /// The down section follows, and no line marks the up section.
     DownOnly(&'static str),
-    NoTransaction,
+    /// The file runs without a transaction.
+    NoTransaction(&'static str),
     /// A directive without effect here.
     Nothing,
     Refused(&'static str, &'static str),
@@ -55,8 +56,12 @@ pub(super) fn said(text: &str) -> Option<Directive> {
         ["rambler", "up"] => Directive::Up("rambler"),
         ["rambler", "down"] => Directive::Down("rambler"),
         ["create", ..] if all.concat().starts_with("createabove/dropbelow") => Directive::DownOnly("tern"),
-        ["tern:", "disable-tx", ..] | ["no-transaction"] | ["evolve-tx-off"] | ["!txn"] => Directive::NoTransaction,
-        ["transactional:", "false"] | ["atlas:txmode", "none"] => Directive::NoTransaction,
+        ["tern:", "disable-tx", ..] => Directive::NoTransaction("tern"),
+        ["no-transaction"] => Directive::NoTransaction("sqlx"),
+        ["evolve-tx-off"] => Directive::NoTransaction("Evolve"),
+        ["!txn"] => Directive::NoTransaction("rockhopper"),
+        ["transactional:", "false"] => Directive::NoTransaction("yoyo"),
+        ["atlas:txmode", "none"] => Directive::NoTransaction("Atlas"),
         ["atlas:nolint", ..] | ["atlas:txmode", "file" | "all"] => Directive::Nothing,
         [head, ..] if head.starts_with("atlas:") => Directive::Refused("Atlas", UNKNOWN),
         ["//@undo", ..] | ["//", "@undo", ..] => Directive::DownOnly("MyBatis Migrations"),
@@ -88,7 +93,7 @@ fn of_goose(head: &str, rest: &[&str]) -> Option<Directive> {
         ["down"] | ["down", "notransaction"] => Directive::Down(tool),
         // The server determines where a statement ends.
         ["statementbegin" | "statementend"] | ["envsub", "off"] => Directive::Nothing,
-        ["no", "transaction"] => Directive::NoTransaction,
+        ["no", "transaction"] => Directive::NoTransaction(tool),
         ["envsub", ..] => Directive::Refused(tool, "cgk does not replace environment variables in SQL"),
         _ => Directive::Refused(tool, UNKNOWN),
     })
@@ -114,7 +119,7 @@ fn of_dbmate(head: &str, rest: &[&str]) -> Directive {
 
 fn of_graphile(said: &str) -> Directive {
     match said.split([' ', ':']).next() {
-        Some("no-transaction") => Directive::NoTransaction,
+        Some("no-transaction") => Directive::NoTransaction("graphile-migrate"),
         Some("Previous" | "Hash" | "Message" | "AllowInvalidHash") => Directive::Nothing,
         _ => Directive::Refused("graphile-migrate", UNKNOWN),
     }

@@ -81,6 +81,28 @@ fn no_transaction_is_heeded_as_the_tool_means_it() {
     }
 }
 
+/// Each directive that a file runs without a transaction shows its tool.
+#[test]
+fn no_transaction_shows_the_tool() {
+    for (text, tool) in [
+        ("-- +goose NO TRANSACTION", "goose"),
+        ("-- no-transaction", "sqlx"),
+        ("---- tern: disable-tx ----", "tern"),
+        ("-- atlas:txmode none", "Atlas"),
+        ("--! no-transaction", "graphile-migrate"),
+        ("-- evolve-tx-off", "Evolve"),
+        ("-- !txn", "rockhopper"),
+        ("-- transactional: false", "yoyo"),
+    ] {
+        let text = format!("{text}\nselect 1");
+        let cut = crate::sql::cut(&text).unwrap();
+        assert_eq!(directives(&text, &cut.comments, &cut.statements).tool, Some(tool), "{text}");
+    }
+    let own = "-- cgk:no-transaction\nselect 1";
+    let cut = crate::sql::cut(own).unwrap();
+    assert_eq!(directives(own, &cut.comments, &cut.statements).tool, None);
+}
+
 #[test]
 fn what_is_not_understood_is_refused_with_its_tool() {
     for (text, at, part) in [

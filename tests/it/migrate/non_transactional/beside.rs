@@ -3,7 +3,7 @@
 use super::*;
 use cgk::{
     TenantSlug,
-    migrate::{Observer, RunOptions},
+    migrate::{BlockingTransaction, Observer, RunOptions},
 };
 use tokio::sync::Notify;
 
@@ -92,6 +92,49 @@ async fn what_is_one_message_waits_for_the_steps_of_another_run() {
     holder.run("select pg_advisory_unlock_all()").await;
     let report = migrate_all(&operator, &files.load()).await.unwrap();
     assert_eq!(report.migrated(), 1, "{report:?}");
+}
+
+/// Notes what blocks a schema.
+struct Blocked(Arc<Notify>, Vec<(String, BlockingTransaction)>);
+
+impl Observer for Blocked {
+    fn blocked(&mut self, schema: &SchemaName, by: &BlockingTransaction) {
+        self.1.push((schema.as_str().to_owned(), by.clone()));
+        self.0.notify_one();
+    }
+}
+
+/// Whoever builds an index without blocking others waits for every older transaction, and says for which.
+#[tokio::test]
+async fn a_build_that_waits_names_the_transaction() {
+    let (database, files, _operator, raw) = with_files(&["acme"], &[("002_steps.sql", STEPS)]).await;
+    let mut session = database.config().session().clone();
+    session.lock_timeout = Duration::from_secs(600);
+    session.migration_wait = Duration::from_secs(600);
+    let operator = Operator::connect(&database.config().clone().with_session(session)).await.unwrap();
+    let holder = Raw::on(&database).await;
+    let pid: i32 = holder.one("select pg_backend_pid()").await;
+    holder.run("set application_name = 'forgotten'; begin isolation level repeatable read; select 1").await;
+    let migrations = files.load();
+    let planned = plan_all(&operator, &migrations).await.unwrap();
+    let told = Arc::new(Notify::new());
+    let mut observer = Blocked(Arc::clone(&told), Vec::new());
+    let options = RunOptions::default().unrehearsed();
+    let run = migrate::run_with(&operator, &migrations, planned, &options, &mut observer);
+    let release = async {
+        told.notified().await;
+        // The control: it waits.
+        assert!(raw.one::<bool>("select exists (select from pg_locks where locktype = 'virtualxid' and not granted)").await);
+        holder.run("rollback").await;
+    };
+    let (report, ()) = tokio::join!(run, release);
+    assert_eq!(report.unwrap().failed(), 0);
+    let (schema, by) = &observer.1[0];
+    assert_eq!(
+        (schema.as_str(), by.pid, by.application.as_str(), by.state.as_str()),
+        ("tenant_acme", Some(pid), "forgotten", "idle in transaction")
+    );
+    assert!(by.age.is_some() && !by.role.is_empty(), "{by:?}");
 }
 
 /// Notes that a tenant is waited for.

@@ -3,6 +3,30 @@
 use super::*;
 use crate::support::cgk::Shell;
 
+/// A statement whose object does not exist has left nothing, so nothing of it is recorded as started.
+#[tokio::test]
+async fn what_was_refused_for_a_missing_object_is_not_taken_for_started() {
+    let parts = "create table parts (n int) partition by range (n); create table other (n int)";
+    let (_database, files, operator, raw) = with_files(&["acme"], &[("002_parts.sql", parts)]).await;
+    migrate_all(&operator, &files.load()).await.unwrap();
+    for (statement, sqlstate) in [
+        ("drop index concurrently missing", "42704"),
+        ("drop index concurrently one", "42809"),
+        ("alter table parts detach partition missing concurrently", "42P01"),
+        ("alter table parts detach partition other concurrently", "42P01"),
+    ] {
+        files.tenant("003_refused.sql", &format!("-- cgk:no-transaction\n{statement};\n"));
+        let report = migrate_all(&operator, &files.load()).await.unwrap();
+        assert_eq!(refused(&report, "acme").sqlstate.code(), sqlstate, "{statement}");
+        assert!(!exists(&raw, "tenant_acme.schema_migration_steps").await, "{statement}");
+    }
+    // The control: what waits for another session may have left something, and its record stays until that is known.
+    files.tenant("003_refused.sql", "-- cgk:no-transaction\ninsert into marks values ('a');\ndrop index concurrently missing;\n");
+    migrate_all(&operator, &files.load()).await.unwrap();
+    assert!(exists(&raw, "tenant_acme.schema_migration_steps").await);
+    assert!(!raw.one::<bool>("select begun from tenant_acme.schema_migration_steps").await);
+}
+
 /// Fault 11 of those found in other runners: an INVALID index after a failed CREATE INDEX CONCURRENTLY.
 #[tokio::test]
 async fn an_index_that_a_killed_run_left_invalid_is_built_again() {
