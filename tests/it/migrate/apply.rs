@@ -219,6 +219,7 @@ async fn everything_that_disagrees_is_listed_at_once() {
     let state = migrate::read_state(&operator, &migrations).await.unwrap();
     let migrate::SchemaState::Diverged(found) = &state.tenants[0].state else { panic!("{state:?}") };
     let names = |ids: &[migrate::MigrationId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert!(!found.is_only_ahead());
     assert_eq!(names(&found.edited), ["005_five"]);
     let renamed: Vec<_> = found.renamed.iter().map(|file| (file.recorded.to_string(), file.file.to_string())).collect();
     assert_eq!(renamed, [("001_first".to_owned(), "001_renamed".to_owned())]);

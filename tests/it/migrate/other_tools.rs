@@ -199,6 +199,20 @@ fn of_a_file_of_another_tool_only_the_way_there_is_run() {
 }
 
 #[test]
+fn only_a_file_with_a_down_section_has_one() {
+    let files = Files::of_tenants(&[
+        ("001_both.sql", "-- +goose Up\ncreate table g (a int);\n-- +goose Down\ndrop table g;"),
+        ("002_up.sql", "-- +goose Up\ncreate table h (a int);"),
+        ("003_sqlx.sql", "-- no-transaction\ncreate table i (a int);"),
+        ("004_none.sql", "create table j (a int);"),
+    ]);
+    let migrations = files.load();
+    let found: Vec<_> =
+        migrations.set(Set::Tenant).files().iter().map(|file| (file.tool(), file.has_down_section())).collect();
+    assert_eq!(found, [(Some("goose"), true), (Some("goose"), false), (Some("sqlx"), false), (None, false)]);
+}
+
+#[test]
 fn a_heading_that_is_none_is_accepted_in_its_file_and_beside_it() {
     let text = "create table g (a int);\n-- rollback plan\ncreate table h (a int);";
     let with = |text: &str, accepted: &str| {

@@ -142,12 +142,12 @@ async fn drift_ends_as_the_page_says() {
     let answer = shell.run(&["drift", "--json"]);
     assert_eq!((answer.code, answer.stdout.matches("is the ledger of").count()), (0, names.len()), "{}", answer.stdout);
 
-    // The block of the configuration is taken, and its rule is about nothing here.
+    // The block of the configuration is taken, and its rules are about nothing here.
     let rule = PAGE.split_once("```toml\n").unwrap().1.split("```").next().unwrap();
     shell.write("cgk.toml", rule);
     let answer = shell.run(&["drift"]);
     assert_eq!(answer.code, 0, "{}{}", answer.stdout, answer.stderr);
-    assert!(answer.stderr.contains("no difference matches \"events_2*\""), "{}", answer.stderr);
+    assert!(answer.stderr.contains("no difference matches object = \"events_2*\", kind = \"table\""), "{}", answer.stderr);
 }
 
 /// Every column by which a ledger of the page is known.
