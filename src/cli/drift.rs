@@ -188,7 +188,11 @@ pub(crate) async fn compare(session: &Session<'_>, command: &str, scope: &Scope,
             false => "Next: run",
         };
         // A set that cannot be rehearsed is never recorded.
-        let unless = if shared { "" } else { " If it warns that they were not rehearsed, they cannot be recorded: see the warning." };
+        let unless = if shared {
+            ""
+        } else {
+            " If it warns that they were not rehearsed, they cannot be recorded: see the warning."
+        };
         printer.info(format!("{first} {} to record what the migrations create.{unless}", paint(COMMAND, command)));
     }
     Ok(exit)
@@ -289,7 +293,8 @@ fn lines(schema: &SchemaDrift) -> String {
 /// Returns what a rule matches, as it is written in `cgk.toml`.
 fn rule_text(rule: &IgnoreRule) -> String {
     let parts = [("object", Some(&rule.object)), ("kind", rule.kind.as_ref()), ("schema", rule.schema.as_ref())];
-    let parts: Vec<_> = parts.iter().filter_map(|(name, text)| Some(format!("{name} = {:?}", text.as_ref()?))).collect();
+    let parts: Vec<_> =
+        parts.iter().filter_map(|(name, text)| Some(format!("{name} = {:?}", text.as_ref()?))).collect();
     parts.join(", ")
 }
 
@@ -311,11 +316,9 @@ fn fix_lines<'a>(indent: &'a str, difference: &'a Difference) -> impl Iterator<I
     let is_right = matches!(difference.change, Change::Wrong { .. });
     // It is copied, so the warning is a comment of SQL.
     let warning = |loses_data| if loses_data { " -- loses data" } else { "" };
-    difference
-        .fix
-        .iter()
-        .filter(move |_| is_right)
-        .map(move |fix| format!("{indent}{}", paint(FAINT, sanitize(&format!("fix: {};{}", fix.sql, warning(fix.loses_data))))))
+    difference.fix.iter().filter(move |_| is_right).map(move |fix| {
+        format!("{indent}{}", paint(FAINT, sanitize(&format!("fix: {};{}", fix.sql, warning(fix.loses_data)))))
+    })
 }
 
 fn totals(report: &DriftReport, began: Instant) -> String {

@@ -11,7 +11,9 @@ use super::{
 use crate::{
     error::Result,
     ident::{RoleName, SchemaName},
-    migrate::{Applied, Divergence, LEDGER_TABLE, MigrationId, RenamedFile, Source, Target, ledger::LedgerDigest, plan},
+    migrate::{
+        Applied, Divergence, LEDGER_TABLE, MigrationId, RenamedFile, Source, Target, ledger::LedgerDigest, plan,
+    },
     slug::TenantSlug,
 };
 

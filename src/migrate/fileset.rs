@@ -88,10 +88,12 @@ impl FleetFiles {
         for mismatch in &mut found {
             mismatch.schemas = match mismatch.mismatch {
                 Mismatch::OutOfOrder => census.past(set, mismatch.id.version),
-                Mismatch::Edited | Mismatch::Renamed | Mismatch::Missing => match recorded(self.of(set), mismatch.id.version) {
-                    Some(row) => census.with(set, row),
-                    None => 0,
-                },
+                Mismatch::Edited | Mismatch::Renamed | Mismatch::Missing => {
+                    match recorded(self.of(set), mismatch.id.version) {
+                        Some(row) => census.with(set, row),
+                        None => 0,
+                    }
+                }
             };
         }
         found.retain(|mismatch| mismatch.schemas > 0);
@@ -128,7 +130,8 @@ fn mismatches(recorded: &[Applied], source: &Source) -> Vec<FileMismatch> {
     });
     let ids = source.files().iter().map(MigrationFile::id);
     let passed = ids.filter(|id| Some(id.version) < newest && !known.contains(&id.version));
-    let passed = passed.map(|id| FileMismatch { id: id.clone(), file: None, mismatch: Mismatch::OutOfOrder, schemas: 0 });
+    let passed =
+        passed.map(|id| FileMismatch { id: id.clone(), file: None, mismatch: Mismatch::OutOfOrder, schemas: 0 });
     let mut found: Vec<FileMismatch> = of_rows.chain(passed).collect();
     found.sort_by(|one, other| one.id.cmp(&other.id));
     found
@@ -185,10 +188,7 @@ mod tests {
         };
         assert_eq!(texts(&edited), ["903_c: 0 schemas have it with another text"]);
         assert_eq!(texts(&renamed), ["903_c: 0 schemas have it, and the file is named 903_renamed"]);
-        assert_eq!(
-            texts(&both),
-            ["903_c: 0 schemas have it with another text, and the file is named 903_renamed"]
-        );
+        assert_eq!(texts(&both), ["903_c: 0 schemas have it with another text, and the file is named 903_renamed"]);
         let all = set(&[("901_a.sql", "create table x ()"), B]);
         assert_eq!(
             found(&recorded, &all).into_iter().map(|(_, mismatch)| mismatch).collect::<Vec<_>>(),

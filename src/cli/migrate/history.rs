@@ -169,7 +169,8 @@ fn show_detail(session: &Session<'_>, operator: &Operator, detail: &RunDetail) {
         let version = |version: Option<i64>| version.map(|version| format!("{version:03}")).unwrap_or_default();
         let state = schema.sqlstate.as_ref().map(|state| format!(" ({state})")).unwrap_or_default();
         let result = schema.result.replace('_', " ");
-        let message = schema.message.as_ref().map(|message| format!("{}{state}", without_here(message))).unwrap_or_default();
+        let message =
+            schema.message.as_ref().map(|message| format!("{}{state}", without_here(message))).unwrap_or_default();
         grid.row([
             (schema.schema.as_str(), CellStyle::Plain),
             (result.as_str(), style(schema)),
@@ -213,7 +214,13 @@ fn result(run: &RunRecord) -> (String, CellStyle) {
         StopReason::Unavailable => "server unavailable",
         StopReason::RolledBack => "rolled back",
     });
-    let counts = [(run.migrated, "migrated"), (run.by_another_run, "by another run"), (run.failed, "failed"), (run.skipped, "skipped"), (run.left, "left")];
+    let counts = [
+        (run.migrated, "migrated"),
+        (run.by_another_run, "by another run"),
+        (run.failed, "failed"),
+        (run.skipped, "skipped"),
+        (run.left, "left"),
+    ];
     let mut parts: Vec<String> =
         counts.iter().filter(|(number, _)| *number > 0).map(|(number, what)| format!("{number} {what}")).collect();
     let style = match (run.state, stopped) {

@@ -145,8 +145,11 @@ pub(crate) fn show(
     });
     warn_of_strange(printer, &plan.strange);
     if plan.is_empty() {
-        let at_head =
-            if plan.at_head > 0 { format!("; {} {}", count(plan.at_head, "tenant"), reached(plan.target)) } else { String::new() };
+        let at_head = if plan.at_head > 0 {
+            format!("; {} {}", count(plan.at_head, "tenant"), reached(plan.target))
+        } else {
+            String::new()
+        };
         printer.sentence(format!("Nothing is pending{at_head}."));
     } else {
         printer.output(pending_grid(&files));

@@ -154,10 +154,9 @@ fn next(report: &RunReport, asked: Asked) -> String {
             let text = format!("The saved plan is out of date: make one of the rest with {new_plan}.");
             (text.clone(), text)
         }
-        false => (
-            format!("Run {again} to continue: finished tenants are skipped."),
-            format!("Then run {again} again."),
-        ),
+        false => {
+            (format!("Run {again} to continue: finished tenants are skipped."), format!("Then run {again} again."))
+        }
     };
     match report.stopped.as_ref().map(|stop| stop.reason) {
         Some(StopReason::Interrupted) => format!("Interrupted. {go_on}"),
@@ -185,9 +184,7 @@ fn next(report: &RunReport, asked: Asked) -> String {
 fn outcomes(report: &RunReport, everything: bool) -> Grid {
     let row = |outcome: &SchemaOutcome| {
         let (result, style, text) = match &outcome.result {
-            result if result.is_by_another_run() => {
-                ("done", CellStyle::Good, "by another run".to_owned())
-            }
+            result if result.is_by_another_run() => ("done", CellStyle::Good, "by another run".to_owned()),
             Outcome::Migrated { applied } => ("done", CellStyle::Good, span(applied)),
             Outcome::Skipped { reason } => ("skipped", CellStyle::Warning, reason.clone()),
             Outcome::Failed { error } => ("failed", CellStyle::Bad, Report::of_library(error).short()),

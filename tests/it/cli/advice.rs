@@ -67,11 +67,9 @@ async fn a_stopped_run_of_a_saved_plan_does_not_advise_to_run_without_it() {
 async fn a_version_without_a_file_ends_each_command_in_the_same_way() {
     let (database, shell) = fleet(&["acme"]).await;
     sql(&database, "create schema tenant_adopted").await;
-    for line in [
-        "migrate --target 99",
-        "migrate:repair --version 99 --all --reason x",
-        "migrate:baseline adopted --version 99",
-    ] {
+    for line in
+        ["migrate --target 99", "migrate:repair --version 99 --all --reason x", "migrate:baseline adopted --version 99"]
+    {
         let answer = run(&shell, line);
         assert_eq!(answer.code, 2, "{line}: {}", answer.stderr);
         assert!(answer.stderr.contains("error[CGK0611]"), "{line}: {}", answer.stderr);
@@ -121,7 +119,10 @@ async fn paths_are_relative_to_the_working_directory() {
 async fn drift_says_why_a_run_may_not_record_what_it_lacks() {
     let (database, shell) = fleet(&["acme"]).await;
     sql(&database, "create table public.marks (n int)").await;
-    shell.write("migrations/tenant/003_a.sql", "create table a (at timestamptz primary key);\ninsert into public.marks values (1);\n");
+    shell.write(
+        "migrations/tenant/003_a.sql",
+        "create table a (at timestamptz primary key);\ninsert into public.marks values (1);\n",
+    );
     for version in [4, 5] {
         shell.write(&format!("migrations/tenant/00{version}_b.sql"), "insert into a values (now());\n");
     }
@@ -142,7 +143,8 @@ async fn drift_says_why_a_run_may_not_record_what_it_lacks() {
 async fn a_rule_that_matches_nothing_is_shown_whole() {
     let (database, shell) = fleet(&["acme"]).await;
     sql(&database, "create table tenant_acme.report_1 (); create table tenant_acme.old_1 ()").await;
-    let file = |rules: &str| shell.write("cgk.toml", &format!("migrations = \"migrations\"\n\n[drift]\nignore = [{rules}]\n"));
+    let file =
+        |rules: &str| shell.write("cgk.toml", &format!("migrations = \"migrations\"\n\n[drift]\nignore = [{rules}]\n"));
     let page = include_str!("../../../docs/fleet.md");
     let (_, rest) = page.split_once("[drift]\nignore = [").unwrap();
     let rules = rest.split_once("\n]").unwrap().0;
@@ -155,7 +157,9 @@ async fn a_rule_that_matches_nothing_is_shown_whole() {
     let drift = run(&shell, "drift");
     assert_eq!(drift.code, 7);
     assert!(
-        drift.stderr.contains("no difference matches object = \"report_*\", kind = \"tabel\": correct the rule, or remove it"),
+        drift
+            .stderr
+            .contains("no difference matches object = \"report_*\", kind = \"tabel\": correct the rule, or remove it"),
         "{}",
         drift.stderr
     );

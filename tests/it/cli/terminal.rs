@@ -142,7 +142,8 @@ async fn a_watched_status_is_repainted() {
 async fn a_wait_is_shown_while_nothing_else_happens() {
     let (database, shell) = fleet().await;
     sql(&database, "insert into gate values (1)").await;
-    let gate = "do $$ begin while exists (select from gate) loop perform pg_catalog.pg_sleep(0.01); end loop; end $$;\n";
+    let gate =
+        "do $$ begin while exists (select from gate) loop perform pg_catalog.pg_sleep(0.01); end loop; end $$;\n";
     shell.write("migrations/tenant/003_slow.sql", gate);
     let terminal = Terminal::start(shell.command(&["migrate", "--no-rehearsal", "--jobs", "1"]), 100);
     let during = terminal.until("the first tenant", |screen| screen.contains("0 of 3"));
@@ -158,7 +159,10 @@ async fn a_wait_is_shown_while_nothing_else_happens() {
 
     let raw = crate::sandbox::Raw::on(&database).await;
     let pid: i32 = raw.one("select pg_backend_pid()").await;
-    shell.write("migrations/tenant/004_index.sql", "-- cgk:no-transaction\ncreate index concurrently late on orders (id);\n");
+    shell.write(
+        "migrations/tenant/004_index.sql",
+        "-- cgk:no-transaction\ncreate index concurrently late on orders (id);\n",
+    );
     assert_eq!(shell.run(&["migrate", "--target", "3"]).code, 0);
     for (columns, slug) in [(60, "acme"), (120, "globex")] {
         raw.run("begin isolation level repeatable read; select 1").await;
@@ -167,7 +171,10 @@ async fn a_wait_is_shown_while_nothing_else_happens() {
         let named = format!("tenant_{slug} waits for process {pid} of ");
         let words = |screen: &str| screen.split_whitespace().collect::<Vec<_>>().join(" ");
         let during = terminal.until("the wait", |screen| words(screen).contains(&named));
-        assert!(words(&during).contains(&format!("select pg_catalog.pg_terminate_backend({pid}) ends its session.")), "{during}");
+        assert!(
+            words(&during).contains(&format!("select pg_catalog.pg_terminate_backend({pid}) ends its session.")),
+            "{during}"
+        );
         raw.run("rollback").await;
         let left = terminal.end();
         assert_eq!(left.code, 0, "{columns}: {}", left.screen);

@@ -223,7 +223,10 @@ async fn everything_that_disagrees_is_listed_at_once() {
     assert_eq!(names(&found.edited), ["005_five"]);
     let renamed: Vec<_> = found.renamed.iter().map(|file| (file.recorded.to_string(), file.file.to_string())).collect();
     assert_eq!(renamed, [("001_first".to_owned(), "001_renamed".to_owned())]);
-    assert_eq!(found.summary(), "1 migration edited, 1 migration renamed, 1 migration gone, 1 migration out of order, 1 migration newer than these files");
+    assert_eq!(
+        found.summary(),
+        "1 migration edited, 1 migration renamed, 1 migration gone, 1 migration out of order, 1 migration newer than these files"
+    );
     assert_eq!(names(&found.missing), ["003_three"]);
     assert_eq!(names(&found.out_of_order), ["004_four"]);
     assert_eq!(names(&found.ahead), ["007_seven"]);

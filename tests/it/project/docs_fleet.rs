@@ -147,7 +147,11 @@ async fn drift_ends_as_the_page_says() {
     shell.write("cgk.toml", rule);
     let answer = shell.run(&["drift"]);
     assert_eq!(answer.code, 0, "{}{}", answer.stdout, answer.stderr);
-    assert!(answer.stderr.contains("no difference matches object = \"events_2*\", kind = \"table\""), "{}", answer.stderr);
+    assert!(
+        answer.stderr.contains("no difference matches object = \"events_2*\", kind = \"table\""),
+        "{}",
+        answer.stderr
+    );
 }
 
 /// Every column by which a ledger of the page is known.

@@ -143,7 +143,8 @@ fn the_commands_of_the_page_end_as_it_says() {
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
     let run = |line: &str| {
         let mut bash = std::process::Command::new("bash");
-        let output = bash.args(["-c", line]).current_dir(shell.folder()).env_clear().env("PATH", &path).output().unwrap();
+        let output =
+            bash.args(["-c", line]).current_dir(shell.folder()).env_clear().env("PATH", &path).output().unwrap();
         let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         (output.status.code(), said)
     };
@@ -158,8 +159,7 @@ fn the_commands_of_the_page_end_as_it_says() {
     assert_eq!(run(CHECK_OF_NEW_FILES).0, Some(0));
 }
 
-const CHECK_OF_NEW_FILES: &str =
-    "git diff --name-only --diff-filter=A origin/main -- 'migrations/*.sql' | xargs -r cgk migrate:lint --deny-warnings";
+const CHECK_OF_NEW_FILES: &str = "git diff --name-only --diff-filter=A origin/main -- 'migrations/*.sql' | xargs -r cgk migrate:lint --deny-warnings";
 
 #[test]
 fn a_folder_is_linted_by_its_file_and_the_tool_is_named() {
@@ -177,7 +177,11 @@ fn a_folder_is_linted_by_its_file_and_the_tool_is_named() {
     assert_eq!(answer.code, 0, "{}", answer.stderr);
     assert!(answer.stdout.contains("up.sql:2: warning drops-data"), "{}", answer.stdout);
     let answer = shell.run(&["migrate:lint", "-v"]);
-    assert!(answer.stdout.contains("010_goose.sql: written for goose; its down section is ignored\n"), "{}", answer.stdout);
+    assert!(
+        answer.stdout.contains("010_goose.sql: written for goose; its down section is ignored\n"),
+        "{}",
+        answer.stdout
+    );
     assert!(answer.stdout.contains("011_sqlx.sql: written for sqlx\n"), "{}", answer.stdout);
     assert!(answer.stdout.contains("012_up.sql: written for goose\n"), "{}", answer.stdout);
     assert!(!answer.stdout.contains("up.sql: written for diesel"), "{}", answer.stdout);

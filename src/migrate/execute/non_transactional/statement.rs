@@ -110,7 +110,8 @@ impl Stepper<'_> {
         self.enter_session(progress, None).await.map_err(StepFailure::With)?;
         if let Err(error) = self.execute(number, &text).await {
             if !matches!(error, Error::Connection(ConnectionError::Lost { .. })) {
-                self.take_back(progress, concurrent.as_ref().filter(|concurrent| !concurrent.found_nothing(&error))).await;
+                self.take_back(progress, concurrent.as_ref().filter(|concurrent| !concurrent.found_nothing(&error)))
+                    .await;
             }
             return Err(StepFailure::With(error));
         }

@@ -124,7 +124,9 @@ async fn a_build_that_waits_names_the_transaction() {
     let release = async {
         told.notified().await;
         // The control: it waits.
-        assert!(raw.one::<bool>("select exists (select from pg_locks where locktype = 'virtualxid' and not granted)").await);
+        assert!(
+            raw.one::<bool>("select exists (select from pg_locks where locktype = 'virtualxid' and not granted)").await
+        );
         holder.run("rollback").await;
     };
     let (report, ()) = tokio::join!(run, release);

@@ -21,7 +21,10 @@ async fn what_was_refused_for_a_missing_object_is_not_taken_for_started() {
         assert!(!exists(&raw, "tenant_acme.schema_migration_steps").await, "{statement}");
     }
     // The control: what waits for another session may have left something, and its record stays until that is known.
-    files.tenant("003_refused.sql", "-- cgk:no-transaction\ninsert into marks values ('a');\ndrop index concurrently missing;\n");
+    files.tenant(
+        "003_refused.sql",
+        "-- cgk:no-transaction\ninsert into marks values ('a');\ndrop index concurrently missing;\n",
+    );
     migrate_all(&operator, &files.load()).await.unwrap();
     assert!(exists(&raw, "tenant_acme.schema_migration_steps").await);
     assert!(!raw.one::<bool>("select begun from tenant_acme.schema_migration_steps").await);
