@@ -13,7 +13,7 @@ use crate::{
 use cgk::{
     Error, ErrorKind, MigrationError, Operator, TenantError, TenantSlug,
     migrate::{
-        self, Canary, FleetPlan, Interrupt, Migrations, Observer, Outcome, RunOptions, RunReport, RunState, SavedPlan,
+        self, Canary, FleetPlan, Interrupt, Migrations, Observer, RunOptions, RunReport, RunState, SavedPlan,
         SchemaOutcome, Scope, Selection, Shard, Silent, StopReason, Target, Version,
     },
     testing::{TestDatabase, TestServer},
