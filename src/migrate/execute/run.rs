@@ -226,8 +226,8 @@ async fn one_by_one(
                 progress: exactly(&mut public_started),
                 files: Some(files),
             };
-            let watches = public.needs_quiet().then_some(&mut *sink.observer);
-            outcome = Some(migrate_public(operator, migrations, task, options, watches).await?);
+            let observer = &mut *sink.observer;
+            outcome = Some(migrate_public(operator, migrations, task, options, observer).await?);
             Ok(())
         });
         let recorded = step("shared_schema", work).await;
@@ -300,21 +300,22 @@ async fn migrate_public<'a>(
     migrations: &'a Migrations,
     mut task: attempt::Task<'a>,
     options: &RunOptions,
-    mut watches: Option<&mut dyn Observer>,
+    observer: &mut dyn Observer,
 ) -> Result<SchemaOutcome> {
     let started = Instant::now();
+    let needs_quiet = task.plan.needs_quiet();
     let mut attempts = 0;
     let mut backoff = Backoff::new();
     loop {
         attempts += 1;
         let attempt = attempt::attempt(operator, migrations, &mut task, LockWait::Block);
         let attempt = async {
-            match &mut watches {
-                Some(observer) => {
+            match needs_quiet {
+                true => {
                     let schema = SchemaName::public();
                     blocking::watched(operator, &schema, |by| observer.blocked(&schema, by), attempt).await
                 }
-                None => attempt.await,
+                false => attempt.await,
             }
         };
         match cancellable(operator, &options.interrupt, attempt).await {
