@@ -68,6 +68,16 @@ impl ServiceAccess {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Fingerprint(pub(crate) String);
 
+/// An expression for the role that owns what cgk creates in the schema `n`, a row of `pg_namespace`. It is the owner of the schema,
+/// unless that was changed by hand: then the schema's owner is another role than those of its ledger and of the registry. The owner
+/// of `public` creates no tables there.
+pub(crate) const SCHEMA_OWNER: &str = "coalesce((
+    select case when n.nspname <> 'public' and n.nspowner = g.relowner then n.nspowner else c.relowner end
+    from pg_catalog.pg_class c left join pg_catalog.pg_class g on g.oid = pg_catalog.to_regclass('public.organizations')
+    where c.relnamespace = n.oid and c.relkind in ('r', 'p')
+      and (c.relname = 'schema_migrations' or n.nspname = 'public' and c.relname = 'organizations')
+    order by c.relname desc limit 1), n.nspowner)";
+
 /// The schemas that a query reads: the text of `s (nsp, schema, owner, role)`.
 pub(crate) enum Schemas<'a> {
     /// Some tenants, whose roles have this tag at the end of their names.
@@ -99,7 +109,7 @@ impl Schemas<'_> {
             Self::These { tag, names } => {
                 let list: Vec<String> = names.iter().map(|name| literal(name.as_str())).collect();
                 format!(
-                    "select n.oid, n.nspname::pg_catalog.text, n.nspowner, r.oid from pg_catalog.pg_namespace n
+                    "select n.oid, n.nspname::pg_catalog.text, {SCHEMA_OWNER}, r.oid from pg_catalog.pg_namespace n
                      left join pg_catalog.pg_roles r
                          on r.rolname = ('cgk_' || pg_catalog.substr(n.nspname::pg_catalog.text, 8) || '_' || {})::pg_catalog.name
                      where n.nspname = any (array[{}]::pg_catalog.name[])",
@@ -109,10 +119,7 @@ impl Schemas<'_> {
             }
             Self::One { schema, role } => format!(
                 "select n.oid, n.nspname::pg_catalog.text,
-                        -- The owner of `public` is nobody who makes tables there; whoever made the ledger is.
-                        coalesce((select c.relowner from pg_catalog.pg_class c where n.nspname = 'public'
-                                  and c.relnamespace = n.oid and c.relname in ('schema_migrations', 'organizations')
-                                  and c.relkind in ('r', 'p') order by c.relname desc limit 1), n.nspowner),
+                        {SCHEMA_OWNER},
                         (select r.oid from pg_catalog.pg_roles r where r.rolname = {})
                  from pg_catalog.pg_namespace n where n.nspname = {}",
                 role.map_or_else(|| "null".into(), |role| literal(role.as_str())),

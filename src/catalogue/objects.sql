@@ -106,6 +106,7 @@ object (nsp, kind, parent, name, facts) as (
          from pg_catalog.pg_depend d join pg_catalog.pg_depend e on e.classid = 6237 and e.objid = d.objid and e.refclassid = 'pg_catalog.pg_publication'::pg_catalog.regclass
          join pg_catalog.pg_publication b on b.oid = e.refobjid
          where d.classid = 6237 and d.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass and d.refobjid = s.nsp),
+        case when n.nspname <> 'public' and n.nspowner <> s.owner then 'owner=' || pg_catalog.pg_get_userbyid(n.nspowner) end,
         'grants=' || {grants n.nspacl | n.nspowner | s.role | })
     from s join pg_catalog.pg_namespace n on n.oid = s.nsp
 union all
@@ -130,6 +131,10 @@ union all
         case when c.reloftype <> 0 then 'of type=' || pg_catalog.format_type(c.reloftype, null) end,
         (select 'server=' || v.srvname::pg_catalog.text || coalesce(' (' || pg_catalog.array_to_string(f.ftoptions, ', ') || ')', '')
          from pg_catalog.pg_foreign_table f join pg_catalog.pg_foreign_server v on v.oid = f.ftserver where c.relkind = 'f' and f.ftrelid = c.relid),
+        case when c.relhassubclass then (
+            select 'children elsewhere=' || pg_catalog.string_agg(h.inhrelid::pg_catalog.regclass::pg_catalog.text, ', ' order by h.inhrelid::pg_catalog.regclass::pg_catalog.text collate "C")
+            from pg_catalog.pg_inherits h join pg_catalog.pg_class k on k.oid = h.inhrelid
+            where h.inhparent = c.relid and k.relnamespace <> c.nsp) end,
         (select 'detach pending=yes' from pg_catalog.pg_inherits h where h.inhrelid = c.relid and h.inhdetachpending),
         (select 'publications=' || pg_catalog.string_agg(b.pubname::pg_catalog.text
                 || coalesce(' (' || (select pg_catalog.string_agg(a.attname::pg_catalog.text, ', ' order by a.attnum) from pg_catalog.pg_attribute a

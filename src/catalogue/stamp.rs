@@ -52,11 +52,13 @@ const OBJECTS: [(&str, &str, &str); 11] = [
 
 /// Rows that depend on an object: the catalogue, the column that refers to the object, the set of the objects, and a
 /// number that distinguishes the rows.
-const PARTS: [(&str, &str, &str, &str); 20] = [
+const PARTS: [(&str, &str, &str, &str); 21] = [
     ("pg_attribute", "attrelid", "rel", "x.attrelid::pg_catalog.int8 * 65536 + x.attnum"),
     ("pg_attrdef", "adrelid", "rel", "x.oid::pg_catalog.int8"),
     ("pg_index", "indrelid", "rel", "x.indexrelid::pg_catalog.int8"),
     ("pg_inherits", "inhrelid", "rel", "x.inhrelid::pg_catalog.int8 * 65536 + x.inhseqno"),
+    // A child of another schema is not found by its own row.
+    ("pg_inherits", "inhparent", "rel", "-(x.inhrelid::pg_catalog.int8 * 65536 + x.inhseqno)"),
     ("pg_sequence", "seqrelid", "rel", "x.seqrelid::pg_catalog.int8"),
     ("pg_foreign_table", "ftrelid", "rel", "x.ftrelid::pg_catalog.int8"),
     ("pg_publication_rel", "prrelid", "rel", "x.oid::pg_catalog.int8"),

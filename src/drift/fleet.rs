@@ -7,16 +7,16 @@ use super::{
     inspect::{TRIES_MAX, is_moving},
     judge, login_rights,
     reference::References,
-    report::{Difference, NotCompared, SchemaDrift},
+    report::{Change, Difference, NotCompared, SchemaDrift},
     roles::{self, RoleFindings, RoleSelection},
     stamps::{self, SchemaStamps, Stamps},
 };
 use crate::{
-    catalogue::{Fingerprint, Schemas, ServiceAccess, fingerprint_sql, fingerprints},
+    catalogue::{Fingerprint, SCHEMA_OWNER, Schemas, ServiceAccess, fingerprint_sql, fingerprints},
     config::Isolation,
     db::{Operator, message},
     error::{Error, Result, TenantError, while_doing},
-    ident::SchemaName,
+    ident::{Ident, SchemaName},
     migrate::{
         LEDGER_TABLE, Migrations, Scope, Set,
         ledger::{self, LedgerDigest, Prefixes},
@@ -54,7 +54,8 @@ pub(super) async fn tenants(
     let mut references = References::new(operator, migrations, Set::Tenant);
     let mut done: BTreeMap<TenantSlug, SchemaDrift> = BTreeMap::new();
     let mut rest: Vec<(TenantSlug, TenantFacts)> = Vec::new();
-    let owners: HashMap<_, _> = facts.iter().filter_map(|(slug, of)| Some((slug.clone(), of.owner.clone()?))).collect();
+    let mut owners: HashMap<_, _> =
+        facts.iter().filter_map(|(slug, of)| Some((slug.clone(), of.owner.clone()?))).collect();
     let mut bindings: HashMap<_, _> =
         facts.iter().filter_map(|(slug, facts)| Some((slug.clone(), binding::of_schema(slug, facts)?))).collect();
     for (slug, facts) in facts {
@@ -98,6 +99,7 @@ pub(super) async fn tenants(
         roles.entry(schema).or_default().extend(found);
     }
     done.extend(detailed::compare(operator, migrations, references, groups).await?);
+    owners.extend(owners_of_changed(operator, done.values()).await?);
     for drift in done.values_mut().filter(|drift| !drift.needs_no_schema()) {
         let found = roles.remove(drift.schema.as_str()).unwrap_or_default();
         drift.differences.splice(0..0, found);
@@ -109,6 +111,37 @@ pub(super) async fn tenants(
         stamped.keep(operator, &done, *scope == Scope::Everything).await;
     }
     Ok((done.into_values().collect(), strange))
+}
+
+/// Returns the roles that own what cgk created in schemas whose owner was changed by hand.
+async fn owners_of_changed(
+    operator: &Operator,
+    drifts: impl Iterator<Item = &SchemaDrift>,
+) -> Result<Vec<(TenantSlug, Ident)>> {
+    let is_changed = |difference: &Difference| {
+        difference.kind == "schema" && matches!(&difference.change, Change::Differs { aspect, .. } if aspect == "owner")
+    };
+    let changed: Vec<(TenantSlug, &str)> = drifts
+        .filter(|drift| drift.differences.iter().any(is_changed))
+        .filter_map(|drift| Some((drift.slug.clone()?, drift.schema.as_str())))
+        .collect();
+    if changed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let doing = || while_doing("read the owners of schemas");
+    let sql = format!(
+        "select n.nspname::pg_catalog.text, pg_catalog.pg_get_userbyid({SCHEMA_OWNER})::pg_catalog.text
+         from pg_catalog.pg_namespace n where n.nspname = any ($1)"
+    );
+    let names: Vec<&str> = changed.iter().map(|(_, name)| *name).collect();
+    let rows = operator.client().query_typed(&sql, &[(&names, Type::NAME_ARRAY)]).await.map_err(doing())?;
+    let mut all = Vec::new();
+    for row in rows {
+        let (name, owner): (String, String) = (row.try_get(0).map_err(doing())?, row.try_get(1).map_err(doing())?);
+        let slug = changed.iter().find(|(_, schema)| *schema == name).map(|(slug, _)| slug.clone());
+        all.extend(slug.zip(Ident::new(&owner).ok()));
+    }
+    Ok(all)
 }
 
 /// What a comparison can record about its tenants.

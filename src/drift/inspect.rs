@@ -2,7 +2,9 @@
 
 use super::objects::Catalogue;
 use crate::{
-    catalogue::{Fingerprint, Schemas, ServiceAccess, fingerprint_sql, fingerprints, objects_sql, settings_sql},
+    catalogue::{
+        Fingerprint, SCHEMA_OWNER, Schemas, ServiceAccess, fingerprint_sql, fingerprints, objects_sql, settings_sql,
+    },
     db::{
         Operator,
         message::Answer,
@@ -159,13 +161,13 @@ fn facts_sql(schema: &SchemaName, role: Option<&RoleName>) -> String {
                 (select pg_catalog.string_agg(a.attname::pg_catalog.text, ', ' order by a.attnum) from pg_catalog.pg_attribute a
                  where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
                 pg_catalog.has_schema_privilege(n.oid, 'usage'),
-                -- The owner of `public` is nobody who makes tables there; whoever made the ledger is.
-                pg_catalog.pg_get_userbyid(case when n.nspname = 'public' then coalesce(c.relowner, n.nspowner) else n.nspowner end)
+                pg_catalog.pg_get_userbyid({owner})
          from pg_catalog.pg_namespace n
          left join pg_catalog.pg_class c
                 on c.relnamespace = n.oid and c.relname = '{LEDGER_TABLE}' and c.relkind in ('r', 'p')
          left join pg_catalog.pg_roles r on r.rolname = {role}
          where n.nspname = {schema}",
+        owner = SCHEMA_OWNER,
         role = role.map_or_else(|| "null".into(), |role| literal(role.as_str())),
         schema = literal(schema.as_str()),
     )

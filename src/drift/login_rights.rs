@@ -11,7 +11,7 @@ use super::{
     roles::{RoleFindings, RoleSelection},
 };
 use crate::{
-    catalogue::{ServiceAccess, settings_sql},
+    catalogue::{SCHEMA_OWNER, ServiceAccess, settings_sql},
     db::{Operator, message, milliseconds},
     error::{Result, while_doing},
     ident::{SchemaName, literal, quoted},
@@ -58,7 +58,7 @@ fn script(operator: &Operator, whose: RoleSelection<'_>, rights: &str) -> String
 {};
 select pg_catalog.set_config('statement_timeout', {}, true);
 with t (schema, nsp, owner) as materialized (
-    select distinct n.nspname::pg_catalog.text, n.oid, n.nspowner
+    select distinct n.nspname::pg_catalog.text, n.oid, {owner}
     from {TENANT_SCHEMAS}
     where {these}
 ),
@@ -66,6 +66,7 @@ with t (schema, nsp, owner) as materialized (
 ",
         settings_sql(""),
         literal(&milliseconds(operator.session().migration_statement_timeout)),
+        owner = SCHEMA_OWNER,
     )
 }
 

@@ -8,7 +8,7 @@ mod shared;
 use super::report::{Change, Difference, FixStatement};
 use crate::{
     access::isolation,
-    catalogue::{ServiceAccess, settings_sql},
+    catalogue::{SCHEMA_OWNER, ServiceAccess, settings_sql},
     config::Isolation,
     db::{Operator, message, milliseconds},
     error::{Result, while_doing},
@@ -163,7 +163,7 @@ fn script(operator: &Operator, whose: RoleSelection<'_>, shared: bool) -> String
 {};
 select pg_catalog.set_config('statement_timeout', {}, true);
 with t (schema, nsp, owner, oid, name) as materialized (
-    select n.nspname::pg_catalog.text, n.oid, n.nspowner, r.oid, r.rolname::pg_catalog.text
+    select n.nspname::pg_catalog.text, n.oid, {owner}, r.oid, r.rolname::pg_catalog.text
     from pg_catalog.pg_namespace n
     join pg_catalog.pg_roles r on r.rolname::pg_catalog.text = 'cgk_' || pg_catalog.substr(n.nspname::pg_catalog.text, 8) || '_' || {tag}
     where pg_catalog.starts_with(n.nspname::pg_catalog.text, 'tenant_') {tenants}{readers}
@@ -172,6 +172,7 @@ with t (schema, nsp, owner, oid, name) as materialized (
 ",
         settings_sql(""),
         literal(&milliseconds(operator.session().migration_statement_timeout)),
+        owner = SCHEMA_OWNER,
     )
 }
 

@@ -1,8 +1,8 @@
 //! Statements that change one aspect of an existing object.
 
 use super::{
-    FixStatement, Phase, address, column, create, fact, function, grants, index, lineage, own, remove, run, sequence,
-    table, trimmings,
+    FixStatement, OWNER, Phase, SCHEMA, address, column, create, fact, function, grants, index, lineage, own, remove,
+    run, sequence, table, trimmings,
 };
 use crate::{
     drift::objects::{Catalogue, ObjectFacts, ObjectKey},
@@ -15,6 +15,9 @@ pub(super) fn aspect(key: &ObjectKey, aspect: &str, given: &Catalogue, found: &C
     match aspect {
         "grants" => return grants::changes_in(key, fact(wanted, aspect), fact(held, aspect), given),
         "comment" => return trimmings::comment(key, fact(wanted, aspect), given).into_iter().collect(),
+        "owner" if key.kind == "schema" => {
+            return vec![run(Phase::Owners, format!("alter schema {SCHEMA} owner to {OWNER}"))];
+        }
         "owner" => {
             let owner = fact(wanted, aspect).unwrap_or("the schema's");
             return address(key).map(|(kind, name)| trimmings::owned(kind, &name, owner)).into_iter().collect();
@@ -61,8 +64,12 @@ pub(super) fn again(key: &ObjectKey, given: &Catalogue, found: &Catalogue) -> Ve
         return again(&above, given, found).into_iter().chain(state).chain(trimmings::of_new(key, given)).collect();
     }
     let made = create::object(key, given, None);
+    // The migrations do not fill it, and somebody has.
+    let is_filled = |catalogue: &Catalogue| fact(&catalogue.objects[key], "populated") == Some("yes");
+    let fill = (key.kind == "materialized view" && is_filled(found) && !is_filled(given))
+        .then(|| run(Phase::Views, format!("refresh materialized view {}", own(&key.name))).making(key));
     match remove::first(key, found) {
-        Some(drop) if !made.is_empty() => std::iter::once(drop).chain(made).collect(),
+        Some(drop) if !made.is_empty() => std::iter::once(drop).chain(made).chain(fill).collect(),
         _ => Vec::new(),
     }
 }
@@ -96,8 +103,8 @@ fn view(key: &ObjectKey, aspect: &str, given: &Catalogue, found: &Catalogue) -> 
         }
         "definition" => again(key, given, found),
         "options" => {
-            let clause = column::option_clause(fact(wanted, aspect), fact(held, aspect));
-            vec![run(Phase::Settings, format!("alter {} {name} {clause}", key.kind))]
+            let clauses = column::option_clauses(fact(wanted, aspect), fact(held, aspect));
+            clauses.map(|clause| run(Phase::Settings, format!("alter {} {name} {clause}", key.kind))).collect()
         }
         // A view that reads it can be created only after that.
         "populated" => vec![run(Phase::Views, format!("refresh materialized view {name}")).making(key)],
@@ -149,13 +156,16 @@ fn constraint(
     }
 }
 
-/// Adds missing labels. An extra label cannot be removed.
+/// Adds missing labels, or gives labels their names back. An extra label cannot be removed.
 fn labels(key: &ObjectKey, wanted: &ObjectFacts, held: &ObjectFacts) -> Vec<FixStatement> {
-    let list = |facts: &ObjectFacts| -> Vec<String> {
-        let text = fact(facts, "labels").unwrap_or_default();
-        text.split(", ").filter(|label| !label.is_empty()).map(ToOwned::to_owned).collect()
-    };
-    let (wanted, held) = (list(wanted), list(held));
+    let (wanted, held) = (label_list(wanted), label_list(held));
+    if let Some(renamed) = renamed_labels(&wanted, &held) {
+        let rename = |(old, new)| {
+            run(Phase::Types, format!("alter type {} rename value {old} to {new}", own(&key.name)))
+                .noting("the label is in the place of the missing one")
+        };
+        return renamed.into_iter().map(rename).collect();
+    }
     let mut rest = wanted.iter();
     if !held.iter().all(|label| rest.any(|other| other == label)) {
         return Vec::new();
@@ -169,6 +179,43 @@ fn labels(key: &ObjectKey, wanted: &ObjectFacts, held: &ObjectFacts) -> Vec<FixS
         all.push(run(Phase::Types, format!("alter type {} add value {label}{after}", own(&key.name))));
     }
     all
+}
+
+/// Returns the labels of an enum as literals.
+fn label_list(facts: &ObjectFacts) -> Vec<String> {
+    let (mut all, mut label) = (Vec::new(), String::new());
+    let mut is_inside = false;
+    for c in fact(facts, "labels").unwrap_or_default().chars() {
+        is_inside ^= c == '\'';
+        match c {
+            ',' | ' ' if !is_inside => all.extend(Some(std::mem::take(&mut label)).filter(|label| !label.is_empty())),
+            c => label.push(c),
+        }
+    }
+    all.extend(Some(label).filter(|label| !label.is_empty()));
+    all
+}
+
+/// Returns the present and the expected names of labels if nothing else differs; `None` if something does.
+fn renamed_labels<'l>(wanted: &'l [String], held: &'l [String]) -> Option<Vec<(&'l String, &'l String)>> {
+    let differ: Vec<_> = held.iter().zip(wanted).filter(|(old, new)| old != new).collect();
+    let is_renamed = |(old, new): &(&String, &String)| !wanted.contains(old) && !held.contains(new);
+    (wanted.len() == held.len() && !differ.is_empty() && differ.iter().all(is_renamed)).then_some(differ)
+}
+
+/// Returns the labels that an existing enum gets by no statement before the end of the transaction, and whether a statement adds
+/// them.
+pub(super) fn missing_labels(key: &ObjectKey, given: &Catalogue, found: &Catalogue) -> Vec<(String, bool)> {
+    let (Some(wanted), Some(held)) = (given.objects.get(key), found.objects.get(key)) else { return Vec::new() };
+    if key.kind != "type" || wanted.get("labels") == held.get("labels") {
+        return Vec::new();
+    }
+    let is_added = !labels(key, wanted, held).is_empty();
+    let (wanted, held) = (label_list(wanted), label_list(held));
+    match renamed_labels(&wanted, &held) {
+        Some(_) => Vec::new(),
+        None => wanted.into_iter().filter(|label| !held.contains(label)).map(|label| (label, is_added)).collect(),
+    }
 }
 
 fn domain(key: &ObjectKey, aspect: &str, wanted: &ObjectFacts) -> Vec<FixStatement> {

@@ -1,6 +1,6 @@
 //! Statements for columns of tables and attributes of composite types.
 
-use super::{FixStatement, HoldReason, Phase, fact, lineage, lose, own, run, sequence};
+use super::{FixStatement, HoldReason, Phase, fact, lineage, lose, own, run, sequence, table};
 use crate::{
     drift::objects::{Catalogue, ObjectFacts, ObjectKey},
     ident::quoted,
@@ -71,6 +71,10 @@ fn not_null(key: &ObjectKey, aspect: &str, wanted: &ObjectFacts, held: &ObjectFa
         "not null" if (is_plain && !is_not_null(held)) || is_only_validated => {
             vec![alter(format!("alter column {column} set not null")).noting(fails)]
         }
+        "not null constraint" if let (Some(old), Some(new)) = (fact(held, aspect), fact(wanted, aspect)) => {
+            let rename = format!("alter table {table} rename constraint {} to {}", quoted(old), quoted(new));
+            vec![run(Phase::Names, rename)]
+        }
         _ if is_not_null(held) => {
             let add = add_not_null(&key.name, wanted);
             vec![alter(format!("alter column {column} drop not null, {add}"))]
@@ -114,11 +118,7 @@ pub(super) fn missing(
     let Some(definition) = definition(&key.parent, &key.name, given) else { return Vec::new() };
     let mut add = run(Phase::Columns, format!("alter table {} add column {definition}", own(&key.parent)));
     let is_last = given.columns_of(&key.parent).last() == Some(&key.name);
-    let fills_itself = ["default", "identity", "generated"].iter().any(|aspect| facts.contains_key(*aspect));
     let mut notes = Vec::new();
-    if is_not_null(facts) && !fills_itself {
-        notes.push("it fails while the table has rows: add the column without NOT NULL, fill it, then set NOT NULL");
-    }
     if !is_last {
         notes.push("the new column is the last one; the order of columns cannot be changed");
     }
@@ -140,6 +140,12 @@ pub(super) fn missing(
     all
 }
 
+/// Whether a row that exists cannot get the column: it is not null, and has no value of its own.
+pub(super) fn needs_a_value(key: &ObjectKey, given: &Catalogue) -> bool {
+    let Some(facts) = given.objects.get(key) else { return false };
+    is_not_null(facts) && !["default", "identity", "generated"].iter().any(|aspect| facts.contains_key(*aspect))
+}
+
 /// Returns statements for the properties of a column that CREATE TABLE and ADD COLUMN do not support, except comment
 /// and rights.
 pub(super) fn trimmings(key: &ObjectKey, given: &Catalogue) -> Vec<FixStatement> {
@@ -147,7 +153,7 @@ pub(super) fn trimmings(key: &ObjectKey, given: &Catalogue) -> Vec<FixStatement>
     let settings = ["storage", "compression", "statistics target", "options"]
         .iter()
         .filter(|aspect| facts.contains_key(**aspect))
-        .filter_map(|aspect| setting(key, aspect, facts, &ObjectFacts::new()));
+        .flat_map(|aspect| setting(key, aspect, facts, &ObjectFacts::new()));
     let table = own(&key.parent);
     let not_valid = has(facts, "not valid")
         .then(|| run(Phase::Checks, format!("alter table {table} {}", add_not_null(&key.name, facts))));
@@ -206,33 +212,29 @@ pub(super) fn view_default(key: &ObjectKey, given: &Catalogue) -> Option<FixStat
     Some(run(Phase::Settings, sql))
 }
 
-fn setting(key: &ObjectKey, aspect: &str, given: &ObjectFacts, found: &ObjectFacts) -> Option<FixStatement> {
+fn setting(key: &ObjectKey, aspect: &str, given: &ObjectFacts, found: &ObjectFacts) -> Vec<FixStatement> {
     let wanted = fact(given, aspect);
-    let clause = match aspect {
-        "storage" => format!("set storage {}", wanted.unwrap_or_else(|| usual_storage(given))),
-        "compression" => format!("set compression {}", wanted.unwrap_or("default")),
-        "statistics target" => format!("set statistics {}", wanted.unwrap_or("-1")),
-        "options" => return Some(options(key, wanted, fact(found, aspect))),
-        _ => return None,
+    let clauses: Vec<String> = match aspect {
+        "storage" => vec![format!("set storage {}", wanted.unwrap_or_else(|| usual_storage(given)))],
+        "compression" => vec![format!("set compression {}", wanted.unwrap_or("default"))],
+        "statistics target" => vec![format!("set statistics {}", wanted.unwrap_or("-1"))],
+        "options" => option_clauses(wanted, fact(found, aspect)).collect(),
+        _ => Vec::new(),
     };
-    let sql = format!("alter table {} alter column {} {clause}", own(&key.parent), quoted(&key.name));
-    Some(run(Phase::Settings, sql))
+    let column = format!("alter table {} alter column {}", own(&key.parent), quoted(&key.name));
+    clauses.into_iter().map(|clause| run(Phase::Settings, format!("{column} {clause}"))).collect()
 }
 
-fn options(key: &ObjectKey, wanted: Option<&str>, held: Option<&str>) -> FixStatement {
-    let clause = option_clause(wanted, held);
-    run(Phase::Settings, format!("alter table {} alter column {} {clause}", own(&key.parent), quoted(&key.name)))
-}
-
-/// Returns `set (…)`, or `reset (…)` if there is nothing to set.
-pub(super) fn option_clause(wanted: Option<&str>, held: Option<&str>) -> String {
-    match wanted {
-        Some(options) => format!("set ({options})"),
-        None => {
-            let names = held.unwrap_or_default().split(", ").filter_map(|option| option.split('=').next());
-            format!("reset ({})", names.collect::<Vec<_>>().join(", "))
-        }
-    }
+/// Returns `set (…)` for the expected options, and `reset (…)` for those that are set and not expected.
+pub(super) fn option_clauses(wanted: Option<&str>, held: Option<&str>) -> impl Iterator<Item = String> {
+    let names = |list: Option<&str>| -> Vec<String> {
+        let options = list.unwrap_or_default().split(", ").filter(|option| !option.is_empty());
+        options.filter_map(|option| option.split('=').next()).map(ToOwned::to_owned).collect()
+    };
+    let (kept, mut reset) = (names(wanted), names(held));
+    reset.retain(|name| !kept.contains(name));
+    let reset = (!reset.is_empty()).then(|| format!("reset ({})", reset.join(", ")));
+    wanted.map(|options| format!("set ({options})")).into_iter().chain(reset)
 }
 
 /// Returns the default storage of a type.
@@ -274,7 +276,10 @@ pub(super) fn aspect(key: &ObjectKey, aspect: &str, given: &Catalogue, found: &C
             }
             let Some(of) = fact(wanted, "type") else { return Vec::new() };
             let clause = format!("type {of}{} using {}::{of}", collation(wanted), quoted(&key.name));
-            let change = alter(clause);
+            let mut change = alter(clause);
+            if lineage::is_partitioned_by(key, found) {
+                change.hold_back(HoldReason::Refused, "the table is partitioned by the column");
+            }
             let same_type = fact(held, "type") == Some(of);
             let widens = fact(held, "type").is_some_and(|from| widens(from, of));
             if same_type || widens || of == "text" {
@@ -286,13 +291,20 @@ pub(super) fn aspect(key: &ObjectKey, aspect: &str, given: &Catalogue, found: &C
         "not null" | "not null constraint" | "not null comment" => not_null(key, aspect, wanted, held),
         "default" => vec![match fact(wanted, "default") {
             Some(default) => alter(format!("set default {default}")),
-            None => alter("drop default".into()),
+            // An identity can be added only after that.
+            None => FixStatement { phase: Phase::DropDependents, ..alter("drop default".into()) },
         }],
         "generated" => generated(key, wanted, given),
-        "identity" => identity(key, wanted, held, given, alter),
-        "storage" | "compression" | "statistics target" | "options" => {
-            setting(key, aspect, wanted, held).into_iter().collect()
+        // From PostgreSQL 17 on, a partition has the identity of its table, without a sequence of its own.
+        "identity"
+            if wanted.contains_key("identity")
+                && lineage::is_partition(&key.parent, given)
+                && given.sequence_of(&key.parent, &key.name).is_none() =>
+        {
+            table::link(&key.parent, given, found)
         }
+        "identity" => identity(key, given, found, alter),
+        "storage" | "compression" | "statistics target" | "options" => setting(key, aspect, wanted, held),
         _ => Vec::new(),
     }
 }
@@ -331,19 +343,32 @@ fn generated(key: &ObjectKey, wanted: &ObjectFacts, given: &Catalogue) -> Vec<Fi
 
 fn identity(
     key: &ObjectKey,
-    wanted: &ObjectFacts,
-    held: &ObjectFacts,
     given: &Catalogue,
+    found: &Catalogue,
     alter: impl Fn(String) -> FixStatement,
 ) -> Vec<FixStatement> {
-    vec![match (fact(wanted, "identity"), fact(held, "identity")) {
-        (Some(identity), Some(_)) => alter(format!("set generated {identity}")),
+    let (wanted, held) = (&given.objects[key], &found.objects[key]);
+    let column = format!("{}.{}", key.parent, key.name);
+    match (fact(wanted, "identity"), fact(held, "identity")) {
+        (Some(identity), Some(_)) => vec![alter(format!("set generated {identity}"))],
         (Some(identity), None) => {
-            alter(format!("add generated {identity} as identity{}", identity_options(key, given)))
-                .noting("its sequence starts at 1: set it above the existing values")
+            let add = alter(format!("add generated {identity} as identity{}", identity_options(key, given)));
+            let sequence = given.sequence_of(&key.parent, &key.name);
+            let continued = sequence.and_then(|(name, facts)| sequence::continued(name, facts, &column, given));
+            std::iter::once(add).chain(continued).collect()
         }
-        (None, _) => alter("drop identity".into()),
-    }]
+        (None, _) => {
+            // A default can be set only after that. The sequence of the identity goes with it.
+            let mut all = vec![FixStatement { phase: Phase::DropDependents, ..alter("drop identity".into()) }];
+            if let Some((name, facts)) = given.sequence_of(&key.parent, &key.name)
+                && found.sequence_of(&key.parent, &key.name).is_some_and(|(other, _)| other == name)
+            {
+                let key = ObjectKey { kind: "sequence".into(), parent: String::new(), name: name.into() };
+                all.extend(sequence::create(&key, facts, given));
+            }
+            all
+        }
+    }
 }
 
 #[cfg(test)]

@@ -203,6 +203,8 @@ pub(super) fn constraint(key: &ObjectKey, facts: &ObjectFacts, catalogue: &Catal
     let definition = fact(facts, "definition")?;
     let kind = if catalogue.is_domain(&key.parent) { "domain" } else { "table" };
     let phase = match definition.split(' ').next() {
+        // The server refuses it as soon as a column has an array of the domain.
+        _ if kind == "domain" => Phase::Types,
         Some("FOREIGN") => Phase::ForeignKeys,
         Some("CHECK" | "NOT") => Phase::Checks,
         _ => Phase::Keys,

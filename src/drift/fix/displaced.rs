@@ -52,6 +52,20 @@ pub(super) fn add(fixes: &mut [Fixes<'_>], given: &Catalogue, found: &Catalogue)
     }
 }
 
+/// Removes the statements that drop a part of an object which another statement drops as a whole.
+pub(super) fn drop_once(fixes: &mut [Fixes<'_>]) {
+    let live =
+        fixes.iter().flat_map(|(_, statements)| statements).filter(|one| one.hold == HoldReason::No && !one.loses_data);
+    let whole: BTreeSet<String> = live
+        .filter_map(|one| one.drops.as_ref())
+        .filter(|key| key.parent.is_empty())
+        .map(|key| key.name.clone())
+        .collect();
+    for (_, statements) in fixes {
+        statements.retain(|one| !one.drops.as_ref().is_some_and(|key| whole.contains(&key.parent)));
+    }
+}
+
 fn name(key: &ObjectKey) -> String {
     if key.parent.is_empty() { key.name.clone() } else { format!("{}.{}", key.parent, key.name) }
 }
@@ -79,7 +93,8 @@ fn users<'f>(
     let first = targets.clone();
     while let Some(target) = targets.pop() {
         for (user, words) in texts {
-            let is_part = user.parent == target.name && target.parent.is_empty();
+            let is_part = user.parent == target.name && target.parent.is_empty()
+                || user.parent.is_empty() && user.name == target.parent;
             if first.contains(user) || all.contains(user) || is_part || !uses(user, words, &target, found) {
                 continue;
             }

@@ -2,7 +2,7 @@
 //! create: no statement for it is known, or its own statement is a comment.
 
 use super::{
-    FixStatement, Fixes, HoldReason, Phase, column, fact, lineage,
+    FixStatement, Fixes, HoldReason, Phase, alter, column, fact, lineage, taken,
     words::{SqlNames, base_name},
 };
 use crate::{
@@ -16,6 +16,7 @@ pub(super) fn mark(fixes: &mut [Fixes<'_>], given: &Catalogue, found: &Catalogue
         .iter()
         .map(|(_, statements)| statements.iter().map(|statement| SqlNames::of(&statement.sql)).collect())
         .collect();
+    let renamed = taken::renamed(given, found);
     // Each round can only hold back more statements.
     loop {
         let absent = Absent::after(fixes, given, found);
@@ -26,8 +27,11 @@ pub(super) fn mark(fixes: &mut [Fixes<'_>], given: &Catalogue, found: &Catalogue
                     statement.loses_data && matches!(statement.phase, Phase::DropDependents | Phase::DropObjects);
                 if statement.hold == HoldReason::No
                     && !only_removes
-                    && let Some(reason) =
-                        absent.reason(statement, words, given).or_else(|| other_column(key, statement, given, found))
+                    && let Some(reason) = after_rename(statement, words, &renamed)
+                        .or_else(|| absent.reason(key, statement, words, given, found))
+                        .or_else(|| other_column(key, statement, given, found))
+                        .or_else(|| rows(key, statement, words, given, found))
+                        .or_else(|| children_elsewhere(key, statement, found))
                 {
                     statement.hold_back(HoldReason::Refused, &reason);
                     is_final = false;
@@ -45,25 +49,24 @@ struct Absent<'c> {
     by_name: HashMap<&'c str, Vec<&'c ObjectKey>>,
     /// Columns whose type is not changed back, and whether the types have other operators.
     of_other_type: BTreeMap<&'c ObjectKey, bool>,
-    /// The labels that are added to enums, as expressions contain them: `'high'::mood`.
-    new_labels: Vec<String>,
+    /// The labels that enums do not have before the script has run, as expressions contain them: `'high'::mood`. Whether the
+    /// script adds them.
+    no_labels: Vec<(String, bool)>,
 }
 
 impl<'c> Absent<'c> {
     fn after(fixes: &[Fixes<'c>], given: &'c Catalogue, found: &'c Catalogue) -> Self {
         let mut made: BTreeMap<&ObjectKey, bool> = BTreeMap::new();
         let mut of_other_type = BTreeMap::new();
-        let mut new_labels = Vec::new();
+        let mut no_labels = Vec::new();
         for (key, statements) in fixes {
             for statement in statements.iter().filter(|statement| statement.hold != HoldReason::OnlyWithLoss) {
-                if let Some((_, label)) = statement.sql.split_once(" add value ").filter(|_| key.kind == "type") {
-                    let label = label.split(" after ").next().unwrap_or_default();
-                    let label = label.split(" before ").next().unwrap_or_default();
-                    new_labels.extend([&key.name, &quoted(&key.name)].map(|of| format!("{label}::{of}")));
-                }
                 if let Some(makes) = &statement.makes {
                     *made.entry(makes).or_default() |= is_live(statement);
                 }
+            }
+            for (label, is_added) in alter::missing_labels(key, given, found) {
+                no_labels.extend([&key.name, &quoted(&key.name)].map(|of| (format!("{label}::{of}"), is_added)));
             }
             if key.kind == "column"
                 && !given.is_view(&key.parent)
@@ -80,11 +83,18 @@ impl<'c> Absent<'c> {
                 by_name.entry(&key.parent).or_default().push(key);
             }
         }
-        Self { by_name, of_other_type, new_labels }
+        Self { by_name, of_other_type, no_labels }
     }
 
     /// Returns why the server would refuse a statement.
-    fn reason(&self, statement: &FixStatement, words: &SqlNames, given: &Catalogue) -> Option<String> {
+    fn reason(
+        &self,
+        of: &ObjectKey,
+        statement: &FixStatement,
+        words: &SqlNames,
+        given: &Catalogue,
+        found: &Catalogue,
+    ) -> Option<String> {
         let named = words.all().filter_map(|name| self.by_name.get(name)).flatten();
         let needed = named.into_iter().filter(|key| words.depend_on(key, given));
         // A whole object is the better reason than a part of it.
@@ -100,8 +110,12 @@ impl<'c> Absent<'c> {
                 false => format!("it needs {} {name}, which no statement here creates", key.kind),
             });
         }
-        if self.new_labels.iter().any(|label| statement.sql.contains(label.as_str())) {
-            return Some("the server accepts a new label only after the transaction that adds it".to_owned());
+        if let Some((label, is_added)) = self.no_labels.iter().find(|(label, _)| statement.sql.contains(label.as_str()))
+        {
+            return Some(match is_added {
+                true => "the server accepts a new label only after the transaction that adds it".to_owned(),
+                false => format!("there is no {label}, and no statement here adds it"),
+            });
         }
         let reads_columns = matches!(
             statement.phase,
@@ -113,10 +127,15 @@ impl<'c> Absent<'c> {
                 | Phase::Views
                 | Phase::Triggers
         );
+        // Its text may differ only because of the type.
+        let is_only_restored = statement.makes.as_ref() == Some(of) && found.objects.contains_key(of);
+        let is_its_default = |key: &ObjectKey| key == of && statement.sql.contains(" set default ");
         // A partition has the types of its table.
         let link = statement.makes.as_ref().filter(|made| made.kind == lineage::LINK);
         let (column, _) = self.of_other_type.iter().find(|(key, has_other_operators)| {
-            reads_columns && **has_other_operators && words.contain(key)
+            let is_in_the_way = **has_other_operators || is_only_restored;
+            is_in_the_way && reads_columns && words.contain(key)
+                || **has_other_operators && is_its_default(key)
                 || link.is_some_and(|link| link.name == key.parent)
         })?;
         Some(format!("the column {}.{} has another type", column.parent, column.name))
@@ -134,6 +153,60 @@ fn other_column(key: &ObjectKey, statement: &FixStatement, given: &Catalogue, fo
         !given.objects.contains_key(&column)
     })?;
     Some(format!("the column {}.{column} is in no migration", key.name))
+}
+
+/// Returns why a statement waits for another script: what an object refers to under its present name differs only until the name
+/// is given back.
+fn after_rename(statement: &FixStatement, words: &SqlNames, renamed: &[(&ObjectKey, &ObjectKey)]) -> Option<String> {
+    if statement.phase == Phase::Names {
+        return None;
+    }
+    let is_link = statement.makes.as_ref().is_some_and(|made| made.kind == lineage::LINK);
+    let names = |(old, new): &&(&ObjectKey, &ObjectKey)| {
+        words.contain(old) || (is_link || old.kind != "table") && words.contain(new)
+    };
+    let (old, _) = renamed.iter().find(names)?;
+    Some(format!("{} {} gets its name back first: compare again after that", old.kind, old.name))
+}
+
+/// Returns why a statement is left to a person: the server would change a table of another schema too.
+fn children_elsewhere(key: &ObjectKey, statement: &FixStatement, found: &Catalogue) -> Option<String> {
+    let subject = statement.makes.as_ref().or(statement.drops.as_ref()).unwrap_or(key);
+    let table = if subject.parent.is_empty() { &subject.name } else { &subject.parent };
+    let children = fact(found.objects.get(&lineage::table_key(table))?, "children elsewhere")?;
+    let is_harmless = matches!(statement.phase, Phase::Comments | Phase::Grants);
+    (!is_harmless).then(|| format!("it may also change {children}, a child of {table} in another schema"))
+}
+
+/// Returns why the rows that exist are certain to be in the way, or likely.
+fn rows(
+    key: &ObjectKey,
+    statement: &FixStatement,
+    words: &SqlNames,
+    given: &Catalogue,
+    found: &Catalogue,
+) -> Option<String> {
+    let exists = |table: &str| found.objects.contains_key(&lineage::table_key(table));
+    let made = statement.makes.as_ref()?;
+    match statement.phase {
+        Phase::ForeignKeys if made.kind == "constraint" && exists(&made.parent) => {
+            let table =
+                words.referenced().find_map(|table| lineage::with_partitions(table, given).find(|one| !exists(one)))?;
+            Some(format!(
+                "it fails while {} has rows that refer to table {table}, which is created without rows",
+                made.parent
+            ))
+        }
+        Phase::Columns
+            if made == key && made.kind == "column" && exists(&made.parent) && column::needs_a_value(key, given) =>
+        {
+            Some(
+                "it fails while the table has rows: add the column without NOT NULL, fill it, then set NOT NULL"
+                    .to_owned(),
+            )
+        }
+        _ => None,
+    }
 }
 
 fn is_live(statement: &FixStatement) -> bool {

@@ -23,7 +23,7 @@ pub(super) fn create(key: &ObjectKey, facts: &ObjectFacts, given: &Catalogue) ->
 pub(super) fn of_constraint(constraint: &ObjectKey, given: &Catalogue) -> Vec<FixStatement> {
     let key = ObjectKey { kind: "index".into(), ..constraint.clone() };
     let Some(facts) = given.objects.get(&key) else { return Vec::new() };
-    let options = fact(facts, "options").map(|options| set_options(&key, Some(options), None));
+    let options = set_options(&key, fact(facts, "options"), None);
     options.into_iter().chain(settings(&key, facts, given)).chain(trimmings::of_new(&key, given)).collect()
 }
 
@@ -38,6 +38,7 @@ fn settings(key: &ObjectKey, facts: &ObjectFacts, given: &Catalogue) -> Vec<FixS
 pub(super) fn aspect(key: &ObjectKey, aspect: &str, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
     let (wanted, held) = (&given.objects[key], &found.objects[key]);
     match aspect {
+        "definition" if let Some(options) = other_options(key, wanted, held) => options,
         "definition" => match remove::first(key, found) {
             Some(drop) => {
                 let mut made = create(key, wanted, given);
@@ -62,7 +63,7 @@ fn setting(
     match aspect {
         "state" if lineage::is_partitioned(&key.parent, given) => attach(key, given),
         "state" => vec![run(Phase::Indexes, format!("reindex index {index}"))],
-        "options" => vec![set_options(key, fact(wanted, aspect), fact(held, aspect))],
+        "options" => set_options(key, fact(wanted, aspect), fact(held, aspect)),
         "clustered" => settings(format!("alter table {table} cluster on {name}")),
         "replica identity" if wanted.contains_key(aspect) => {
             settings(format!("alter table {table} replica identity using index {name}"))
@@ -88,8 +89,25 @@ fn setting(
     }
 }
 
-fn set_options(key: &ObjectKey, wanted: Option<&str>, held: Option<&str>) -> FixStatement {
-    run(Phase::Settings, format!("alter index {} {}", own(&key.name), column::option_clause(wanted, held)))
+fn set_options(key: &ObjectKey, wanted: Option<&str>, held: Option<&str>) -> Vec<FixStatement> {
+    let clauses = column::option_clauses(wanted, held);
+    clauses.map(|clause| run(Phase::Settings, format!("alter index {} {clause}", own(&key.name)))).collect()
+}
+
+/// Returns the statements for an index of which only the options differ. The server does not drop an index of a partition that
+/// belongs to that of the table.
+fn other_options(key: &ObjectKey, wanted: &ObjectFacts, held: &ObjectFacts) -> Option<Vec<FixStatement>> {
+    let parts = |facts: &ObjectFacts| -> Option<(String, Option<String>)> {
+        let text = fact(facts, "definition")?;
+        let Some((head, rest)) = text.split_once(" WITH (") else { return Some((text.to_owned(), None)) };
+        let (options, tail) = rest.split_once(')')?;
+        Some((format!("{head}{tail}"), Some(options.to_owned())))
+    };
+    let ((wanted, to), (held, from)) = (parts(wanted)?, parts(held)?);
+    if wanted != held {
+        return None;
+    }
+    Some(set_options(key, to.as_deref(), from.as_deref()))
 }
 
 /// Returns the statements that make a partitioned index valid: each partition's index becomes a part of it.
@@ -109,7 +127,12 @@ fn attach(key: &ObjectKey, given: &Catalogue) -> Vec<FixStatement> {
     parts.into_iter().flatten().map(attach).collect()
 }
 
-/// Returns what two indexes have in common of which one can be a part of the other.
+/// Whether an index belongs to a constraint.
+pub(super) fn is_of_constraint(key: &ObjectKey, catalogue: &Catalogue) -> bool {
+    catalogue.objects.contains_key(&ObjectKey { kind: "constraint".into(), ..key.clone() })
+}
+
+/// Returns what two indexes have in common of which one can be a part of the other, and two constraints that differ in the name.
 pub(super) fn form(key: &ObjectKey, catalogue: &Catalogue) -> Option<String> {
     let constraint = ObjectKey { kind: "constraint".into(), ..key.clone() };
     if let Some(facts) = catalogue.objects.get(&constraint) {

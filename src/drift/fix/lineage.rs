@@ -1,7 +1,7 @@
 //! The parents of a table: its partitioned table, or the tables that it inherits from. The server adds constraints,
 //! indexes, triggers and columns of a parent to its children.
 
-use super::fact;
+use super::{fact, own, words::SqlNames};
 use crate::drift::objects::{Catalogue, ObjectKey};
 
 /// How many levels of parents are followed.
@@ -19,6 +19,16 @@ pub(super) fn table_key(name: &str) -> ObjectKey {
     ObjectKey { kind: "table".into(), parent: String::new(), name: name.into() }
 }
 
+/// Returns the name of a parent with its schema. That of another schema has it already.
+pub(super) fn address(parent: &str) -> String {
+    let mut is_quoted = false;
+    let has_schema = parent.chars().any(|c| {
+        is_quoted ^= c == '"';
+        c == '.' && !is_quoted
+    });
+    if has_schema { parent.to_owned() } else { own(&unquoted(parent)) }
+}
+
 fn unquoted(name: &str) -> String {
     match name.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
         Some(inner) => inner.replace("\"\"", "\""),
@@ -34,6 +44,13 @@ pub(super) fn is_partitioned(table: &str, catalogue: &Catalogue) -> bool {
     catalogue.objects.get(&table_key(table)).is_some_and(|facts| facts.contains_key("partitioned by"))
 }
 
+/// Whether a table is partitioned by a column.
+pub(super) fn is_partitioned_by(column: &ObjectKey, catalogue: &Catalogue) -> bool {
+    let facts = catalogue.objects.get(&table_key(&column.parent));
+    let by = facts.and_then(|facts| fact(facts, "partitioned by")).map(SqlNames::of);
+    by.is_some_and(|words| words.all().any(|name| name == column.name))
+}
+
 /// Returns the key of a table's link to its parents, which a statement creates.
 pub(super) fn link(table: &str) -> ObjectKey {
     ObjectKey { kind: LINK.into(), parent: String::new(), name: table.into() }
@@ -42,13 +59,27 @@ pub(super) fn link(table: &str) -> ObjectKey {
 /// The kind of a link. No object of a schema has it.
 pub(super) const LINK: &str = "link to its parents";
 
+/// Returns the names of the tables directly below a table.
+pub(super) fn children<'c>(table: &str, catalogue: &'c Catalogue) -> impl Iterator<Item = &'c str> {
+    let tables = catalogue.objects.keys().filter(|key| key.kind == "table");
+    let is_below = move |key: &&ObjectKey| parents(&key.name, catalogue).iter().any(|parent| parent == table);
+    tables.filter(is_below).map(|key| key.name.as_str())
+}
+
 /// Returns the names of the direct partitions of a table.
 pub(super) fn partitions<'c>(table: &str, catalogue: &'c Catalogue) -> impl Iterator<Item = &'c str> {
-    let tables = catalogue.objects.keys().filter(|key| key.kind == "table");
-    let is_below = move |key: &&ObjectKey| {
-        is_partition(&key.name, catalogue) && parents(&key.name, catalogue).iter().any(|parent| parent == table)
-    };
-    tables.filter(is_below).map(|key| key.name.as_str())
+    children(table, catalogue).filter(|child| is_partition(child, catalogue))
+}
+
+/// Returns a table and all partitions below it.
+pub(super) fn with_partitions(table: &str, catalogue: &Catalogue) -> impl Iterator<Item = String> {
+    let mut all = vec![table.to_owned()];
+    let mut next = 0;
+    while let Some(table) = all.get(next).cloned() {
+        all.extend(partitions(&table, catalogue).map(ToOwned::to_owned));
+        next += 1;
+    }
+    all.into_iter()
 }
 
 /// Returns how many tables are above a table.

@@ -38,23 +38,18 @@ const OWNER: &str = "\u{f8f2}";
 /// Returns the statements for one difference; empty if none are known.
 pub(super) fn statements(key: &ObjectKey, change: &Change, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
     match change {
-        Change::Missing => {
-            let rename = taken::rename_back(key, given, found).or_else(|| taken::rename_part_back(key, given, found));
-            match rename {
-                Some(rename) => vec![rename],
-                None => {
-                    let mut statements = create::missing(key, given, found);
-                    taken::mark(key, given, found, &mut statements);
-                    statements
-                }
+        Change::Missing => match taken::rename_back(key, given, found) {
+            Some(rename) => vec![rename],
+            None => {
+                let mut statements = create::missing(key, given, found);
+                taken::mark(key, given, found, &mut statements);
+                statements
             }
-        }
-        Change::Unexpected => {
-            match taken::renamed_from(key, given, found).or_else(|| taken::renamed_part(key, given, found)) {
-                Some(rename) => vec![rename],
-                None => remove::object(key, given, found),
-            }
-        }
+        },
+        Change::Unexpected => match taken::renamed_from(key, given, found) {
+            Some(rename) => vec![rename],
+            None => remove::object(key, given, found),
+        },
         Change::Differs { aspect, .. } => alter::aspect(key, aspect, given, found),
         Change::Wrong { .. } => Vec::new(),
     }
@@ -71,6 +66,7 @@ pub(super) fn complete(fixes: &mut [Fixes<'_>], given: &Catalogue, found: &Catal
     }
     displaced::add(fixes, given, found);
     held_back::mark(fixes, given, found);
+    displaced::drop_once(fixes);
     order::set_places(fixes, given, found);
 }
 

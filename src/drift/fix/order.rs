@@ -102,6 +102,16 @@ impl<'f> Order<'f> {
                         .is_some_and(|key| key.kind != lineage::LINK && step.words.depend_on(key, self.given))
             }));
         }
+        // The rows to which a foreign key refers can be in a partition that is attached.
+        if step.statement.phase == Phase::ForeignKeys {
+            let referenced: Vec<String> =
+                step.words.referenced().flat_map(|table| lineage::with_partitions(table, self.given)).collect();
+            let own = step.statement.makes.as_ref().map(|made| &made.parent);
+            all.extend(self.steps.iter().enumerate().filter_map(|(other, link)| {
+                let table = &link.statement.makes.as_ref().filter(|made| made.kind == lineage::LINK)?.name;
+                (referenced.contains(table) && Some(table) != own).then_some(other)
+            }));
+        }
         if let Some(dropped) = &step.statement.drops {
             let needs_it = |(other, step): &(usize, &ScriptStep<'_>)| {
                 let is_part =

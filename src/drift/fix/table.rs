@@ -1,6 +1,6 @@
 //! Statements that change an existing table.
 
-use super::{FixStatement, Phase, column, fact, lineage, own, run};
+use super::{FixStatement, HoldReason, Phase, column, fact, lineage, own, run};
 use crate::{
     drift::objects::{Catalogue, ObjectFacts, ObjectKey},
     ident::quoted,
@@ -31,13 +31,13 @@ pub(super) fn aspect(
             },
             other => alter(format!("replica identity {}", other.unwrap_or("default"))),
         },
-        "options" => alter(column::option_clause(fact(wanted, aspect), fact(held, aspect))),
+        "options" => column::option_clauses(fact(wanted, aspect), fact(held, aspect)).flat_map(alter).collect(),
         "toast options" => {
             let prefixed = |list: Option<&str>| {
                 list.map(|list| list.split(", ").map(|one| format!("toast.{one}")).collect::<Vec<_>>().join(", "))
             };
             let (wanted, held) = (prefixed(fact(wanted, aspect)), prefixed(fact(held, aspect)));
-            alter(column::option_clause(wanted.as_deref(), held.as_deref()))
+            column::option_clauses(wanted.as_deref(), held.as_deref()).flat_map(alter).collect()
         }
         "tablespace" => alter(format!("set tablespace {}", quoted(fact(wanted, aspect).unwrap_or("pg_default")))),
         "access method" => alter(format!("set access method {}", quoted(fact(wanted, aspect).unwrap_or("heap")))),
@@ -48,7 +48,10 @@ pub(super) fn aspect(
         "publications" => publications(&name, fact(wanted, aspect), fact(held, aspect)),
         "detach pending" => match fact(held, "inherits") {
             Some(parent) => {
-                vec![run(Phase::DropDependents, format!("alter table {parent} detach partition {name} finalize"))]
+                vec![run(
+                    Phase::DropDependents,
+                    format!("alter table {} detach partition {name} finalize", lineage::address(parent)),
+                )]
             }
             None => Vec::new(),
         },
@@ -65,28 +68,50 @@ fn parents(table: &str, wanted: &ObjectFacts, held: &ObjectFacts) -> Vec<FixStat
         |facts: &ObjectFacts| (fact(facts, "inherits").map(str::to_owned), fact(facts, "partition").map(str::to_owned));
     match pair(held) {
         (Some(parent), Some(_)) => {
-            all.push(run(Phase::DropDependents, format!("alter table {parent} detach partition {name}")));
+            all.push(run(
+                Phase::DropDependents,
+                format!("alter table {} detach partition {name}", lineage::address(&parent)),
+            ));
         }
-        (Some(parents), None) => all.extend(
-            parents
-                .split(", ")
-                .map(|parent| run(Phase::DropDependents, format!("alter table {name} no inherit {parent}"))),
-        ),
+        (Some(parents), None) => all.extend(parents.split(", ").map(|parent| {
+            run(Phase::DropDependents, format!("alter table {name} no inherit {}", lineage::address(parent)))
+        })),
         _ => {}
     }
     match pair(wanted) {
         (Some(parent), Some(bound)) => all.push(attach(table, &parent, &bound)),
         (Some(parents), None) => all.extend(parents.split(", ").map(|parent| {
-            run(Phase::Partitions, format!("alter table {name} inherit {parent}")).making(&lineage::link(table))
+            run(Phase::Partitions, format!("alter table {name} inherit {}", lineage::address(parent)))
+                .making(&lineage::link(table))
         })),
         _ => {}
+    }
+    if let ((Some(from), Some(old)), (Some(to), Some(new))) = (pair(held), pair(wanted))
+        && from == to
+        && old != new
+    {
+        all.iter_mut().for_each(|statement| {
+            statement.hold_back(HoldReason::Refused, "it has another bound, which its rows may not fit");
+        });
     }
     all
 }
 
+/// Returns the statement that makes an existing table a partition, if it is none.
+pub(super) fn link(table: &str, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
+    let key = lineage::table_key(table);
+    let Some(facts) = given.objects.get(&key).filter(|_| !lineage::is_partition(table, found)) else {
+        return Vec::new();
+    };
+    match (fact(facts, "inherits"), fact(facts, "partition")) {
+        (Some(parent), Some(bound)) => vec![attach(table, parent, bound)],
+        _ => Vec::new(),
+    }
+}
+
 /// Returns the statement that makes a table a partition.
 pub(super) fn attach(table: &str, parent: &str, bound: &str) -> FixStatement {
-    let sql = format!("alter table {parent} attach partition {} {bound}", own(table));
+    let sql = format!("alter table {} attach partition {} {bound}", lineage::address(parent), own(table));
     run(Phase::Partitions, sql).making(&lineage::link(table))
 }
 

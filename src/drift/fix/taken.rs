@@ -1,9 +1,9 @@
 //! Names that a missing object needs and another object has, mainly after a table was renamed by hand: its indexes and
 //! sequences keep their names.
 
-use super::{FixStatement, HoldReason, Phase, index, lineage, own, run};
+use super::{FixStatement, HoldReason, Phase, fact, index, lineage, own, run};
 use crate::{
-    drift::objects::{Catalogue, ObjectKey},
+    drift::objects::{Catalogue, ObjectFacts, ObjectKey},
     ident::quoted,
 };
 
@@ -15,9 +15,32 @@ const TYPES: [&str; 6] = ["table", "view", "materialized view", "foreign table",
 
 const ROUTINES: [&str; 3] = ["function", "procedure", "aggregate"];
 
-/// Returns the statement that gives a missing table its name back, if one other table has all of its columns and a name of its
-/// indexes or sequences.
-pub(super) fn rename_back(table: &ObjectKey, given: &Catalogue, found: &Catalogue) -> Option<FixStatement> {
+/// Returns the statement that gives a missing object its name back.
+pub(super) fn rename_back(key: &ObjectKey, given: &Catalogue, found: &Catalogue) -> Option<FixStatement> {
+    match key.kind.as_str() {
+        "table" => rename_table_back(key, given, found),
+        "type" | "domain" => rename_type_back(key, given, found),
+        "sequence" => rename_sequence_back(key, given, found),
+        _ => rename_part_back(key, given, found),
+    }
+}
+
+/// Returns the same for the object that has the other name.
+pub(super) fn renamed_from(key: &ObjectKey, given: &Catalogue, found: &Catalogue) -> Option<FixStatement> {
+    let original = match key.kind.as_str() {
+        "table" => {
+            let mut renamed = renamed(given, found).into_iter();
+            renamed.find(|(old, _)| *old == key)?.1
+        }
+        "type" | "domain" => same_type(key, found, given)?,
+        "sequence" => same_sequence(key, found, given)?,
+        _ => same_part(key, found, given)?,
+    };
+    rename_back(original, given, found)
+}
+
+/// Returns the statement for a table, if one other table has all of its columns, and one of its children or a name of its indexes or sequences.
+fn rename_table_back(table: &ObjectKey, given: &Catalogue, found: &Catalogue) -> Option<FixStatement> {
     if table.kind != "table" {
         return None;
     }
@@ -26,48 +49,130 @@ pub(super) fn rename_back(table: &ObjectKey, given: &Catalogue, found: &Catalogu
     Some(
         run(Phase::Names, sql)
             .making(table)
-            .noting("it has the columns of the missing table, and names of its indexes or sequences"),
+            .noting("it has the columns of the missing table, and its children or names of its indexes or sequences"),
     )
 }
 
-/// Returns the same for the table that has the other name.
-pub(super) fn renamed_from(table: &ObjectKey, given: &Catalogue, found: &Catalogue) -> Option<FixStatement> {
-    let columns = found.columns.get(&table.name).filter(|_| table.kind == "table")?;
-    let is_missing = |key: &&ObjectKey| {
-        key.kind == "table" && given.columns.get(&key.name) == Some(columns) && !found.objects.contains_key(*key)
-    };
-    let mut missing = given.objects.keys().filter(is_missing);
-    let original = missing.find(|key| other_name(key, given, found) == Some(&table.name))?;
-    rename_back(original, given, found)
+/// Returns the statement that gives a type its name back, if one other type or domain is the same except for its name.
+fn rename_type_back(key: &ObjectKey, given: &Catalogue, found: &Catalogue) -> Option<FixStatement> {
+    let other = same_type(key, given, found)?;
+    let sql = format!("alter {} {} rename to {}", key.kind, own(&other.name), quoted(&key.name));
+    Some(run(Phase::Names, sql).making(key).noting("it is the same as the missing one"))
 }
 
-/// Returns the statement that gives an index or constraint of a partition its name back. It can belong to that of the table, and
-/// then the server does not drop it.
-pub(super) fn rename_part_back(key: &ObjectKey, given: &Catalogue, found: &Catalogue) -> Option<FixStatement> {
-    let is_part = ["index", "constraint"].contains(&key.kind.as_str()) && lineage::is_partition(&key.parent, found);
-    let form = index::form(key, given).filter(|_| is_part)?;
-    let is_it = |other: &&ObjectKey| {
-        let is_beside = other.kind == key.kind && other.parent == key.parent;
-        is_beside && !given.objects.contains_key(*other) && index::form(other, found).as_ref() == Some(&form)
+/// Returns the one object that is only in `others` and has the properties of one that is only in `catalogue`.
+fn same_type<'o>(key: &ObjectKey, catalogue: &Catalogue, others: &'o Catalogue) -> Option<&'o ObjectKey> {
+    let properties = |key: &ObjectKey, catalogue: &Catalogue| {
+        let mut facts = catalogue.objects.get(key)?.clone();
+        ["comment", "grants", "owner"].iter().for_each(|aspect| drop(facts.remove(*aspect)));
+        Some((facts, typed_columns(&key.name, catalogue)))
     };
-    let other = found.objects.keys().find(is_it)?;
+    if !["type", "domain"].contains(&key.kind.as_str()) {
+        return None;
+    }
+    let wanted = properties(key, catalogue)?;
+    let is_same = |other: &&ObjectKey| {
+        other.kind == key.kind
+            && !catalogue.objects.contains_key(*other)
+            && properties(other, others).as_ref() == Some(&wanted)
+    };
+    let mut same = others.objects.keys().filter(is_same);
+    let first = same.next()?;
+    same.next().is_none().then_some(first)
+}
+
+/// Returns the statement that gives a sequence its name back, if another one belongs to the same column. A new one would start at 1.
+fn rename_sequence_back(key: &ObjectKey, given: &Catalogue, found: &Catalogue) -> Option<FixStatement> {
+    let other = same_sequence(key, given, found)?;
+    let sql = format!("alter sequence {} rename to {}", own(&other.name), quoted(&key.name));
+    let mut rename = run(Phase::Names, sql).making(key);
+    if let Some(holder) = holder(&key.name, found) {
+        rename.hold_back(HoldReason::Refused, &is_taken(&key.name, holder, found));
+    }
+    Some(rename)
+}
+
+fn same_sequence<'o>(key: &ObjectKey, catalogue: &Catalogue, others: &'o Catalogue) -> Option<&'o ObjectKey> {
+    let column = fact(catalogue.objects.get(key)?, "owned by")?;
+    let is_same = |(other, facts): &(&ObjectKey, &ObjectFacts)| {
+        other.kind == "sequence" && !catalogue.objects.contains_key(*other) && fact(facts, "owned by") == Some(column)
+    };
+    let mut same = others.objects.iter().filter(is_same);
+    let first = same.next()?.0;
+    same.next().is_none().then_some(first)
+}
+
+/// Returns the old and the new name of the tables and types that get their names back.
+pub(super) fn renamed<'c>(given: &'c Catalogue, found: &'c Catalogue) -> Vec<(&'c ObjectKey, &'c ObjectKey)> {
+    let missing = given.objects.keys().filter(|key| !found.objects.contains_key(*key));
+    let pair = |key: &'c ObjectKey| {
+        let old = match key.kind.as_str() {
+            "table" => found.objects.get_key_value(&lineage::table_key(other_name(key, given, found)?))?.0,
+            _ => same_type(key, given, found)?,
+        };
+        Some((old, key))
+    };
+    missing.filter_map(pair).collect()
+}
+
+/// Returns the statement that gives an index or constraint its name back. An index of a partition can belong to that of the table,
+/// and then the server does not drop it.
+fn rename_part_back(key: &ObjectKey, given: &Catalogue, found: &Catalogue) -> Option<FixStatement> {
+    let other = same_part(key, given, found)?;
+    let is_check = || fact(&given.objects[key], "definition").is_some_and(|text| text.starts_with("CHECK"));
+    // The server renames the checks of children with that of the parent.
+    if key.kind == "constraint"
+        && is_check()
+        && let Some(above) = lineage::followed(key, given, found)
+    {
+        return rename_part_back(&above, given, found);
+    }
+    let is_constraint = key.kind == "constraint" || index::is_of_constraint(key, given);
     let (old, new) = (quoted(&other.name), quoted(&key.name));
     let sql = match key.kind.as_str() {
+        _ if is_constraint => format!("alter table {} rename constraint {old} to {new}", own(&key.parent)),
         "index" => format!("alter index {} rename to {new}", own(&other.name)),
-        _ => format!("alter table {} rename constraint {old} to {new}", own(&key.parent)),
+        kind => format!("alter {kind} {old} on {} rename to {new}", own(&key.parent)),
     };
-    Some(run(Phase::Names, sql).making(key))
+    let mut rename = run(Phase::Names, sql).making(key);
+    let has_index = ["constraint", "index"].contains(&key.kind.as_str())
+        && given.objects.contains_key(&ObjectKey { kind: "index".into(), ..key.clone() });
+    if let Some(holder) = holder(&key.name, found).filter(|_| has_index) {
+        rename.hold_back(HoldReason::Refused, &is_taken(&key.name, holder, found));
+    }
+    Some(rename)
 }
 
-/// Returns the same for the index or constraint that has the other name.
-pub(super) fn renamed_part(key: &ObjectKey, given: &Catalogue, found: &Catalogue) -> Option<FixStatement> {
-    let form = index::form(key, found)?;
-    let is_missing = |other: &&ObjectKey| {
+/// Returns the index or constraint that is only in `others` and differs only in its name from one that is only in `catalogue`. Of
+/// several on both sides, the first is the same as the first, and so on.
+fn same_part<'o>(key: &ObjectKey, catalogue: &Catalogue, others: &'o Catalogue) -> Option<&'o ObjectKey> {
+    let form = form(key, catalogue)?;
+    let only_in = |these: &'_ Catalogue, not: &Catalogue, other: &ObjectKey| {
         let is_beside = other.kind == key.kind && other.parent == key.parent;
-        is_beside && !found.objects.contains_key(*other) && index::form(other, given).as_ref() == Some(&form)
+        is_beside && !not.objects.contains_key(other) && self::form(other, these).as_ref() == Some(&form)
     };
-    let original = given.objects.keys().find(is_missing)?;
-    rename_part_back(original, given, found)
+    let place =
+        catalogue.objects.keys().filter(|other| only_in(catalogue, others, other)).position(|other| other == key)?;
+    others.objects.keys().filter(|other| only_in(others, catalogue, other)).nth(place)
+}
+
+/// Returns what is the same of two parts of a table that differ in their name.
+fn form(key: &ObjectKey, catalogue: &Catalogue) -> Option<String> {
+    let facts = catalogue.objects.get(key)?;
+    match key.kind.as_str() {
+        "index" | "constraint" if !catalogue.is_domain(&key.parent) => index::form(key, catalogue),
+        "trigger" | "rule" => {
+            let definition = fact(facts, "definition")?;
+            let mut names = [key.name.clone(), quoted(&key.name)].into_iter();
+            let (head, tail) = names.find_map(|name| definition.split_once(&format!(" {name} ")))?;
+            Some(format!("{head} {tail}"))
+        }
+        "policy" => {
+            let facts: Vec<_> = facts.iter().filter(|(aspect, _)| *aspect != "comment").collect();
+            Some(format!("{facts:?}"))
+        }
+        _ => None,
+    }
 }
 
 /// Marks the statements that create an object under a name that another object has.
@@ -76,27 +181,36 @@ pub(super) fn mark(key: &ObjectKey, given: &Catalogue, found: &Catalogue, statem
     let of_type = || Some((key.name.as_str(), type_holder(key, given, found)?));
     let of_routine = || Some((key.name.as_str(), routine_holder(key, given, found)?));
     let Some((name, holder)) = of_relation().or_else(of_type).or_else(of_routine) else { return };
-    let of_table = table_of(holder, found).map(|table| format!(" of table {table}")).unwrap_or_default();
-    let note = format!("the name {name} is taken by the {}{of_table}: rename or drop that first", holder.kind);
+    let note = is_taken(name, holder, found);
     for statement in statements {
         statement.hold_back(HoldReason::Refused, &note);
     }
 }
 
+fn is_taken(name: &str, holder: &ObjectKey, found: &Catalogue) -> String {
+    let of_table = table_of(holder, found).map(|table| format!(" of table {table}")).unwrap_or_default();
+    format!("the name {name} is taken by the {}{of_table}: rename or drop that first", holder.kind)
+}
+
+/// Returns the columns of a table or composite type with their types.
+fn typed_columns(of: &str, catalogue: &Catalogue) -> Vec<(String, Option<String>)> {
+    let of_type = |column: &String| {
+        let key = ObjectKey { kind: "column".into(), parent: of.into(), name: column.clone() };
+        catalogue.objects.get(&key).and_then(|facts| facts.get("type").cloned())
+    };
+    catalogue.columns_of(of).into_iter().map(|column| (column.clone(), of_type(&column))).collect()
+}
+
 /// Returns the one other table under which a missing table exists.
 fn other_name<'f>(table: &ObjectKey, given: &Catalogue, found: &'f Catalogue) -> Option<&'f str> {
-    let columns = |catalogue: &Catalogue, table: &str| -> Vec<(String, Option<String>)> {
-        let of_type = |column: &String| {
-            let key = ObjectKey { kind: "column".into(), parent: table.into(), name: column.clone() };
-            catalogue.objects.get(&key).and_then(|facts| facts.get("type").cloned())
-        };
-        catalogue.columns_of(table).into_iter().map(|column| (column.clone(), of_type(&column))).collect()
-    };
-    let wanted = columns(given, &table.name);
+    let wanted = typed_columns(&table.name, given);
     let holders = names_of(table, given).filter_map(|name| table_of(holder(name, found)?, found));
-    let mut others = holders.filter(|other| {
+    let of_children = lineage::children(&table.name, given).flat_map(|child| lineage::parents(child, found));
+    let of_children = of_children
+        .filter_map(|parent| Some(found.objects.get_key_value(&lineage::table_key(&parent))?.0.name.as_str()));
+    let mut others = holders.chain(of_children).filter(|other| {
         let key = ObjectKey { name: (*other).to_owned(), ..table.clone() };
-        found.objects.contains_key(&key) && !given.objects.contains_key(&key) && columns(found, other) == wanted
+        found.objects.contains_key(&key) && !given.objects.contains_key(&key) && typed_columns(other, found) == wanted
     });
     let first = others.next().filter(|_| !wanted.is_empty())?;
     others.all(|other| other == first).then_some(first)

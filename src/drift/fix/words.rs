@@ -136,6 +136,11 @@ impl SqlNames {
         }
     }
 
+    /// Returns the tables that foreign keys refer to.
+    pub(super) fn referenced(&self) -> impl Iterator<Item = &str> {
+        self.references.iter().map(|(table, _)| table.as_str())
+    }
+
     /// Returns all names, including those of operators.
     pub(super) fn all(&self) -> impl Iterator<Item = &str> {
         self.names.iter().chain(&self.operators).map(String::as_str)

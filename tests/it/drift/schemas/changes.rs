@@ -209,6 +209,12 @@ pub(crate) const PLANTED: &[(&str, &[&str])] = &[
         "alter default privileges in schema {schema} revoke select on tables from {role}",
         &["default rights tables: grants are the tenant's role: delete, insert, update, migrations give"],
     ),
+    ("alter schema {schema} owner to pg_monitor", &["schema: owner is pg_monitor, migrations give none"]),
+    (
+        "do $$ begin execute format('create schema %1$I; create table %1$I.child partition of parts for values from (''2029-01-01'') to (''2030-01-01'')',
+             'elsewhere_' || md5('{schema}')); end $$",
+        &["table parts: children elsewhere is elsewhere_"],
+    ),
     ("alter table extra owner to pg_monitor", &["table extra: owner is pg_monitor, migrations give the schema's"]),
     ("drop table extra", &["table extra: missing"]),
     ("create table scratch_copy as select * from orders", &["table scratch_copy: not from any migration"]),
