@@ -30,7 +30,7 @@ pub(super) fn mark(fixes: &mut [Fixes<'_>], given: &Catalogue, found: &Catalogue
                     && let Some(reason) = after_rename(statement, words, &renamed)
                         .or_else(|| absent.reason(key, statement, words, given, found))
                         .or_else(|| other_column(key, statement, given, found))
-                        .or_else(|| rows(key, statement, words, given, found))
+                        .or_else(|| rows(key, statement, words, &renamed, given, found))
                         .or_else(|| children_elsewhere(key, statement, found))
                 {
                     statement.hold_back(HoldReason::Refused, &reason);
@@ -165,8 +165,11 @@ fn after_rename(statement: &FixStatement, words: &SqlNames, renamed: &[(&ObjectK
     let names = |(old, new): &&(&ObjectKey, &ObjectKey)| {
         words.contain(old) || (is_link || old.kind != "table") && words.contain(new)
     };
-    let (old, _) = renamed.iter().find(names)?;
-    Some(format!("{} {} gets its name back first: compare again after that", old.kind, old.name))
+    renamed.iter().find(names).map(|(old, _)| name_first(old))
+}
+
+fn name_first(old: &ObjectKey) -> String {
+    format!("{} {} gets its name back first: compare again after that", old.kind, old.name)
 }
 
 /// Returns why a statement is left to a person: the server would change a table of another schema too.
@@ -183,6 +186,7 @@ fn rows(
     key: &ObjectKey,
     statement: &FixStatement,
     words: &SqlNames,
+    renamed: &[(&ObjectKey, &ObjectKey)],
     given: &Catalogue,
     found: &Catalogue,
 ) -> Option<String> {
@@ -190,12 +194,15 @@ fn rows(
     let made = statement.makes.as_ref()?;
     match statement.phase {
         Phase::ForeignKeys if made.kind == "constraint" && exists(&made.parent) => {
-            let table =
-                words.referenced().find_map(|table| lineage::with_partitions(table, given).find(|one| !exists(one)))?;
-            Some(format!(
-                "it fails while {} has rows that refer to table {table}, which is created without rows",
-                made.parent
-            ))
+            let mut referenced = words.referenced().flat_map(|table| lineage::with_partitions(table, given));
+            let table = referenced.find(|table| !exists(table))?;
+            Some(match renamed.iter().find(|(_, new)| new.name == table) {
+                Some((old, _)) => name_first(old),
+                None => format!(
+                    "it fails while {} has rows that refer to table {table}, which is created without rows",
+                    made.parent
+                ),
+            })
         }
         Phase::Columns
             if made == key && made.kind == "column" && exists(&made.parent) && column::needs_a_value(key, given) =>

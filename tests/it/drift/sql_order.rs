@@ -654,7 +654,6 @@ async fn what_exists_under_another_name_is_renamed() {
         "alter table options reset (fillfactor); alter table options set (autovacuum_enabled = off, toast.autovacuum_enabled = off)",
         "alter table options alter note set (n_distinct_inherited = 5)",
         "alter view optional set (check_option = local)",
-        "drop view counts; drop materialized view filled, seen; alter table counted drop a, drop b; drop domain small",
     ] {
         stage.is_brought_back(by_hand, meant).await;
     }
@@ -664,6 +663,9 @@ async fn what_exists_under_another_name_is_renamed() {
         6,
         "no number is used twice"
     );
+    // The check of a domain is there before a column has an array of the domain.
+    let dropped = "drop view counts; drop materialized view filled, seen; alter table counted drop a, drop b; drop domain small";
+    stage.is_brought_back(dropped, printed).await;
     if stage.major() >= 18 {
         // Also of a column of the primary key.
         stage.is_brought_back("alter table counted rename constraint counted_id_not_null to other", printed).await;
