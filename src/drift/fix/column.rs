@@ -51,6 +51,9 @@ fn add_not_null(column: &str, facts: &ObjectFacts) -> String {
     format!("add{} not null {}{properties}", named_not_null(facts), quoted(column))
 }
 
+/// The length in bytes to which the server shortens a name.
+const NAME_MAX: usize = 63;
+
 /// Returns statements that change the NOT NULL of a column to the expected one.
 fn not_null(key: &ObjectKey, aspect: &str, wanted: &ObjectFacts, held: &ObjectFacts) -> Vec<FixStatement> {
     let table = own(&key.parent);
@@ -71,9 +74,18 @@ fn not_null(key: &ObjectKey, aspect: &str, wanted: &ObjectFacts, held: &ObjectFa
         "not null" if (is_plain && !is_not_null(held)) || is_only_validated => {
             vec![alter(format!("alter column {column} set not null")).noting(fails)]
         }
-        "not null constraint" if let (Some(old), Some(new)) = (fact(held, aspect), fact(wanted, aspect)) => {
-            let rename = format!("alter table {table} rename constraint {} to {}", quoted(old), quoted(new));
-            vec![run(Phase::Names, rename)]
+        // The server refuses to drop that of a key or of an identity.
+        "not null constraint" => {
+            let usual = format!("{}_{}_not_null", key.parent, key.name);
+            let name = |facts| fact(facts, aspect).unwrap_or(&usual);
+            let rename =
+                format!("alter table {table} rename constraint {} to {}", quoted(name(held)), quoted(name(wanted)));
+            let rename = run(Phase::Names, rename);
+            match (held.contains_key(aspect), usual.len() > NAME_MAX) {
+                (false, false) => vec![rename.noting("the name is the one that the server chooses unless it is taken")],
+                (true, _) if wanted.contains_key(aspect) || usual.len() <= NAME_MAX => vec![rename],
+                _ => vec![alter(format!("alter column {column} drop not null, {}", add_not_null(&key.name, wanted)))],
+            }
         }
         _ if is_not_null(held) => {
             let add = add_not_null(&key.name, wanted);
@@ -143,7 +155,9 @@ pub(super) fn missing(
 /// Whether a row that exists cannot get the column: it is not null, and has no value of its own.
 pub(super) fn needs_a_value(key: &ObjectKey, given: &Catalogue) -> bool {
     let Some(facts) = given.objects.get(key) else { return false };
-    is_not_null(facts) && !["default", "identity", "generated"].iter().any(|aspect| facts.contains_key(*aspect))
+    is_not_null(facts)
+        && !has(facts, "not valid")
+        && !["default", "identity", "generated"].iter().any(|aspect| facts.contains_key(*aspect))
 }
 
 /// Returns statements for the properties of a column that CREATE TABLE and ADD COLUMN do not support, except comment
@@ -288,6 +302,12 @@ pub(super) fn aspect(key: &ObjectKey, aspect: &str, given: &Catalogue, found: &C
                 vec![FixStatement { loses_data: true, ..change }.noting("values may be rounded, cut off or refused")]
             }
         }
+        "not null constraint"
+            if let Some(above) = above(key, given, found)
+                && found.objects.get(&above).is_some_and(|facts| facts.get(aspect) == held.get(aspect)) =>
+        {
+            self::aspect(&above, aspect, given, found)
+        }
         "not null" | "not null constraint" | "not null comment" => not_null(key, aspect, wanted, held),
         "default" => vec![match fact(wanted, "default") {
             Some(default) => alter(format!("set default {default}")),
@@ -301,7 +321,12 @@ pub(super) fn aspect(key: &ObjectKey, aspect: &str, given: &Catalogue, found: &C
                 && lineage::is_partition(&key.parent, given)
                 && given.sequence_of(&key.parent, &key.name).is_none() =>
         {
-            table::link(&key.parent, given, found)
+            match above(key, given, found) {
+                Some(above) if lineage::is_linked(&key.parent, given, found) && found.objects.contains_key(&above) => {
+                    self::aspect(&above, aspect, given, found)
+                }
+                _ => table::link(&key.parent, given, found),
+            }
         }
         "identity" => identity(key, given, found, alter),
         "storage" | "compression" | "statistics target" | "options" => setting(key, aspect, wanted, held),

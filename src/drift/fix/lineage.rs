@@ -59,6 +59,13 @@ pub(super) fn link(table: &str) -> ObjectKey {
 /// The kind of a link. No object of a schema has it.
 pub(super) const LINK: &str = "link to its parents";
 
+/// Whether an existing table and all partitioned tables above it are the partitions that they are in the migrations.
+pub(super) fn is_linked(table: &str, given: &Catalogue, found: &Catalogue) -> bool {
+    let is_missing = |table: &str| is_partition(table, given) && !is_partition(table, found);
+    let above = parents(table, given).iter().all(|parent| is_linked(parent, given, found));
+    !is_missing(table) && above
+}
+
 /// Returns the names of the tables directly below a table.
 pub(super) fn children<'c>(table: &str, catalogue: &'c Catalogue) -> impl Iterator<Item = &'c str> {
     let tables = catalogue.objects.keys().filter(|key| key.kind == "table");

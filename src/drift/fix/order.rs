@@ -140,7 +140,7 @@ fn rank(phase: Phase, key: &ObjectKey, given: &Catalogue, found: &Catalogue) -> 
     let depth = isize::try_from(depth).unwrap_or(isize::MAX);
     match phase {
         Phase::Keys | Phase::Indexes | Phase::ForeignKeys => -depth,
-        Phase::DropDependents | Phase::Columns | Phase::Settings | Phase::DropObjects => depth,
+        Phase::DropDependents | Phase::Columns | Phase::Partitions | Phase::Settings | Phase::DropObjects => depth,
         _ => 0,
     }
 }

@@ -97,16 +97,18 @@ fn parents(table: &str, wanted: &ObjectFacts, held: &ObjectFacts) -> Vec<FixStat
     all
 }
 
-/// Returns the statement that makes an existing table a partition, if it is none.
+/// Returns the statements that make an existing table a partition, also if it is one: what becomes a partition later does not
+/// pass its identity on to its own partitions.
 pub(super) fn link(table: &str, given: &Catalogue, found: &Catalogue) -> Vec<FixStatement> {
-    let key = lineage::table_key(table);
-    let Some(facts) = given.objects.get(&key).filter(|_| !lineage::is_partition(table, found)) else {
+    let facts = given.objects.get(&lineage::table_key(table));
+    let Some((parent, bound)) = facts.and_then(|facts| fact(facts, "inherits").zip(fact(facts, "partition"))) else {
         return Vec::new();
     };
-    match (fact(facts, "inherits"), fact(facts, "partition")) {
-        (Some(parent), Some(bound)) => vec![attach(table, parent, bound)],
-        _ => Vec::new(),
-    }
+    let detach = lineage::is_partition(table, found).then(|| {
+        let sql = format!("alter table {} detach partition {}", lineage::address(parent), own(table));
+        run(Phase::DropDependents, sql)
+    });
+    detach.into_iter().chain([attach(table, parent, bound)]).collect()
 }
 
 /// Returns the statement that makes a table a partition.

@@ -144,9 +144,13 @@ async fn run_within(
         tracing::Span::current().record("run", tracing::field::display(id));
     }
     let mut sink = ReportSink { observer, report, recorder: &recorder };
+    // Their futures are large. Moved from function to function, they take half of a thread's stack in a debug build.
     let done = match options.all_or_nothing {
-        true => step("all_or_nothing", all_or_nothing(operator, migrations, planned, &files, options, &mut sink)).await,
-        false => one_by_one(operator, migrations, planned, &files, options, &mut sink).await,
+        true => {
+            let work = Box::pin(all_or_nothing(operator, migrations, planned, &files, options, &mut sink));
+            step("all_or_nothing", work).await
+        }
+        false => Box::pin(one_by_one(operator, migrations, planned, &files, options, &mut sink)).await,
     };
     let ReportSink { observer, report, .. } = sink;
     telemetry::schemas_migrated(report.migrated(), report.skipped(), report.failed());
@@ -227,10 +231,10 @@ async fn one_by_one(
                 files: Some(files),
             };
             let observer = &mut *sink.observer;
-            outcome = Some(migrate_public(operator, migrations, task, options, observer).await?);
+            outcome = Some(Box::pin(migrate_public(operator, migrations, task, options, observer)).await?);
             Ok(())
         });
-        let recorded = step("shared_schema", work).await;
+        let recorded = step("shared_schema", Box::pin(work)).await;
         if let Some(outcome) = outcome {
             sink.settled(outcome, Some(&public));
         }
