@@ -73,7 +73,8 @@ pub(crate) struct Fingerprint(pub(crate) String);
 /// of `public` creates no tables there.
 pub(crate) const SCHEMA_OWNER: &str = "coalesce((
     select case when n.nspname <> 'public' and n.nspowner = g.relowner then n.nspowner else c.relowner end
-    from pg_catalog.pg_class c left join pg_catalog.pg_class g on g.oid = pg_catalog.to_regclass('public.organizations')
+    from pg_catalog.pg_class c left join pg_catalog.pg_class g on g.relname = 'organizations'
+         and g.relnamespace = (select p.oid from pg_catalog.pg_namespace p where p.nspname = 'public')
     where c.relnamespace = n.oid and c.relkind in ('r', 'p')
       and (c.relname = 'schema_migrations' or n.nspname = 'public' and c.relname = 'organizations')
     order by c.relname desc limit 1), n.nspowner)";

@@ -1,8 +1,11 @@
 //! The parents of a table: its partitioned table, or the tables that it inherits from. The server adds constraints,
 //! indexes, triggers and columns of a parent to its children.
 
-use super::{fact, own, words::SqlNames};
-use crate::drift::objects::{Catalogue, ObjectKey};
+use super::{fact, own};
+use crate::{
+    drift::objects::{Catalogue, ObjectKey},
+    ident::quoted,
+};
 
 /// How many levels of parents are followed.
 const LEVELS_MAX: usize = 64;
@@ -47,8 +50,9 @@ pub(super) fn is_partitioned(table: &str, catalogue: &Catalogue) -> bool {
 /// Whether a table is partitioned by a column.
 pub(super) fn is_partitioned_by(column: &ObjectKey, catalogue: &Catalogue) -> bool {
     let facts = catalogue.objects.get(&table_key(&column.parent));
-    let by = facts.and_then(|facts| fact(facts, "partitioned by")).map(SqlNames::of);
-    by.is_some_and(|words| words.all().any(|name| name == column.name))
+    let by = facts.and_then(|facts| fact(facts, "partitioned by")).unwrap_or_default();
+    let mut words = by.split(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | '$'));
+    words.any(|word| word == column.name) || by.contains(&quoted(&column.name))
 }
 
 /// Returns the key of a table's link to its parents, which a statement creates.
