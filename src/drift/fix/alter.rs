@@ -1,8 +1,8 @@
 //! Statements that change one aspect of an existing object.
 
 use super::{
-    FixStatement, OWNER, Phase, SCHEMA, address, column, create, fact, function, grants, index, lineage, own, remove,
-    run, sequence, table, trimmings,
+    FixStatement, OWNER, Phase, SCHEMA, address, column, create, fact, function, grants, index, lineage,
+    option_clauses, own, remove, run, sequence, table, trimmings,
 };
 use crate::{
     drift::objects::{Catalogue, ObjectFacts, ObjectKey},
@@ -103,7 +103,7 @@ fn view(key: &ObjectKey, aspect: &str, given: &Catalogue, found: &Catalogue) -> 
         }
         "definition" => again(key, given, found),
         "options" => {
-            let clauses = column::option_clauses(fact(wanted, aspect), fact(held, aspect));
+            let clauses = option_clauses(fact(wanted, aspect), fact(held, aspect));
             clauses.map(|clause| run(Phase::Settings, format!("alter {} {name} {clause}", key.kind))).collect()
         }
         // A view that reads it can be created only after that.

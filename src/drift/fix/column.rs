@@ -1,6 +1,6 @@
 //! Statements for columns of tables and attributes of composite types.
 
-use super::{FixStatement, HoldReason, Phase, fact, lineage, lose, own, run, sequence, table};
+use super::{FixStatement, HoldReason, Phase, fact, lineage, lose, option_clauses, own, run, sequence, table};
 use crate::{
     drift::objects::{Catalogue, ObjectFacts, ObjectKey},
     ident::quoted,
@@ -237,18 +237,6 @@ fn setting(key: &ObjectKey, aspect: &str, given: &ObjectFacts, found: &ObjectFac
     };
     let column = format!("alter table {} alter column {}", own(&key.parent), quoted(&key.name));
     clauses.into_iter().map(|clause| run(Phase::Settings, format!("{column} {clause}"))).collect()
-}
-
-/// Returns `set (…)` for the expected options, and `reset (…)` for those that are set and not expected.
-pub(super) fn option_clauses(wanted: Option<&str>, held: Option<&str>) -> impl Iterator<Item = String> {
-    let names = |list: Option<&str>| -> Vec<String> {
-        let options = list.unwrap_or_default().split(", ").filter(|option| !option.is_empty());
-        options.filter_map(|option| option.split('=').next()).map(ToOwned::to_owned).collect()
-    };
-    let (kept, mut reset) = (names(wanted), names(held));
-    reset.retain(|name| !kept.contains(name));
-    let reset = (!reset.is_empty()).then(|| format!("reset ({})", reset.join(", ")));
-    wanted.map(|options| format!("set ({options})")).into_iter().chain(reset)
 }
 
 /// Returns the default storage of a type.

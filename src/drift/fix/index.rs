@@ -1,6 +1,6 @@
 //! Statements for indexes, including those of constraints and of partitioned tables.
 
-use super::{FixStatement, Phase, column, definition, fact, lineage, own, remove, run, trimmings};
+use super::{FixStatement, Phase, definition, fact, lineage, option_clauses, own, remove, run, trimmings};
 use crate::{
     drift::objects::{Catalogue, ObjectFacts, ObjectKey},
     ident::quoted,
@@ -90,7 +90,7 @@ fn setting(
 }
 
 fn set_options(key: &ObjectKey, wanted: Option<&str>, held: Option<&str>) -> Vec<FixStatement> {
-    let clauses = column::option_clauses(wanted, held);
+    let clauses = option_clauses(wanted, held);
     clauses.map(|clause| run(Phase::Settings, format!("alter index {} {clause}", own(&key.name)))).collect()
 }
 

@@ -147,6 +147,18 @@ fn fact<'a>(facts: &'a ObjectFacts, aspect: &str) -> Option<&'a str> {
     facts.get(aspect).map(String::as_str)
 }
 
+/// Returns `set (…)` for the expected options, and `reset (…)` for those that are set and not expected.
+fn option_clauses(wanted: Option<&str>, held: Option<&str>) -> impl Iterator<Item = String> {
+    let names = |list: Option<&str>| -> Vec<String> {
+        let options = list.unwrap_or_default().split(", ").filter(|option| !option.is_empty());
+        options.filter_map(|option| option.split('=').next()).map(ToOwned::to_owned).collect()
+    };
+    let (kept, mut reset) = (names(wanted), names(held));
+    reset.retain(|name| !kept.contains(name));
+    let reset = (!reset.is_empty()).then(|| format!("reset ({})", reset.join(", ")));
+    wanted.map(|options| format!("set ({options})")).into_iter().chain(reset)
+}
+
 /// Returns the statement that the server has as the definition of an object.
 fn definition(phase: Phase, facts: &ObjectFacts) -> Option<FixStatement> {
     Some(run(phase, fact(facts, "definition")?.trim_end().trim_end_matches(';')))

@@ -1,6 +1,6 @@
 //! Statements that change an existing table.
 
-use super::{FixStatement, HoldReason, Phase, column, fact, lineage, own, run};
+use super::{FixStatement, HoldReason, Phase, fact, lineage, option_clauses, own, run};
 use crate::{
     drift::objects::{Catalogue, ObjectFacts, ObjectKey},
     ident::quoted,
@@ -31,13 +31,13 @@ pub(super) fn aspect(
             },
             other => alter(format!("replica identity {}", other.unwrap_or("default"))),
         },
-        "options" => column::option_clauses(fact(wanted, aspect), fact(held, aspect)).flat_map(alter).collect(),
+        "options" => option_clauses(fact(wanted, aspect), fact(held, aspect)).flat_map(alter).collect(),
         "toast options" => {
             let prefixed = |list: Option<&str>| {
                 list.map(|list| list.split(", ").map(|one| format!("toast.{one}")).collect::<Vec<_>>().join(", "))
             };
             let (wanted, held) = (prefixed(fact(wanted, aspect)), prefixed(fact(held, aspect)));
-            column::option_clauses(wanted.as_deref(), held.as_deref()).flat_map(alter).collect()
+            option_clauses(wanted.as_deref(), held.as_deref()).flat_map(alter).collect()
         }
         "tablespace" => alter(format!("set tablespace {}", quoted(fact(wanted, aspect).unwrap_or("pg_default")))),
         "access method" => alter(format!("set access method {}", quoted(fact(wanted, aspect).unwrap_or("heap")))),
