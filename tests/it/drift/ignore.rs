@@ -57,7 +57,11 @@ async fn known_differences_are_ignored_with_a_reason() {
     // A rule that is about nothing is named.
     let (summary, answer) = drift(0);
     assert_eq!(summary["unused_rules"].to_string(), "[\"marks\"]");
-    assert!(answer.stderr.contains("no difference matches \"marks\""), "{}", answer.stderr);
+    assert!(
+        answer.stderr.contains("no difference matches object = \"marks\", schema = \"public\""),
+        "{}",
+        answer.stderr
+    );
     // A rule needs a reason.
     for wrong in [
         "{ object = \"x\" }",
