@@ -98,7 +98,7 @@ async fn a_plan_that_was_edited_by_hand_changes_nothing() {
         ("another checksum", |plan| plan["tenants"][0]["pending"][0]["checksum"] = "sha256:00".into()),
         ("a fraction", |plan| plan["tenants"][0]["pending"][0]["version"] = 2.5.into()),
         ("another ledger", |plan| plan["tenants"][0]["ledger"] = "00".into()),
-        ("another format", |plan| plan["v"] = 2.into()),
+        ("another format", |plan| plan["v"] = 3.into()),
         ("another database", |plan| plan["database"] = "other".into()),
         ("a field more", |plan| plan["extra"] = 1.into()),
         ("a field less", |plan| drop(plan.as_object_mut().unwrap().remove("aside"))),
