@@ -68,10 +68,7 @@ fn parents(table: &str, wanted: &ObjectFacts, held: &ObjectFacts) -> Vec<FixStat
         |facts: &ObjectFacts| (fact(facts, "inherits").map(str::to_owned), fact(facts, "partition").map(str::to_owned));
     match pair(held) {
         (Some(parent), Some(_)) => {
-            all.push(run(
-                Phase::DropDependents,
-                format!("alter table {} detach partition {name}", lineage::address(&parent)),
-            ));
+            all.push(detach(table, &parent));
         }
         (Some(parents), None) => all.extend(parents.split(", ").map(|parent| {
             run(Phase::DropDependents, format!("alter table {name} no inherit {}", lineage::address(parent)))
@@ -104,11 +101,12 @@ pub(super) fn link(table: &str, given: &Catalogue, found: &Catalogue) -> Vec<Fix
     let Some((parent, bound)) = facts.and_then(|facts| fact(facts, "inherits").zip(fact(facts, "partition"))) else {
         return Vec::new();
     };
-    let detach = lineage::is_partition(table, found).then(|| {
-        let sql = format!("alter table {} detach partition {}", lineage::address(parent), own(table));
-        run(Phase::DropDependents, sql)
-    });
-    detach.into_iter().chain([attach(table, parent, bound)]).collect()
+    let first = lineage::is_partition(table, found).then(|| detach(table, parent));
+    first.into_iter().chain([attach(table, parent, bound)]).collect()
+}
+
+fn detach(table: &str, parent: &str) -> FixStatement {
+    run(Phase::DropDependents, format!("alter table {} detach partition {}", lineage::address(parent), own(table)))
 }
 
 /// Returns the statement that makes a table a partition.

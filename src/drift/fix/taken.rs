@@ -85,11 +85,16 @@ fn same_type<'o>(key: &ObjectKey, catalogue: &Catalogue, others: &'o Catalogue) 
 fn rename_sequence_back(key: &ObjectKey, given: &Catalogue, found: &Catalogue) -> Option<FixStatement> {
     let other = same_sequence(key, given, found)?;
     let sql = format!("alter sequence {} rename to {}", own(&other.name), quoted(&key.name));
+    Some(to_name_of_relation(key, sql, found))
+}
+
+/// Returns the statement that renames a relation, as a comment if another relation has the name.
+fn to_name_of_relation(key: &ObjectKey, sql: String, found: &Catalogue) -> FixStatement {
     let mut rename = run(Phase::Names, sql).making(key);
     if let Some(holder) = holder(&key.name, found) {
         rename.hold_back(HoldReason::Refused, &is_taken(&key.name, holder, found));
     }
-    Some(rename)
+    rename
 }
 
 fn same_sequence<'o>(key: &ObjectKey, catalogue: &Catalogue, others: &'o Catalogue) -> Option<&'o ObjectKey> {
@@ -134,13 +139,9 @@ fn rename_part_back(key: &ObjectKey, given: &Catalogue, found: &Catalogue) -> Op
         "index" => format!("alter index {} rename to {new}", own(&other.name)),
         kind => format!("alter {kind} {old} on {} rename to {new}", own(&key.parent)),
     };
-    let mut rename = run(Phase::Names, sql).making(key);
     let has_index = ["constraint", "index"].contains(&key.kind.as_str())
         && given.objects.contains_key(&ObjectKey { kind: "index".into(), ..key.clone() });
-    if let Some(holder) = holder(&key.name, found).filter(|_| has_index) {
-        rename.hold_back(HoldReason::Refused, &is_taken(&key.name, holder, found));
-    }
-    Some(rename)
+    Some(if has_index { to_name_of_relation(key, sql, found) } else { run(Phase::Names, sql).making(key) })
 }
 
 /// Returns the index or constraint that is only in `others` and differs only in its name from one that is only in `catalogue`. Of
